@@ -1,0 +1,64 @@
+//! Reading configuration: one TOML file, read before any port opens; unknown keys refused.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+/// Exit status of a process with a bad configuration (`EX_CONFIG` is 78; 64, as linkerd2-proxy has it, is ours).
+pub const EXIT_BAD_CONFIGURATION: i32 = 64;
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("read configuration {path}: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, a wrong type: the message names line, key and what is valid.
+    #[error("configuration {path}: {detail}")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// The parser's words.
+        detail: String,
+    },
+    /// A value that is readable and wrong.
+    #[error("configuration key `{key}`: value {value:?} is not valid (valid: {valid})")]
+    Invalid {
+        /// Which key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What would be valid.
+        valid: String,
+    },
+}
+
+impl ConfigError {
+    /// A value that is readable and wrong.
+    pub fn invalid(key: impl Into<String>, value: impl ToString, valid: impl Into<String>) -> Self {
+        Self::Invalid { key: key.into(), value: value.to_string(), valid: valid.into() }
+    }
+}
+
+/// Reads `path` as a `T`.
+///
+/// # Errors
+/// [`ConfigError`] if the file can't be read or doesn't fit `T`.
+pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(path, &text)
+}
+
+/// Reads `text`, which came from `path`, as a `T`.
+///
+/// # Errors
+/// [`ConfigError::Parse`].
+pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text)
+        .map_err(|error| ConfigError::Parse { path: path.to_owned(), detail: error.to_string().trim().to_owned() })
+}

@@ -1,0 +1,20 @@
+//! The shell that all roles share: configuration, listeners, health, drain, metrics, auth, the system clock, and the
+//! tables host → pathway and address → cohort.
+//!
+//! Invariant: no wire shape, no policy; a role works the same with another shell around it.
+
+pub mod auth;
+mod clock;
+pub mod config;
+pub mod deployment;
+mod health;
+mod http;
+pub mod logging;
+pub mod random;
+mod shutdown;
+
+pub use clock::SystemClock;
+pub use health::{Readiness, health_router, install_metrics};
+pub use http::{bind, client_ip, serve};
+pub use shutdown::{DRAIN, shutdown_on_signal};
+pub use tokio_util::sync::CancellationToken;

@@ -1,0 +1,77 @@
+//! The signed envelope of a manifest: `{kid, sig, payload}`, Ed25519 over the payload's exact bytes.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+use spillway_model::limits::MANIFEST_MAX_BYTES;
+
+/// A signed payload. There is no canonical form: what was signed is what `payload` decodes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Which key.
+    pub kid: String,
+    /// Signature, base64.
+    pub sig: String,
+    /// JSON, base64.
+    pub payload: String,
+}
+
+/// Why an envelope is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Too large, not JSON or not base64.
+    #[error("the envelope is not readable: {0}")]
+    Unreadable(String),
+    /// A key that is not known here.
+    #[error("key {0:?} is unknown (valid: {1})")]
+    UnknownKey(String, String),
+    /// The signature does not fit.
+    #[error("the signature by key {0:?} does not fit the payload")]
+    BadSignature(String),
+}
+
+impl EnvelopeError {
+    /// Stable name, for counters.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "unreadable",
+            Self::UnknownKey(..) => "unknown_key",
+            Self::BadSignature(_) => "bad_signature",
+        }
+    }
+}
+
+/// Signs `payload`.
+#[must_use]
+pub fn seal(kid: &str, key: &SigningKey, payload: &[u8]) -> Envelope {
+    Envelope { kid: kid.into(), sig: BASE64.encode(key.sign(payload).to_bytes()), payload: BASE64.encode(payload) }
+}
+
+/// Checks an envelope's bytes and returns its payload.
+///
+/// # Errors
+/// [`EnvelopeError`] if it is unreadable, by an unknown key, or not what was signed.
+pub fn open(bytes: &[u8], keys: &BTreeMap<String, VerifyingKey>) -> Result<Vec<u8>, EnvelopeError> {
+    if bytes.len() > MANIFEST_MAX_BYTES {
+        return Err(EnvelopeError::Unreadable(format!(
+            "{} bytes, at most {MANIFEST_MAX_BYTES} are valid",
+            bytes.len()
+        )));
+    }
+    let envelope: Envelope =
+        serde_json::from_slice(bytes).map_err(|error| EnvelopeError::Unreadable(error.to_string()))?;
+    let Some(key) = keys.get(&envelope.kid) else {
+        let known: Vec<&str> = keys.keys().map(String::as_str).collect();
+        return Err(EnvelopeError::UnknownKey(envelope.kid, known.join(", ")));
+    };
+    let decode = |text: &str| BASE64.decode(text).map_err(|error| EnvelopeError::Unreadable(error.to_string()));
+    let payload = decode(&envelope.payload)?;
+    let signature = Signature::from_slice(&decode(&envelope.sig)?)
+        .map_err(|_| EnvelopeError::BadSignature(envelope.kid.clone()))?;
+    key.verify_strict(&payload, &signature).map_err(|_| EnvelopeError::BadSignature(envelope.kid))?;
+    Ok(payload)
+}

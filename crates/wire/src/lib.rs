@@ -1,0 +1,16 @@
+//! Every shape that crosses a process or outlives one, versioned, as JSON.
+//!
+//! Invariant: shapes and their checks only; no policy, no I/O, no clock. Domain types live in `model` and `routing`;
+//! here stand the wire types and the `TryFrom` between. Every shape has golden files under `golden/`, which are never
+//! changed: a new version gets a new file, and the old one still reads.
+
+pub mod beacon;
+pub mod envelope;
+pub mod frame;
+pub mod lenient;
+pub mod load;
+pub mod manifest;
+pub mod overview;
+pub mod probe;
+pub mod steering;
+pub mod token;

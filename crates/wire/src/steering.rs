@@ -1,0 +1,63 @@
+//! Steering answer (HLS and DASH): the only shape that players see of us.
+//!
+//! Rules that every answer keeps, each a measured way to break a player: `VERSION` 1, an integer `TTL` of 2 to 300,
+//! `RELOAD-URI` absolute, `PATHWAY-PRIORITY` non-empty and without duplicates, no empty arrays.
+
+use serde::{Deserialize, Serialize};
+use spillway_model::PathwayId;
+use spillway_model::limits::{TTL_MAX_S, TTL_MIN_S};
+
+/// Media type of an answer.
+pub const STEERING_MEDIA_TYPE: &str = "application/vnd.apple.steering-list";
+
+/// A steering answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SteeringAnswer {
+    /// 1.
+    #[serde(rename = "VERSION")]
+    pub version: u32,
+    /// Seconds until the next poll.
+    #[serde(rename = "TTL")]
+    pub ttl_s: u32,
+    /// Absolute URL of the next poll.
+    #[serde(rename = "RELOAD-URI", default, skip_serializing_if = "Option::is_none")]
+    pub reload_uri: Option<String>,
+    /// Pathways, best first, worst last.
+    #[serde(rename = "PATHWAY-PRIORITY")]
+    pub priority: Vec<String>,
+}
+
+/// Why an answer may not leave.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadAnswer {
+    /// Nothing to name.
+    #[error("an answer needs at least one pathway")]
+    NoPathway,
+    /// Relative reload URI.
+    #[error("reload URI {0:?} is not absolute (http:// or https://)")]
+    RelativeReloadUri(String),
+}
+
+impl SteeringAnswer {
+    /// Builds an answer within the rules: the TTL is brought into 2 to 300 s, duplicates are dropped.
+    ///
+    /// # Errors
+    /// [`BadAnswer`] for an empty list or a relative `reload_uri`.
+    pub fn new(ttl_s: u32, reload_uri: Option<String>, order: &[PathwayId]) -> Result<Self, BadAnswer> {
+        let mut priority: Vec<String> = Vec::with_capacity(order.len());
+        for id in order {
+            if !priority.iter().any(|known| known == id.as_str()) {
+                priority.push(id.as_str().into());
+            }
+        }
+        if priority.is_empty() {
+            return Err(BadAnswer::NoPathway);
+        }
+        if let Some(uri) = &reload_uri
+            && !(uri.starts_with("http://") || uri.starts_with("https://"))
+        {
+            return Err(BadAnswer::RelativeReloadUri(uri.clone()));
+        }
+        Ok(Self { version: 1, ttl_s: ttl_s.clamp(TTL_MIN_S, TTL_MAX_S), reload_uri, priority })
+    }
+}

@@ -1,0 +1,43 @@
+//! `cargo xtask demo | test`: spawns, and links no workspace crate, so that it starts at once.
+
+use std::process::ExitCode;
+
+mod demo;
+mod sh;
+mod test;
+mod tools;
+
+const HELP: &str = "\
+usage: cargo xtask <command>
+
+  demo [--seconds N] [--viewers N] [--seed N] [--policy static] [--keep] [--json]
+          build what is needed and run the main job on embedded defaults and free ports
+  test [--only STEP]
+          format, clippy, licences, unit and system tests, SDK tests, browser test
+          (steps: fmt, clippy, deny, rust, sdk, browser)
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let done = match command.as_str() {
+        "demo" => demo::run(&rest),
+        "test" => test::run(&rest),
+        "" | "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            return if command.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+        other => {
+            eprint!("xtask: unknown command {other:?} (valid: demo, test)\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

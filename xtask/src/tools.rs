@@ -1,0 +1,78 @@
+//! What is needed beside Rust: installed where that is possible, named where it is not.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::sh::{self, Result};
+
+/// Version of cargo-deny that is installed where there is none.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Makes sure that Node.js and npm are there.
+pub fn node() -> Result<()> {
+    for program in ["node", "npm"] {
+        if !sh::exists(program) {
+            return Err(format!("{program} is missing: install Node.js 20 or newer (https://nodejs.org)"));
+        }
+    }
+    Ok(())
+}
+
+/// `npm ci` in `folder` (below the root), unless what is installed fits the lock file.
+pub fn npm_ci(folder: &str) -> Result<()> {
+    node()?;
+    let folder = sh::root().join(folder);
+    let stamp = folder.join("node_modules/.spillway-lock");
+    let lock = std::fs::read(folder.join("package-lock.json"))
+        .map_err(|error| format!("{}/package-lock.json: {error}", folder.display()))?;
+    if std::fs::read(&stamp).is_ok_and(|installed| installed == lock) {
+        return Ok(());
+    }
+    sh::run_aside(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder))?;
+    std::fs::write(&stamp, lock).map_err(|error| format!("{}: {error}", stamp.display()))
+}
+
+/// The browser for tests: Debian's chromium, installed through apt where we are root.
+pub fn chromium() -> Result<String> {
+    for candidate in ["chromium", "chromium-browser", "google-chrome"] {
+        if sh::exists(candidate) {
+            return Ok(candidate.to_owned());
+        }
+    }
+    apt(&["chromium"])?;
+    if sh::exists("chromium") { Ok("chromium".into()) } else { Err("chromium was installed and does not start".into()) }
+}
+
+fn apt(packages: &[&str]) -> Result<()> {
+    let names = packages.join(" ");
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout.trim_ascii() == b"0");
+    if !(is_root && sh::exists("apt-get")) {
+        return Err(format!("missing: {names}. On Debian: sudo apt-get install {names}"));
+    }
+    let mut install = Command::new("apt-get");
+    install.args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages);
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    if sh::run_aside(&mut install).is_err() {
+        sh::run_aside(Command::new("apt-get").args(["update", "-qq"]))?;
+        sh::run_aside(&mut install)?;
+    }
+    Ok(())
+}
+
+/// cargo-deny: the machine's, or one that is built once below the target folder.
+pub fn cargo_deny() -> Result<PathBuf> {
+    if sh::exists("cargo-deny") {
+        return Ok("cargo-deny".into());
+    }
+    let home = std::env::var_os("HOME").map_or_else(sh::target_dir, PathBuf::from);
+    let root = home.join(".cache/spillway-tools");
+    let program = root.join("bin/cargo-deny");
+    if !program.exists() {
+        let mut install = sh::cargo();
+        install.args(["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY, "--root"]).arg(&root);
+        // Its build must not meet ours: other flags, other lock file.
+        install.env_remove("CARGO_TARGET_DIR").current_dir("/");
+        sh::run_aside(&mut install)?;
+    }
+    Ok(program)
+}
