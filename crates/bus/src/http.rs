@@ -73,7 +73,6 @@ struct Receiver {
 }
 
 /// `POST /internal/bus/{topic}` with a bearer service token: puts the body onto `bus`.
-#[must_use]
 pub fn http_router(bus: LocalBus, service_token: &str) -> Router {
     Router::new()
         .route("/internal/bus/{topic}", post(receive))

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use http::HeaderMap;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -28,12 +28,17 @@ pub async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, ConfigE
         .map_err(|error| ConfigError::invalid(key, address, format!("a free address; the system says: {error}")))
 }
 
-/// Serves `router` (HTTP/1.1 and HTTP/2 without TLS) until `shutdown`, then lets open requests end for at most
+/// Serves `router` (HTTP/1.1) until `shutdown`, then lets open requests end for at most
 /// [`DRAIN`]. Handlers find the peer as `ConnectInfo<SocketAddr>` in the request's extensions.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256);
+    serve_within(listener, router, shutdown, HEADER_TIMEOUT).await;
+}
+
+async fn serve_within(listener: TcpListener, router: Router, shutdown: CancellationToken, header_timeout: Duration) {
+    // Without TLS nobody negotiates HTTP/2, and telling the two apart by the first bytes has no time-out: a client
+    // that sends nothing would stay for ever.
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(header_timeout);
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
@@ -55,8 +60,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
             router.clone().call(request)
         });
-        let connection =
-            graceful.watch(builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned());
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, %peer, "connection ended");
@@ -90,6 +94,19 @@ mod tests {
         let address = taken.local_addr().expect("address");
         let error = bind("collector.listen", address).await.expect_err("taken").to_string();
         assert!(error.contains("collector.listen") && error.contains(&address.to_string()), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_nothing_is_cut() {
+        use tokio::io::AsyncReadExt as _;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let address = listener.local_addr().expect("address");
+        let impatient = Duration::from_millis(50);
+        tokio::spawn(serve_within(listener, Router::new(), CancellationToken::new(), impatient));
+        let mut silent = tokio::net::TcpStream::connect(address).await.expect("connected");
+        let mut said = Vec::new();
+        let cut = tokio::time::timeout(Duration::from_secs(10), silent.read_to_end(&mut said)).await;
+        assert!(cut.is_ok(), "still connected after 10 s");
     }
 
     #[test]
