@@ -1,0 +1,193 @@
+//! Rollup: soft state per view, counters per cell, one frame a second.
+//!
+//! The state is lost with the process, on purpose: a view that is first seen without its start only sets the base that
+//! later counters are compared with. Events that arrive more than a minute late move that base and count for nothing,
+//! because a frame speaks of now.
+
+mod cell;
+mod path;
+mod view;
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use spillway_lake::events::EventBatch;
+use spillway_model::limits::{ASNS_PER_REGION_MAX, FRAME_CONTENT_MAX, VIEW_SILENCE_MS};
+use spillway_service::deployment::Deployment;
+use spillway_wire::frame::{CellKey, ContentViews, FRAME_VERSION, Frame};
+
+use crate::limit::Prefix;
+use cell::{Cells, Crowd, Place, Sink};
+use view::View;
+
+/// Older events are history: they belong to the lake only.
+const LATE_MS: u64 = 60_000;
+
+/// How rollups count.
+pub(crate) struct Settings {
+    /// Name of this collector in its frames.
+    pub(crate) source: String,
+    /// Heartbeat interval while playing, ms.
+    pub(crate) heartbeat_ms: u64,
+    /// Weight of one prefix at most, share of the cell.
+    pub(crate) cap_share: f64,
+    /// The cap holds from this many views in the cell on.
+    pub(crate) cap_min_views: usize,
+    /// Views followed at a time.
+    pub(crate) views_max: usize,
+}
+
+struct State {
+    views: HashMap<String, View>,
+    cells: Cells,
+    /// Views by region and network, for the limit on networks told apart.
+    networks: BTreeMap<String, BTreeMap<u32, usize>>,
+    seq: u64,
+    start_ms: u64,
+}
+
+/// Live counters of one collector.
+pub(crate) struct Rollups {
+    settings: Settings,
+    deployment: Arc<Deployment>,
+    hasher: RandomState,
+    state: Mutex<State>,
+}
+
+impl Rollups {
+    pub(crate) fn new(settings: Settings, deployment: Arc<Deployment>, now_ms: u64) -> Self {
+        let state = State {
+            views: HashMap::new(),
+            cells: Cells::default(),
+            networks: BTreeMap::new(),
+            seq: 0,
+            start_ms: now_ms,
+        };
+        Self { settings, deployment, hasher: RandomState::new(), state: Mutex::new(state) }
+    }
+
+    /// Counts durable events of one beacon. `now_ms` is monotonic.
+    pub(crate) fn observe(&self, key: &str, batch: &EventBatch, prefix: Prefix, now_ms: u64) {
+        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *guard;
+        let place = self.place(state, key, batch, prefix);
+        if !state.views.contains_key(key) {
+            if state.views.len() >= self.settings.views_max {
+                metrics::counter!("spillway_collector_views_not_followed_total").increment(1);
+                return;
+            }
+            enter(&mut state.networks, &place.key);
+            let view = View::new(place.clone(), &batch.ctx.content_id, now_ms, self.settings.heartbeat_ms);
+            state.views.insert(key.to_owned(), view);
+        }
+        let Some(view) = state.views.get_mut(key) else { return };
+        if view.place.key != place.key {
+            leave(&mut state.networks, &view.place.key);
+            enter(&mut state.networks, &place.key);
+        }
+        view.place = place.clone();
+        let mut events: Vec<_> = batch.events.iter().collect();
+        events.sort_by_key(|stamped| stamped.event.seq);
+        for stamped in events {
+            let late = batch.received_ms.saturating_sub(stamped.event_ms) > LATE_MS;
+            let mut sink = Sink::new(&mut state.cells, &place, late);
+            let known = |pathway: &str| self.deployment.pathways.contains_key(pathway);
+            view.observe(&stamped.event, now_ms, &known, &mut sink);
+        }
+    }
+
+    fn place(&self, state: &State, key: &str, batch: &EventBatch, prefix: Prefix) -> Place {
+        let networks = state.networks.get(&batch.region);
+        let told_apart = |asn: &u32| {
+            networks.is_none_or(|networks| networks.len() < ASNS_PER_REGION_MAX || networks.contains_key(asn))
+        };
+        let protocol = match batch.ctx.format.as_deref() {
+            Some("hls") => "hls",
+            Some("dash") => "dash",
+            _ => "other",
+        };
+        let key_of_cell = CellKey {
+            property: batch.property.clone(),
+            pathway: String::new(),
+            region: batch.region.clone(),
+            asn: batch.asn.filter(told_apart),
+            protocol: protocol.into(),
+        };
+        // Hashed with this process's own key: the prefix cannot be read back from the state.
+        Place { key: key_of_cell, view: self.hasher.hash_one(key), prefix: self.hasher.hash_one(prefix) }
+    }
+
+    /// The frame of the time since the last one. `now_ms` is wall clock, `mono_ms` monotonic.
+    pub(crate) fn frame(&self, now_ms: u64, mono_ms: u64) -> Frame {
+        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = &mut *guard;
+        let mut content: HashMap<(String, String), u64> = HashMap::new();
+        let mut crowd = Crowd::default();
+        let mut gone = Vec::new();
+        for (key, view) in &mut state.views {
+            let place = view.place.clone();
+            view.tick(mono_ms, &mut Sink::new(&mut state.cells, &place, false));
+            if mono_ms.saturating_sub(view.last_seen_ms) >= VIEW_SILENCE_MS {
+                view.close(&mut Sink::new(&mut state.cells, &place, false));
+                gone.push(key.clone());
+            } else if view.is_active(mono_ms) {
+                let pathway = view.pathway.clone().unwrap_or_default();
+                crowd.add(&place, &pathway);
+                Sink::new(&mut state.cells, &place, false).cell(&pathway).views_active += 1;
+                *content.entry((view.content.clone(), place.key.region.clone())).or_default() += 1;
+            }
+        }
+        for key in gone {
+            if let Some(view) = state.views.remove(&key) {
+                leave(&mut state.networks, &view.place.key);
+            }
+        }
+        let cells =
+            std::mem::take(&mut state.cells).finish(&crowd, self.settings.cap_share, self.settings.cap_min_views);
+        metrics::gauge!("spillway_collector_views_followed").set(state.views.len() as f64);
+        let frame = Frame {
+            v: FRAME_VERSION,
+            source: self.settings.source.clone(),
+            kind: "collector".into(),
+            seq: state.seq,
+            start_ms: state.start_ms,
+            end_ms: now_ms,
+            cells,
+            content: largest(content),
+        };
+        state.seq += 1;
+        state.start_ms = now_ms;
+        frame
+    }
+}
+
+fn enter(networks: &mut BTreeMap<String, BTreeMap<u32, usize>>, key: &CellKey) {
+    if let Some(asn) = key.asn {
+        *networks.entry(key.region.clone()).or_default().entry(asn).or_default() += 1;
+    }
+}
+
+fn leave(networks: &mut BTreeMap<String, BTreeMap<u32, usize>>, key: &CellKey) {
+    if let (Some(asn), Some(region)) = (key.asn, networks.get_mut(&key.region))
+        && let Some(views) = region.get_mut(&asn)
+    {
+        *views -= 1;
+        if *views == 0 {
+            region.remove(&asn);
+        }
+    }
+}
+
+/// The titles with the most views, the same order for the same counts.
+fn largest(content: HashMap<(String, String), u64>) -> Vec<ContentViews> {
+    let mut all: Vec<ContentViews> = content
+        .into_iter()
+        .map(|((content, region), views_active)| ContentViews { content, region, views_active })
+        .collect();
+    all.sort_by(|a, b| {
+        b.views_active.cmp(&a.views_active).then_with(|| (&a.content, &a.region).cmp(&(&b.content, &b.region)))
+    });
+    all.truncate(FRAME_CONTENT_MAX);
+    all
+}

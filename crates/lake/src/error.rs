@@ -1,0 +1,68 @@
+//! What can go wrong in the lake.
+
+use std::path::{Path, PathBuf};
+
+/// Why the lake could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum LakeError {
+    /// The file system failed.
+    #[error("access {path}: {source}")]
+    Io {
+        /// Which path.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A WAL segment has a bad record with good ones behind it: not a torn end but damage.
+    #[error(
+        "wal segment {path} is corrupt at byte {offset}: {detail}; good records follow it. \
+         Restore the file, or start once with skip_corrupt to set it aside"
+    )]
+    Corrupt {
+        /// Which segment.
+        path: PathBuf,
+        /// Where the bad record begins.
+        offset: u64,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// Another process has the WAL open.
+    #[error("wal directory {0} is in use by another process")]
+    Locked(PathBuf),
+    /// A root that is no URL of a lake.
+    #[error("lake root {0:?} is not valid (valid: an absolute path or a file:// URL)")]
+    BadRoot(String),
+    /// The Delta table failed.
+    #[error("table {table}: {source}")]
+    Table {
+        /// Which table.
+        table: String,
+        /// What the table said.
+        source: Box<deltalake::DeltaTableError>,
+    },
+    /// The query failed.
+    #[error("query: {0}")]
+    Query(#[from] Box<datafusion::error::DataFusionError>),
+    /// Arrow data does not fit.
+    #[error("arrow data: {0}")]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// The writer thread is gone.
+    #[error("the wal writer has stopped")]
+    Stopped,
+}
+
+impl LakeError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn table(table: &str) -> impl FnOnce(deltalake::DeltaTableError) -> Self + '_ {
+        move |source| Self::Table { table: table.to_owned(), source: Box::new(source) }
+    }
+}
+
+impl From<datafusion::error::DataFusionError> for LakeError {
+    fn from(error: datafusion::error::DataFusionError) -> Self {
+        Self::Query(Box::new(error))
+    }
+}

@@ -1,0 +1,301 @@
+//! The event log of one collector: group commit into the WAL, rows in the tail, commits to the table, exactly once.
+
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use spillway_model::Clock;
+use tokio::sync::{Notify, oneshot};
+use url::Url;
+
+use crate::LakeError;
+use crate::events::{EventBatch, with_position};
+use crate::schema::{self, TableName};
+use crate::table::Table;
+use crate::tail::Tail;
+use crate::wal::{Durability, Recovery, Segments, codec};
+
+use writer::{Job, Queue, Writer};
+
+/// How a collector's log behaves.
+#[derive(Clone, Debug)]
+pub struct EventLogOptions {
+    /// Collector id: the application id of its commits. No two processes may share it.
+    pub collector: String,
+    /// When an event is durable. Default: after `fdatasync`.
+    pub durability: Durability,
+    /// Longest wait for company before a group is written, ms.
+    pub group_commit_ms: u64,
+    /// Events that wait to be written, bytes of their beacons.
+    pub queue_max_bytes: usize,
+    /// Rows that wait to be committed, bytes; above it nothing is taken.
+    pub tail_max_bytes: usize,
+    /// One commit at most, bytes; reaching it asks for a commit ([`EventLog::commit_due`]).
+    pub commit_max_bytes: usize,
+    /// A WAL segment is closed at this size, bytes.
+    pub segment_max_bytes: u64,
+    /// Set damaged segments aside instead of refusing to start.
+    pub skip_corrupt: bool,
+}
+
+impl EventLogOptions {
+    /// The defaults for `collector`.
+    #[must_use]
+    pub fn new(collector: &str) -> Self {
+        Self {
+            collector: collector.to_owned(),
+            durability: Durability::Fsync,
+            group_commit_ms: 20,
+            queue_max_bytes: 64 << 20,
+            tail_max_bytes: 512 << 20,
+            commit_max_bytes: 64 << 20,
+            segment_max_bytes: 64 << 20,
+            skip_corrupt: false,
+        }
+    }
+}
+
+/// Why events were not taken. None of them is stored; all can be sent again.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The writer is behind.
+    #[error("{0} bytes of events wait to be written, at most {1} are valid")]
+    QueueFull(usize, usize),
+    /// The table is behind.
+    #[error("{0} bytes of events wait to be committed, at most {1} are valid")]
+    LakeBehind(usize, usize),
+    /// The disk failed (full, for example).
+    #[error("the wal could not be written: {0}")]
+    Write(Arc<str>),
+    /// The log is closed.
+    #[error("the log is closed")]
+    Stopped,
+}
+
+impl AppendError {
+    /// Stable reason name, for counters.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::QueueFull(..) => "queue_full",
+            Self::LakeBehind(..) => "lake_behind",
+            Self::Write(_) => "wal_write",
+            Self::Stopped => "stopping",
+        }
+    }
+}
+
+/// What a commit did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommitReport {
+    /// Rows put into the table.
+    pub rows: usize,
+    /// WAL sequence that the table reaches.
+    pub committed_seq: u64,
+    /// More rows wait.
+    pub more: bool,
+}
+
+/// What the start found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// State of the WAL.
+    pub wal: Recovery,
+    /// Rows of the WAL that were not in the table yet, and are going to be.
+    pub replayed_rows: u64,
+    /// WAL sequence that the table reached.
+    pub committed_seq: u64,
+}
+
+/// The event log of one collector.
+pub struct EventLog {
+    options: EventLogOptions,
+    tail: Tail,
+    queue: Arc<Queue>,
+    sender: Mutex<Option<SyncSender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    table: tokio::sync::Mutex<Table>,
+    due: Arc<Notify>,
+}
+
+/// Jobs that wait for the writer; each is a beacon.
+const QUEUE_MAX_JOBS: usize = 16_384;
+
+impl EventLog {
+    /// Opens WAL (`wal_dir`) and table (under `root`): what the WAL has and the table lacks goes into the tail, and
+    /// every row found in the WAL is shown to `on_rows` (for the memory of duplicates).
+    ///
+    /// # Errors
+    /// [`LakeError`]: damage, a WAL in use, a table that can't be opened.
+    pub async fn open(
+        root: &Url,
+        wal_dir: &Path,
+        options: EventLogOptions,
+        clock: Arc<dyn Clock>,
+        mut on_rows: impl FnMut(&RecordBatch) + Send + 'static,
+    ) -> Result<(Self, Recovered), LakeError> {
+        let mut table = Table::open(root, TableName::Events).await?;
+        let committed = table.committed(&options.collector).await?.unwrap_or(0);
+        let tail = Tail::new(&options.collector, committed);
+        let (opened_tail, dir, opened_options) = (tail.clone(), wal_dir.to_owned(), options.clone());
+        let opening = tokio::task::spawn_blocking(move || {
+            open_segments(&dir, &opened_options, committed, &opened_tail, &mut on_rows)
+        });
+        let (segments, wal) = opening.await.map_err(|_| LakeError::Stopped)??;
+        let replayed_rows = tail.stats().pending_rows as u64;
+        // A WAL larger than the tail may be must be in the table before new events come.
+        while tail.stats().pending_bytes > options.tail_max_bytes / 2 {
+            commit_oldest(&mut table, &tail, &options).await?;
+        }
+        let queue = Arc::new(Queue::default());
+        let due = Arc::new(Notify::new());
+        let (sender, receiver) = std::sync::mpsc::sync_channel(QUEUE_MAX_JOBS);
+        let writer = Writer {
+            segments,
+            tail: tail.clone(),
+            queue: Arc::clone(&queue),
+            due: Arc::clone(&due),
+            clock,
+            window_ms: options.group_commit_ms,
+            commit_max_bytes: options.commit_max_bytes,
+        };
+        let thread = std::thread::Builder::new()
+            .name("wal-writer".into())
+            .spawn(move || writer.run(&receiver))
+            .map_err(LakeError::io(wal_dir))?;
+        let log = Self {
+            options,
+            tail,
+            queue,
+            sender: Mutex::new(Some(sender)),
+            thread: Mutex::new(Some(thread)),
+            table: tokio::sync::Mutex::new(table),
+            due,
+        };
+        Ok((log, Recovered { wal, replayed_rows, committed_seq: committed }))
+    }
+
+    /// Makes `batch` durable; its WAL sequence. `bytes` is its size for the queue's bound. Dropping the future does
+    /// not take the events back.
+    ///
+    /// # Errors
+    /// [`AppendError`]: nothing was stored, the sender may try again.
+    pub async fn append(&self, batch: impl Into<Arc<EventBatch>>, bytes: usize) -> Result<u64, AppendError> {
+        let pending = self.tail.stats().pending_bytes;
+        if pending > self.options.tail_max_bytes {
+            return Err(AppendError::LakeBehind(pending, self.options.tail_max_bytes));
+        }
+        self.queue.reserve(bytes, self.options.queue_max_bytes)?;
+        let (batch, (done, durable)) = (batch.into(), oneshot::channel());
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sent = sender.ok_or(AppendError::Stopped).and_then(|sender| {
+            sender.try_send(Job::Append { batch, bytes, done }).map_err(|error| match error {
+                TrySendError::Full(_) => AppendError::QueueFull(self.queue.bytes(), self.options.queue_max_bytes),
+                TrySendError::Disconnected(_) => AppendError::Stopped,
+            })
+        });
+        if let Err(error) = sent {
+            self.queue.release(bytes);
+            return Err(error);
+        }
+        durable.await.unwrap_or(Err(AppendError::Stopped))
+    }
+
+    /// Puts the oldest rows of the tail into the table (one commit), then trims the WAL behind it.
+    ///
+    /// # Errors
+    /// [`LakeError::Table`]; the rows stay in WAL and tail.
+    pub async fn commit(&self) -> Result<CommitReport, LakeError> {
+        let mut table = self.table.lock().await;
+        let report = commit_oldest(&mut table, &self.tail, &self.options).await?;
+        if report.rows > 0
+            && let Some(sender) = self.sender.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
+        {
+            // A full queue only delays the trim to the next commit.
+            let _ = sender.try_send(Job::Trim { committed: report.committed_seq });
+        }
+        Ok(report)
+    }
+
+    /// Completes when so many rows wait that a commit should not wait for its time.
+    pub async fn commit_due(&self) {
+        self.due.notified().await;
+    }
+
+    /// The tail.
+    #[must_use]
+    pub fn tail(&self) -> Tail {
+        self.tail.clone()
+    }
+
+    /// Stops taking events, writes what is queued and closes the WAL. Rows not committed stay in it.
+    pub async fn close(&self) {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+impl Drop for EventLog {
+    fn drop(&mut self) {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // At most one group: the directory's lock must be free when the log is gone.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn open_segments(
+    dir: &Path,
+    options: &EventLogOptions,
+    committed: u64,
+    tail: &Tail,
+    on_rows: &mut dyn FnMut(&RecordBatch),
+) -> Result<(Segments, Recovery), LakeError> {
+    let collector = &options.collector;
+    let mut on_record = |seq: u64, payload: &[u8]| {
+        for batch in codec::from_ipc(payload)? {
+            let rows = with_position(&batch, collector, seq)?;
+            on_rows(&rows);
+            if seq > committed {
+                tail.push(seq, rows, payload.len());
+            }
+        }
+        Ok(())
+    };
+    let (durability, max) = (options.durability, options.segment_max_bytes);
+    let opened = Segments::open(dir, durability, max, committed, options.skip_corrupt, &mut on_record)?;
+    report(dir, &opened.1);
+    Ok(opened)
+}
+
+fn report(dir: &Path, recovery: &Recovery) {
+    metrics::counter!("spillway_wal_torn_tails_total").increment(recovery.torn_tails);
+    if recovery.torn_tails > 0 {
+        tracing::warn!(dir = %dir.display(), bytes = recovery.torn_bytes, "the wal had a torn end, which was cut");
+    }
+    for path in &recovery.set_aside {
+        let aside: PathBuf = path.with_extension("corrupt");
+        tracing::error!(path = %aside.display(), "a corrupt wal segment was set aside, its records are not replayed");
+    }
+}
+
+async fn commit_oldest(table: &mut Table, tail: &Tail, options: &EventLogOptions) -> Result<CommitReport, LakeError> {
+    let Some(oldest) = tail.oldest(options.commit_max_bytes) else {
+        return Ok(CommitReport { committed_seq: tail.stats().committed_seq, ..CommitReport::default() });
+    };
+    let batch = concat_batches(&schema::events(), &oldest.batches)?;
+    table.append(batch, &options.collector, oldest.last_seq).await?;
+    tail.committed(oldest.last_seq);
+    metrics::counter!("spillway_lake_committed_rows_total").increment(oldest.rows as u64);
+    let more = tail.stats().pending_rows > 0;
+    Ok(CommitReport { rows: oldest.rows, committed_seq: oldest.last_seq, more })
+}

@@ -1,0 +1,125 @@
+//! The writer thread: one group, one record, one sync; then the acknowledgements.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use spillway_model::Clock;
+use tokio::sync::{Notify, oneshot};
+
+use super::AppendError;
+use crate::LakeError;
+use crate::events::{EventBatch, to_arrow, with_position};
+use crate::schema;
+use crate::tail::Tail;
+use crate::wal::{Segments, codec};
+
+/// A group is written early at this size: a record must stay well below what a reader takes for damage.
+const GROUP_MAX_BYTES: usize = 8 << 20;
+
+/// What the thread is asked.
+pub(super) enum Job {
+    Append { batch: Arc<EventBatch>, bytes: usize, done: oneshot::Sender<Result<u64, AppendError>> },
+    Trim { committed: u64 },
+}
+
+/// Bytes that wait.
+#[derive(Default)]
+pub(super) struct Queue(AtomicUsize);
+
+impl Queue {
+    pub(super) fn reserve(&self, bytes: usize, max: usize) -> Result<(), AppendError> {
+        let before = self.0.fetch_add(bytes, Ordering::AcqRel);
+        if before.saturating_add(bytes) > max {
+            self.release(bytes);
+            return Err(AppendError::QueueFull(before, max));
+        }
+        Ok(())
+    }
+
+    pub(super) fn release(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+pub(super) struct Writer {
+    pub(super) segments: Segments,
+    pub(super) tail: Tail,
+    pub(super) queue: Arc<Queue>,
+    pub(super) due: Arc<Notify>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) window_ms: u64,
+    pub(super) commit_max_bytes: usize,
+}
+
+type Group = Vec<(Arc<EventBatch>, oneshot::Sender<Result<u64, AppendError>>)>;
+
+impl Writer {
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            let (group, bytes) = self.collect(job, jobs);
+            if !group.is_empty() {
+                self.write(group);
+                self.queue.release(bytes);
+            }
+        }
+    }
+
+    /// Waits for company until the window of the first job is over.
+    fn collect(&mut self, first: Job, jobs: &Receiver<Job>) -> (Group, usize) {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        self.take(first, &mut group, &mut bytes);
+        let until = self.clock.monotonic().0 + self.window_ms;
+        while bytes < GROUP_MAX_BYTES && !group.is_empty() {
+            let left = until.saturating_sub(self.clock.monotonic().0);
+            match jobs.recv_timeout(Duration::from_millis(left)) {
+                Ok(job) => self.take(job, &mut group, &mut bytes),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        (group, bytes)
+    }
+
+    fn take(&mut self, job: Job, group: &mut Group, bytes: &mut usize) {
+        match job {
+            Job::Trim { committed } => self.segments.trim(committed),
+            Job::Append { batch, bytes: size, done } => {
+                *bytes += size;
+                group.push((batch, done));
+            }
+        }
+    }
+
+    fn write(&mut self, group: Group) {
+        let outcome = self.persist(&group);
+        metrics::gauge!("spillway_wal_failing").set(if outcome.is_ok() { 0.0 } else { 1.0 });
+        if let Err(error) = &outcome {
+            metrics::counter!("spillway_wal_write_errors_total").increment(1);
+            tracing::error!(%error, beacons = group.len(), "the wal could not be written; the beacons were refused");
+        }
+        for (_, done) in group {
+            // A client that went away needs no answer.
+            let _ = done.send(outcome.clone());
+        }
+        if self.tail.stats().pending_bytes >= self.commit_max_bytes {
+            self.due.notify_one();
+        }
+    }
+
+    fn persist(&mut self, group: &Group) -> Result<u64, AppendError> {
+        let failed = |error: LakeError| AppendError::Write(error.to_string().into());
+        let batch = to_arrow(group.iter().map(|(batch, _)| batch.as_ref())).map_err(failed)?;
+        let payload = codec::to_ipc(std::slice::from_ref(&batch), &schema::wal_events()).map_err(failed)?;
+        // Built before the write: nothing may fail between durable and visible.
+        let rows = with_position(&batch, self.tail.collector(), self.segments.last_seq() + 1).map_err(failed)?;
+        let seq = self.segments.append(&payload).map_err(|error| AppendError::Write(error.to_string().into()))?;
+        metrics::histogram!("spillway_wal_group_beacons").record(group.len() as f64);
+        self.tail.push(seq, rows, payload.len());
+        Ok(seq)
+    }
+}

@@ -1,0 +1,79 @@
+//! Rows of the small tables, which the orchestrator appends.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+
+use crate::LakeError;
+use crate::schema::TableName;
+use crate::time::day_of;
+
+/// A row of `decisions`: one published epoch of a region.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// Region.
+    pub region: String,
+    /// Version of its manifest.
+    pub epoch: u64,
+    /// Published at, ms since epoch.
+    pub issued_ms: u64,
+    /// Policy that decided.
+    pub policy: String,
+    /// What changed and why, for people.
+    pub reason: String,
+    /// JSON: pathway to share, ppm.
+    pub shares_json: String,
+    /// JSON: pathway to state and reason.
+    pub state_json: String,
+}
+
+/// A row of `drills`: one finished drill.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drill {
+    /// Drill.
+    pub id: String,
+    /// Ended at, ms since epoch.
+    pub ended_ms: u64,
+    /// JSON: the report.
+    pub report_json: String,
+}
+
+fn text<T>(rows: &[T], value: impl Fn(&T) -> String) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(rows.iter().map(value)))
+}
+
+fn int<T>(rows: &[T], value: impl Fn(&T) -> u64) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| i64::try_from(value(row)).unwrap_or(i64::MAX))))
+}
+
+/// Rows for [`TableName::Decisions`].
+///
+/// # Errors
+/// [`LakeError::Arrow`], which would be a fault of this module.
+pub fn decisions(rows: &[Decision]) -> Result<RecordBatch, LakeError> {
+    let columns = vec![
+        text(rows, |row| day_of(row.issued_ms)),
+        text(rows, |row| row.region.clone()),
+        int(rows, |row| row.epoch),
+        int(rows, |row| row.issued_ms),
+        text(rows, |row| row.policy.clone()),
+        text(rows, |row| row.reason.clone()),
+        text(rows, |row| row.shares_json.clone()),
+        text(rows, |row| row.state_json.clone()),
+    ];
+    Ok(RecordBatch::try_new(TableName::Decisions.schema(), columns)?)
+}
+
+/// Rows for [`TableName::Drills`].
+///
+/// # Errors
+/// As [`decisions`].
+pub fn drills(rows: &[Drill]) -> Result<RecordBatch, LakeError> {
+    let columns = vec![
+        text(rows, |row| day_of(row.ended_ms)),
+        text(rows, |row| row.id.clone()),
+        int(rows, |row| row.ended_ms),
+        text(rows, |row| row.report_json.clone()),
+    ];
+    Ok(RecordBatch::try_new(TableName::Drills.schema(), columns)?)
+}

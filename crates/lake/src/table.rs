@@ -1,0 +1,186 @@
+//! Delta tables: created on first use, appended to by many writers, exactly once per application and version.
+
+use arrow::array::RecordBatch;
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel as _;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake::kernel::{Action, Add, StructType, Transaction};
+use deltalake::operations::create::CreateBuilder;
+use deltalake::parquet::basic::{Compression, ZstdLevel};
+use deltalake::parquet::file::properties::WriterProperties;
+use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::writer::{DeltaWriter as _, RecordBatchWriter};
+use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use url::Url;
+
+use crate::LakeError;
+use crate::schema::TableName;
+
+/// Partition of every table.
+const PARTITION: &str = "dt";
+/// Other collectors may win the race for a version this often in a row.
+const COMMIT_RETRIES: usize = 50;
+
+/// An open Delta table.
+#[derive(Debug)]
+pub struct Table {
+    name: TableName,
+    table: DeltaTable,
+}
+
+/// Files that are written and not yet part of the table.
+#[derive(Debug)]
+pub struct Staged(Vec<Add>);
+
+pub(crate) fn location(root: &Url, name: TableName) -> Result<Url, LakeError> {
+    let text = format!("{}/{}", root.as_str().trim_end_matches('/'), name.as_str());
+    Url::parse(&text).map_err(|_| LakeError::BadRoot(root.to_string()))
+}
+
+/// The table as it is now; `None` if nobody has made it yet.
+pub(crate) async fn load(root: &Url, name: TableName) -> Result<Option<DeltaTable>, LakeError> {
+    let failed = || LakeError::table(name.as_str());
+    let url = location(root, name)?;
+    if let Ok(path) = url.to_file_path()
+        && !path.join("_delta_log").is_dir()
+    {
+        return Ok(None);
+    }
+    let mut table = DeltaTableBuilder::from_url(url).and_then(DeltaTableBuilder::build).map_err(failed())?;
+    match table.load().await {
+        Ok(()) => Ok(Some(table)),
+        Err(DeltaTableError::NotATable(_)) => Ok(None),
+        Err(error) => Err(failed()(error)),
+    }
+}
+
+impl Table {
+    /// Opens, and creates where needed, table `name` under `root`.
+    ///
+    /// # Errors
+    /// [`LakeError::Table`].
+    pub async fn open(root: &Url, name: TableName) -> Result<Self, LakeError> {
+        if let Some(table) = load(root, name).await? {
+            return Ok(Self { name, table });
+        }
+        let failed = || LakeError::table(name.as_str());
+        let url = location(root, name)?;
+        if let Ok(path) = url.to_file_path() {
+            std::fs::create_dir_all(&path).map_err(LakeError::io(&path))?;
+        }
+        let columns: StructType = name.schema().as_ref().try_into_kernel()?;
+        let store = DeltaTableBuilder::from_url(url).and_then(|builder| builder.build_storage()).map_err(failed())?;
+        let created = CreateBuilder::new()
+            .with_log_store(store)
+            .with_table_name(name.as_str())
+            .with_columns(columns.fields().cloned())
+            .with_partition_columns([PARTITION])
+            .with_save_mode(SaveMode::Ignore)
+            .await;
+        match created {
+            Ok(table) => Ok(Self { name, table }),
+            // Another collector made it at the same moment.
+            Err(error) => match load(root, name).await? {
+                Some(table) => Ok(Self { name, table }),
+                None => Err(failed()(error)),
+            },
+        }
+    }
+
+    fn failed(&self) -> impl FnOnce(DeltaTableError) -> LakeError + use<> {
+        LakeError::table(self.name.as_str())
+    }
+
+    /// The highest version that `app_id` has committed.
+    ///
+    /// # Errors
+    /// [`LakeError::Table`].
+    pub async fn committed(&mut self, app_id: &str) -> Result<Option<u64>, LakeError> {
+        self.table.update_state().await.map_err(self.failed())?;
+        committed(&self.table, app_id).await.map_err(self.failed())
+    }
+
+    /// Writes `batch` as Parquet (zstd), one file per partition, which nobody sees yet.
+    ///
+    /// # Errors
+    /// [`LakeError::Table`]; files that were begun are left for vacuum.
+    pub async fn stage(&self, batch: RecordBatch) -> Result<Staged, LakeError> {
+        let zstd = Compression::ZSTD(ZstdLevel::default());
+        let properties = WriterProperties::builder().set_compression(zstd).build();
+        let mut writer =
+            RecordBatchWriter::for_table(&self.table).map_err(self.failed())?.with_writer_properties(properties);
+        writer.write(batch).await.map_err(self.failed())?;
+        Ok(Staged(writer.flush().await.map_err(self.failed())?))
+    }
+
+    /// Makes staged files part of the table, as `version` of `app_id`. A version that is there already is not added
+    /// again: its files stay outside and are left for vacuum.
+    ///
+    /// # Errors
+    /// [`LakeError::Table`]; the files are not part of the table.
+    pub async fn finish(&mut self, staged: Staged, app_id: &str, version: u64) -> Result<(), LakeError> {
+        if self.committed(app_id).await?.is_some_and(|committed| committed >= version) {
+            tracing::warn!(table = self.name.as_str(), app_id, version, "a commit was there already");
+            return Ok(());
+        }
+        let txn = Transaction::new(app_id, i64::try_from(version).unwrap_or(i64::MAX));
+        let properties = CommitProperties::default().with_max_retries(COMMIT_RETRIES).with_application_transaction(txn);
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Append,
+            partition_by: Some(vec![PARTITION.into()]),
+            predicate: None,
+        };
+        let snapshot = self.table.snapshot().map_err(self.failed())?;
+        let commit = CommitBuilder::from(properties)
+            .with_actions(staged.0.into_iter().map(Action::Add).collect())
+            .build(Some(snapshot), self.table.log_store(), operation)
+            .await;
+        match commit {
+            Ok(done) => {
+                self.table.state = Some(done.snapshot());
+                Ok(())
+            }
+            // The answer may have been lost after the commit: the table itself knows.
+            Err(error) if self.committed(app_id).await?.is_some_and(|committed| committed >= version) => {
+                tracing::warn!(table = self.name.as_str(), %error, "a commit reported an error and is there");
+                Ok(())
+            }
+            Err(error) => Err(self.failed()(error)),
+        }
+    }
+
+    /// Appends `batch` as `version` of `app_id`; nothing happens if that version is there already.
+    ///
+    /// # Errors
+    /// [`LakeError::Table`]; nothing was appended.
+    pub async fn append(&mut self, batch: RecordBatch, app_id: &str, version: u64) -> Result<(), LakeError> {
+        let staged = self.stage(batch).await?;
+        self.finish(staged, app_id, version).await
+    }
+
+    /// Version of the table, rising with each commit of anyone.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.table.version().unwrap_or_default()
+    }
+}
+
+/// Appends `batch` to table `name` under `root`, as `version` of `app_id` (for writers of a row now and then; a
+/// collector keeps its [`Table`] open). Nothing happens if that version is there already.
+///
+/// # Errors
+/// [`LakeError::Table`]; nothing was appended.
+pub async fn append(
+    root: &Url,
+    name: TableName,
+    batch: RecordBatch,
+    app_id: &str,
+    version: u64,
+) -> Result<(), LakeError> {
+    Table::open(root, name).await?.append(batch, app_id, version).await
+}
+
+pub(crate) async fn committed(table: &DeltaTable, app_id: &str) -> Result<Option<u64>, DeltaTableError> {
+    let store = table.log_store();
+    let version = table.snapshot()?.transaction_version(store.as_ref(), app_id).await?;
+    Ok(version.and_then(|version| u64::try_from(version).ok()))
+}
