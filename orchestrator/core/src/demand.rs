@@ -1,0 +1,101 @@
+//! Fifth stage: how many bits a region will want when the plan takes effect.
+
+use crate::Parameters;
+
+/// Views and bitrate of one region.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Demand {
+    /// Views, falling slowly.
+    views: f64,
+    /// Views per second by which they grow.
+    slope: f64,
+    heard: bool,
+    bits_per_view: f64,
+    measured_view_s: f64,
+}
+
+/// A round's measures of one region.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Measured {
+    /// Views now.
+    pub views: f64,
+    /// Bits delivered by pathways without a fault since the last round.
+    pub bits: f64,
+    /// View-seconds behind them.
+    pub view_s: f64,
+}
+
+impl Demand {
+    pub(crate) fn take(&mut self, measured: Measured, dt_s: f64, p: &Parameters) {
+        let held = (self.views * (-dt_s / p.demand_fall_tau_s).exp()).max(measured.views);
+        if self.heard {
+            let growth = (held - self.views) / dt_s.max(0.001);
+            self.slope += (1.0 - (-dt_s / p.growth_tau_s).exp()) * (growth - self.slope);
+        }
+        self.heard |= measured.views > 0.0;
+        self.views = held;
+        if measured.view_s > 0.0 {
+            let now = measured.bits / measured.view_s;
+            let tau_s = if now > self.bits_per_view { p.bits_per_view_rise_s } else { p.bits_per_view_tau_s };
+            // Few view-seconds: their plain mean is the best there is.
+            let part = (1.0 - (-dt_s / tau_s).exp()).max(measured.view_s / (self.measured_view_s + measured.view_s));
+            self.bits_per_view += part.min(1.0) * (now - self.bits_per_view);
+            self.measured_view_s = (self.measured_view_s + measured.view_s).min(1e6);
+        }
+    }
+
+    /// Whether the bitrate is measured rather than assumed.
+    pub(crate) fn is_known(&self, p: &Parameters) -> bool {
+        self.measured_view_s >= p.bits_per_view_known
+    }
+
+    /// Bit/s of one view.
+    pub(crate) fn bits_per_view(&self, p: &Parameters) -> f64 {
+        if self.is_known(p) && self.bits_per_view > 0.0 {
+            self.bits_per_view
+        } else if self.measured_view_s > 0.0 {
+            self.bits_per_view.clamp(p.bits_per_view_min, p.bits_per_view_max)
+        } else {
+            p.bits_per_view_default
+        }
+    }
+
+    /// Views, held against a sudden fall.
+    pub(crate) fn views(&self) -> f64 {
+        self.views
+    }
+
+    /// Bit/s when views that poll once in `ttl_s` have followed. Growth within the noise of coming and going views
+    /// (one root of their number) is none.
+    pub(crate) fn forecast(&self, pending: f64, ttl_s: f64, p: &Parameters) -> f64 {
+        let grown = self.slope * (ttl_s + p.growth_horizon_s) - self.views.sqrt();
+        let grown = if grown < p.growth_min_views { 0.0 } else { grown };
+        let more = (grown + pending).min(p.growth_max * self.views.max(20.0)).max(0.0);
+        (self.views + more) * self.bits_per_view(p)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spike_is_seen_in_its_first_seconds_and_a_lost_collector_is_not_an_empty_house() {
+        let p = Parameters::default();
+        let mut demand = Demand::default();
+        let take = |demand: &mut Demand, views: f64| {
+            demand.take(Measured { views, bits: views * 2.0 * 4e5, view_s: views * 2.0 }, 2.0, &p);
+            demand.forecast(0.0, 5.0, &p) / 4e5
+        };
+        for _ in 0..30 {
+            take(&mut demand, 300.0);
+        }
+        assert!((take(&mut demand, 300.0) - 300.0).abs() < 1.0);
+        take(&mut demand, 332.0);
+        assert!(take(&mut demand, 364.0) > 420.0, "16 views/s for 11 s more");
+        for _ in 0..3 {
+            take(&mut demand, 0.0);
+        }
+        assert!(demand.views() > 250.0);
+    }
+}

@@ -1,0 +1,137 @@
+//! Every number that decides, with its unit, its default and the reason for it. `spillway check-config --explain`
+//! prints this list.
+
+macro_rules! parameters {
+    ($($name:ident: $kind:ty = $default:expr, $unit:literal, $reason:literal;)+) => {
+        /// Every number that decides. Defaults are the production values.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Parameters {
+            $(#[doc = concat!($reason, ". Unit: ", $unit, "; default: ", stringify!($default), ".")] pub $name: $kind,)+
+        }
+
+        impl Default for Parameters {
+            fn default() -> Self {
+                Self { $($name: $default,)+ }
+            }
+        }
+
+        impl Parameters {
+            /// Name, value, unit and reason of each, in the order in which decisions use them.
+            #[must_use]
+            pub fn describe(&self) -> Vec<(&'static str, String, &'static str, &'static str)> {
+                vec![$((stringify!($name), self.$name.to_string(), $unit, $reason),)+]
+            }
+        }
+    };
+}
+
+parameters! {
+    // Observe
+    gauge_stale_s: f64 = 5.0, "s", "A source that sent no cell for this long has no views any more";
+    fast_window_s: u64 = 3, "s", "Seconds of failed and late requests that the fast lane adds up: more than one, since a live player asks only once per segment";
+    telemetry_min: f64 = 0.7, "share", "Frames or heartbeats below this share: measurements are missing, not the service";
+    telemetry_tau_s: f64 = 6.0, "s", "Memory of the share of frames that came: one lost frame is no loss of telemetry";
+    warm_up_s: f64 = 12.0, "s", "After a start, views are heard only with their next heartbeat: until then nothing is moved but out of dead pathways";
+
+    // Estimate
+    health_tau_s: f64 = 120.0, "s", "Memory of health: long enough for 8 % against 1 % in small cells, short enough to forget";
+    preference_tau_s: f64 = 1800.0, "s", "Memory of the usual bad-window rate where the lake knows none";
+    prior_windows: f64 = 150.0, "windows", "Pseudo-windows that pull a cell towards its parent: 100 to 300 cut selection regret by 30-60 % in thin cells";
+    baseline_default: f64 = 0.01, "share", "Bad-window rate taken as usual before any is learned";
+    baseline_min: f64 = 0.002, "share", "Floor of a learned rate: below it a single bad window would look like a fault";
+    baseline_max: f64 = 0.05, "share", "Ceiling of a learned rate: an outage in the lake must not make the next one look usual";
+    window_correlation: f64 = 0.01, "rho", "Windows of one cell are not independent: design effect 1 + (n - 1) rho";
+
+    // Detect: fast lane
+    fast_views_min: f64 = 10.0, "views", "Distinct failing views from which a quarter of a pathway is enough";
+    fast_share: f64 = 0.25, "share", "Failing share of a pathway's views for the above";
+    fast_small_views_min: f64 = 5.0, "views", "Distinct failing views in a small cell";
+    fast_small_share: f64 = 0.5, "share", "Failing share in a small cell";
+    fast_times_reference: f64 = 3.0, "times", "How much worse than the other pathways of the region: origin and ISP faults raise the reference too";
+    reference_prior_views: f64 = 3.0, "views", "Pseudo-views that pull the reference towards its parent";
+    reference_single_views: u64 = 20, "views", "A single other pathway with this many good views shows that the fault is not common to all";
+    asn_concentration: f64 = 0.8, "share", "Failing views in one network above this, without another pathway to compare with there: ACCESS, not PATH";
+    silence_window_s: u64 = 10, "s", "Heartbeats due but missing are added up over one heartbeat period";
+    silence_due_min: u64 = 10, "heartbeats", "Heartbeats due from which silence counts";
+    silence_share: f64 = 0.5, "share", "Missing heartbeats that are silence";
+
+    // Detect: slow lane
+    cusum_degraded: f64 = 12.0, "nats", "CUSUM threshold of DEGRADED: 8 % brownout in 60/100 s (median/p95) at 50 windows per 10 s, 0.03 false alarms per cell-day";
+    cusum_down: f64 = 16.0, "nats", "CUSUM threshold of DOWN, with down_rate";
+    cusum_clip_per_s: f64 = 0.6, "nats/s", "Most that one second may add (half the threshold per 10 s): one burst alone is no fault";
+    degraded_rate: f64 = 0.03, "share", "Bad-window rate that DEGRADED needs at least";
+    degraded_times_baseline: f64 = 2.5, "times", "And so many times the usual one";
+    down_rate: f64 = 0.20, "share", "Bad-window rate that DOWN needs at least";
+    tick_bad_share: f64 = 0.25, "share", "Bad share that makes two ticks of 10 s DOWN";
+    tick_windows_min: f64 = 10.0, "windows", "Windows that such a tick needs";
+    tick_windows_sure: f64 = 50.0, "windows", "With so many one tick is enough";
+    capacity_utilisation: f64 = 0.9, "share", "Utilisation in the last 60 s above which bad windows mean too full, not ill";
+    capacity_fail_max: f64 = 0.5, "share", "Failing share above which even a full pathway is ill";
+
+    // Probes
+    probe_fresh_s: f64 = 30.0, "s", "Older probes say nothing";
+    probe_rounds: u32 = 2, "rounds", "Probe pairs in a row that count";
+    probe_views_max: u64 = 5, "views", "With fewer views on it, probes alone may call a pathway DOWN";
+    origin_pathways_min: usize = 2, "pathways", "Misses failing through so many pathways are the origin's fault";
+
+    // States
+    degraded_factor: f64 = 0.10, "times", "Weight of a DEGRADED pathway: 0.25 left 0.3 points of bad windows on the table in a brownout";
+    hold_s: f64 = 120.0, "s", "A pathway stays DOWN or DEGRADED at least this long";
+    hold_max_s: f64 = 1800.0, "s", "Longest hold after doublings";
+    hold_without_probes_s: f64 = 1800.0, "s", "A DOWN pathway that nobody probes is tried after this";
+    flap_decay_s: f64 = 1800.0, "s", "Healthy time that takes one flap back";
+    quiet_s: f64 = 60.0, "s", "Time without any sign of the fault before a DEGRADED pathway recovers";
+    recovery_step_s: f64 = 120.0, "s", "Length of each recovery step: caches are cold";
+    recovery_first: f64 = 0.10, "times", "Weight in the first step";
+    recovery_second: f64 = 0.22, "times", "Weight in the second step";
+    recovery_third: f64 = 0.48, "times", "Weight in the third step; then all";
+    drain_s: f64 = 600.0, "s", "Time over which running views leave a draining pathway";
+    suspect_after_s: f64 = 60.0, "s", "A region polls fast for this long after its last pathway became HEALTHY";
+
+    // Demand
+    bits_per_view_default: f64 = 2_500_000.0, "bit/s", "Bitrate of a view before any is measured";
+    bits_per_view_min: f64 = 500_000.0, "bit/s", "Lower bound of what is assumed before enough is measured";
+    bits_per_view_max: f64 = 8_000_000.0, "bit/s", "Upper bound of what is assumed before enough is measured";
+    bits_per_view_known: f64 = 60.0, "view-seconds", "Measured time from which the measured bitrate is taken as it is";
+    bits_per_view_tau_s: f64 = 60.0, "s", "Memory of bitrate going down; an outage must not look like less demand";
+    bits_per_view_rise_s: f64 = 6.0, "s", "Memory of bitrate going up";
+    growth_tau_s: f64 = 4.0, "s", "Memory of the growth of concurrency: 80 % more views in 15 s must be seen in the first five";
+    growth_horizon_s: f64 = 6.0, "s", "Forecast beyond one TTL: frames, round, publishing and start-up";
+    growth_max: f64 = 1.0, "times", "Largest growth forecast, relative to the views now";
+    growth_min_views: f64 = 5.0, "views", "Growth over the horizon below this is noise";
+    demand_fall_tau_s: f64 = 30.0, "s", "Demand falls this slowly: a restarted collector must not look like an empty house";
+    charge_s: u64 = 6, "s", "Sessions assigned and not yet seen are charged for this long";
+
+    // Fill
+    own_target: f64 = 0.80, "share", "Own edges are planned up to this: 2.5 min of 5 %/min growth and a margin of 5 %";
+    own_urgent: f64 = 0.86, "share", "An own edge that would be above this is relieved at once, without move limits";
+    cdn_target: f64 = 0.85, "share", "Commercial CDNs are planned up to this part of the agreed capacity";
+    ceiling: f64 = 0.95, "share", "Nothing is planned above this part of its capacity, but in a panic";
+    warm_share: f64 = 0.05, "share", "Each commercial CDN keeps this much: warm caches, contract, evidence";
+    concentration: f64 = 0.70, "share", "Largest part of the commercial traffic on one CDN: cheapest first would put all eggs in one basket";
+    qoe_floor_rate: f64 = 0.015, "share", "A bad-window rate below this is good enough to go by cost";
+    qoe_floor_times: f64 = 1.3, "times", "Or this many times the best pathway's";
+    qoe_floor_plus: f64 = 0.005, "share", "Or this much above the best pathway's";
+    load_factor_tau_s: f64 = 6.0, "s", "Memory of a node's real load ÷ planned load: hashing few sessions is uneven";
+    load_factor_min: f64 = 0.9, "times", "Smallest such factor that is believed: an underestimate would overfill the node";
+    load_factor_max: f64 = 1.6, "times", "Largest such factor that is believed";
+    capacity_drop: f64 = 0.93, "times per 10 s", "Learned capacity while a full pathway has bad windows";
+    capacity_rise: f64 = 1.004, "times per 10 s", "Learned capacity otherwise: 2.4 %/min";
+    capacity_floor: f64 = 0.3, "share", "Learned capacity never falls below this part of the declared one";
+
+    // Spare
+    spare_min_ppm: u32 = 1_000, "ppm", "Spare weight of a usable pathway without spare capacity: it still ranks before a dead one";
+
+    // Plan
+    move_max: f64 = 0.10, "share", "Largest optimisation move of a region per TTL";
+    move_min: f64 = 0.02, "share", "Smaller differences are not worth a move";
+    dwell_ttls: f64 = 3.0, "TTLs", "Time between optimisation moves of a region";
+    drain_steps: f64 = 20.0, "steps", "A drain moves in so many steps";
+    mass_change_share: f64 = 0.3, "share", "More pathways than this changing state in 60 s stop optimisation";
+    mass_change_min: usize = 3, "pathways", "And at least so many";
+    hot_title_share: f64 = 0.05, "share", "A title with this much of a region's views is spread over all nodes of a group";
+    ttl_live_s: u32 = 10, "s", "Poll interval of live views";
+    ttl_vod_s: u32 = 30, "s", "Poll interval of views on demand";
+    ttl_suspect_s: u32 = 5, "s", "Poll interval in a region where something is not HEALTHY";
+    ttl_jitter: f64 = 0.10, "share", "Spread of the poll interval to either side";
+}

@@ -1,0 +1,241 @@
+//! Eighth stage, second half: the manifest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use spillway_model::{
+    BitsPerSecond, ContentId, GroupId, Mode, PathwayId, PathwayKind, PathwayState, Ppm, RegionId, TimestampMs,
+};
+use spillway_routing::{CohortRule, Group, Manifest, ModeRule, Pathway, Target, TtlPolicy, Weights};
+
+use crate::weights::{Shares, apportion, normalised};
+use crate::{RegionSetup, Setup};
+
+/// One pathway of a region, as far as the manifest needs it.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub state: PathwayState,
+    pub reason: String,
+    pub since: TimestampMs,
+    /// Load ÷ ceiling.
+    pub utilisation: f64,
+    pub capacity: BitsPerSecond,
+    pub learned_capacity: BitsPerSecond,
+    /// Share of its group's weight, in any unit.
+    pub node_weight: f64,
+}
+
+/// Utilisation in steps of 5 %, so that it doesn't change a manifest every round.
+pub(crate) fn coarse(utilisation: f64) -> Ppm {
+    Ppm(((utilisation.clamp(0.0, 100.0) * 20.0).round() as u32) * 50_000)
+}
+
+/// The region's pathways.
+pub(crate) fn pathways(setup: &Setup, lines: &BTreeMap<PathwayId, Line>) -> BTreeMap<PathwayId, Pathway> {
+    lines
+        .iter()
+        .filter_map(|(id, line)| setup.pathways.get(id).map(|declared| (id, line, declared)))
+        .map(|(id, line, declared)| {
+            let mut failure_domains = declared.failure_domains.clone();
+            failure_domains.insert(id.as_str().to_owned());
+            failure_domains.extend(declared.group.as_ref().map(|group| group.as_str().to_owned()));
+            let pathway = Pathway {
+                kind: declared.kind,
+                state: line.state,
+                reason: line.reason.clone(),
+                since: line.since,
+                utilisation: coarse(line.utilisation),
+                capacity: line.capacity,
+                learned_capacity: line.learned_capacity,
+                serves: declared.serves.clone(),
+                group: declared.group.clone(),
+                origin_group: Some(declared.origin_group.clone()),
+                failure_domains,
+                base_url: declared.base_url.trim_end_matches('/').to_owned(),
+                signer: None,
+            };
+            (id.clone(), pathway)
+        })
+        .collect()
+}
+
+/// The region's groups: nodes by what they may carry; by capacity, if none may.
+pub(crate) fn groups(setup: &Setup, lines: &BTreeMap<PathwayId, Line>) -> BTreeMap<GroupId, Group> {
+    let mut nodes: BTreeMap<GroupId, Vec<(&PathwayId, &Line)>> = BTreeMap::new();
+    for (id, line) in lines {
+        if let Some(group) = setup.pathways.get(id).and_then(|declared| declared.group.clone()) {
+            nodes.entry(group).or_default().push((id, line));
+        }
+    }
+    nodes
+        .into_iter()
+        .map(|(group, nodes)| {
+            let parts = |of: fn(&Line) -> f64| -> BTreeMap<PathwayId, f64> {
+                nodes.iter().map(|(id, line)| ((*id).clone(), of(line))).collect()
+            };
+            let mut weights = apportion(&parts(|line| line.node_weight));
+            if weights.is_empty() {
+                weights = apportion(&parts(|line| line.capacity.0.max(1) as f64));
+            }
+            (group, Group { nodes: weights })
+        })
+        .collect()
+}
+
+/// Static weights brought to 1,000,000 over what the region knows; equal over its pathways if none is left.
+pub(crate) fn static_weights(
+    region: &RegionSetup,
+    pathways: &BTreeMap<PathwayId, Pathway>,
+    groups: &BTreeMap<GroupId, Group>,
+) -> Weights {
+    let known = |target: &Target| match target {
+        Target::Pathway(id) => pathways.contains_key(id),
+        Target::Group(id) => groups.contains_key(id),
+    };
+    let parts: BTreeMap<Target, f64> = region
+        .static_weights
+        .iter()
+        .filter(|(target, _)| known(target))
+        .map(|(target, weight)| (target.clone(), f64::from(*weight)))
+        .collect();
+    let weights = apportion(&parts);
+    if weights.is_empty() {
+        return apportion(&pathways.keys().map(|id| (Target::Pathway(id.clone()), 1.0)).collect());
+    }
+    weights
+}
+
+/// Static weights by pathway: groups spread over their nodes.
+pub(crate) fn static_shares(weights: &Weights, groups: &BTreeMap<GroupId, Group>) -> Shares {
+    let mut out = Shares::new();
+    for (target, weight) in weights {
+        match target {
+            Target::Pathway(id) => *out.entry(id.clone()).or_default() += f64::from(*weight),
+            Target::Group(id) => {
+                for (node, part) in groups.get(id).into_iter().flat_map(|group| &group.nodes) {
+                    *out.entry(node.clone()).or_default() += f64::from(*weight) * f64::from(*part) / 1e6;
+                }
+            }
+        }
+    }
+    normalised(&out)
+}
+
+/// Weights of running views during drains: a draining pathway keeps `kept` of what it had, the others share the rest
+/// as they share new views.
+pub(crate) fn running_shares(new: &Shares, kept: &Shares) -> Shares {
+    let staying: f64 = kept.values().sum::<f64>().min(1.0);
+    let mut out: Shares = new.iter().map(|(id, share)| (id.clone(), share * (1.0 - staying))).collect();
+    for (id, share) in kept {
+        *out.entry(id.clone()).or_default() += share;
+    }
+    normalised(&out)
+}
+
+/// Modes of a region.
+pub(crate) fn modes(region: &RegionSetup) -> Vec<ModeRule> {
+    vec![ModeRule { class: None, mode: region.mode, control: region.control }]
+}
+
+/// The parts of a manifest that other stages decide.
+pub(crate) struct Parts {
+    pub region: RegionId,
+    pub pathways: BTreeMap<PathwayId, Pathway>,
+    pub groups: BTreeMap<GroupId, Group>,
+    pub static_weights: Weights,
+    pub cohort: CohortRule,
+    pub max_bitrate_kbps: Option<u32>,
+    pub hot_titles: BTreeSet<ContentId>,
+    pub suspect: bool,
+}
+
+/// Puts a manifest together: epoch 0, valid until it was issued; the publisher fills both.
+pub(crate) fn manifest(parts: Parts, setup: &Setup, region: &RegionSetup, now: TimestampMs) -> Manifest {
+    let p = &setup.parameters;
+    let replicas = parts.groups.values().map(|group| group.nodes.len() as u32).max().unwrap_or(1);
+    let shadow = if region.mode == Mode::Shadow { vec![parts.cohort.clone()] } else { vec![] };
+    let within = |seconds: u32| seconds.clamp(spillway_model::limits::TTL_MIN_S, spillway_model::limits::TTL_MAX_S);
+    let suspect_s = within(p.ttl_suspect_s);
+    let usual = |seconds: u32| if parts.suspect { within(seconds).min(suspect_s) } else { within(seconds) };
+    Manifest {
+        region: parts.region,
+        epoch: 0,
+        issued: now,
+        valid_until: now,
+        policy: setup.policy.clone(),
+        modes: modes(region),
+        pathways: parts.pathways,
+        groups: parts.groups,
+        cohorts: vec![parts.cohort],
+        max_bitrate_kbps: parts.max_bitrate_kbps.map(|kbps| (None, kbps)).into_iter().collect(),
+        hot_titles: parts.hot_titles.into_iter().map(|title| (title, replicas)).collect(),
+        ttl: TtlPolicy {
+            vod_s: usual(p.ttl_vod_s),
+            live_s: usual(p.ttl_live_s),
+            suspect_s,
+            jitter: Ppm::from_fraction(p.ttl_jitter),
+        },
+        static_weights: parts.static_weights,
+        shadow,
+        overrides: vec![],
+        drill: None,
+    }
+}
+
+/// Whether two manifests send everybody the same way, so that no new epoch is needed: all but epoch, times,
+/// utilisation, learned capacity and reasons are alike; spare and node weights within 5 points.
+#[must_use]
+pub fn same_routing(a: &Manifest, b: &Manifest) -> bool {
+    let rules = |manifest: &Manifest| -> Vec<CohortRule> {
+        let plain = |rule: &CohortRule| CohortRule { spare: Weights::new(), reason: String::new(), ..rule.clone() };
+        manifest.cohorts.iter().chain(&manifest.shadow).map(plain).collect()
+    };
+    let pathway_alike = |a: &Pathway, b: &Pathway| {
+        let plain = |pathway: &Pathway| Pathway {
+            reason: String::new(),
+            utilisation: Ppm::ZERO,
+            learned_capacity: BitsPerSecond::ZERO,
+            ..pathway.clone()
+        };
+        plain(a) == plain(b)
+    };
+    let pathways_alike = a.pathways.len() == b.pathways.len()
+        && a.pathways.iter().all(|(id, one)| b.pathways.get(id).is_some_and(|other| pathway_alike(one, other)));
+    let groups_alike = a.groups.keys().eq(b.groups.keys())
+        && a.groups.values().zip(b.groups.values()).all(|(one, other)| near(&one.nodes, &other.nodes));
+    let spares_alike = a.cohorts.len() == b.cohorts.len()
+        && a.cohorts.iter().zip(&b.cohorts).all(|(one, other)| near(&one.spare, &other.spare));
+    pathways_alike
+        && groups_alike
+        && spares_alike
+        && rules(a) == rules(b)
+        && (&a.region, &a.policy, &a.modes, a.ttl) == (&b.region, &b.policy, &b.modes, b.ttl)
+        && (&a.max_bitrate_kbps, &a.hot_titles) == (&b.max_bitrate_kbps, &b.hot_titles)
+        && (&a.static_weights, &a.overrides, &a.drill) == (&b.static_weights, &b.overrides, &b.drill)
+}
+
+fn near<K: Ord>(a: &BTreeMap<K, u32>, b: &BTreeMap<K, u32>) -> bool {
+    a.keys().eq(b.keys()) && a.values().zip(b.values()).all(|(one, other)| one.abs_diff(*other) <= 50_000)
+}
+
+/// Own or commercial, in words with the price, for reasons.
+pub(crate) fn describe(setup: &Setup, shares: &Shares, lines: &BTreeMap<PathwayId, Line>) -> String {
+    let own: f64 = shares.iter().filter(|(id, _)| is_own(setup, id)).map(|(_, share)| share).sum();
+    let mut words = vec![format!("own edges {:.0} %", own * 100.0)];
+    for (id, share) in shares.iter().filter(|(id, _)| !is_own(setup, id)) {
+        let price = setup.pathways.get(id).map_or(0.0, |declared| declared.price_usd_per_gb);
+        words.push(format!("{id} {:.0} % at {price} USD/GB", share * 100.0));
+    }
+    let ill: Vec<String> = lines
+        .iter()
+        .filter(|(_, line)| line.state != PathwayState::Healthy)
+        .map(|(id, line)| format!("{id} {}", line.state))
+        .collect();
+    if !ill.is_empty() {
+        words.push(ill.join(", "));
+    }
+    words.join("; ")
+}
+
+fn is_own(setup: &Setup, id: &PathwayId) -> bool {
+    setup.pathways.get(id).is_some_and(|declared| declared.kind == PathwayKind::Own)
+}

@@ -1,0 +1,49 @@
+use spillway_model::PathwayState::{Down, Recovering};
+use spillway_orchestrator_core::{Engine, same_routing};
+
+use crate::world::{World, region, state_of, weight};
+
+#[test]
+fn a_restarted_orchestrator_keeps_states_and_weights() {
+    let mut world = World::one_region(&[("cdn-a", 100), ("cdn-b", 40), ("own-1", 60)]);
+    world.probe_all(&["eu"], &["cdn-a", "cdn-b", "own-1"]);
+    world.rounds(30);
+    world.crowd("eu", "cdn-a", 1).failing = 0.5;
+    world.probes.insert(("eu".into(), "cdn-a".into()), false);
+    world.rounds_until("cdn-a", Down, 3).expect("down");
+    let before = world.rounds(5);
+    let published = before.regions["eu"].manifest.clone();
+    let mut engine = Engine::new(world.engine.setup().clone());
+    engine.adopt(&published);
+    world.engine = engine;
+    let after = world.round();
+    assert!(same_routing(&published, &after.regions["eu"].manifest));
+    assert_eq!(state_of(&after, "cdn-a"), Down);
+    assert_eq!(weight(&after, "cdn-a"), 0);
+    world.crowd("eu", "cdn-a", 1).failing = 0.0;
+    world.probes.insert(("eu".into(), "cdn-a".into()), true);
+    let held = world.rounds_until("cdn-a", Recovering, 100).expect("recovers");
+    assert!((50..62).contains(&held), "the hold began with the fault: {held}");
+}
+
+#[test]
+fn a_restart_in_the_dark_moves_nobody() {
+    let mut world = World::one_region(&[("cdn-a", 100), ("cdn-b", 40), ("own-1", 60)]);
+    let before = world.rounds(30).regions["eu"].manifest.clone();
+    let mut engine = Engine::new(world.engine.setup().clone());
+    engine.adopt(&before);
+    world.engine = engine;
+    world.deaf = true;
+    let after = world.rounds(30);
+    assert!(same_routing(&before, &after.regions["eu"].manifest));
+}
+
+#[test]
+fn a_steady_world_needs_no_new_epoch() {
+    let mut world = World::one_region(&[("cdn-a", 300), ("cdn-b", 140), ("own-1", 60)]);
+    world.noise = Some(3);
+    let first = world.rounds(60).regions[&region("eu")].manifest.clone();
+    for _ in 0..300 {
+        assert!(same_routing(&first, &world.round().regions["eu"].manifest));
+    }
+}
