@@ -1,0 +1,276 @@
+//! What was served: bits by second, results by kind, content by prefix; read by load reports and by Prometheus.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metrics::{Counter, Gauge, counter, gauge};
+use spillway_model::Clock;
+use spillway_wire::load::ContentLoad;
+
+/// Seconds that are remembered: ten whole ones, the current one and the one that the window cuts.
+const SECONDS: usize = 12;
+/// The window that utilisation is measured over.
+const WINDOW_S: u64 = 10;
+/// Prefixes told apart in one interval; more count together.
+const CONTENT_MAX: usize = 1_000;
+/// Prefixes in a report.
+const CONTENT_REPORTED: usize = 20;
+
+/// How a request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CacheResult {
+    /// From memory, fresh.
+    Hit,
+    /// From memory, past its freshness, as allowed.
+    Stale,
+    /// From memory, after the origin said that it still holds.
+    Revalidated,
+    /// Together with another request's fetch.
+    Collapsed,
+    /// By a fetch of its own that others may share.
+    Miss,
+    /// By a fetch for it alone.
+    Pass,
+    /// Not admitted.
+    Refused,
+    /// Not a request that we take.
+    Invalid,
+    /// The origin failed.
+    Error,
+}
+
+const RESULTS: [(CacheResult, &str); 9] = [
+    (CacheResult::Hit, "hit"),
+    (CacheResult::Stale, "stale"),
+    (CacheResult::Revalidated, "revalidated"),
+    (CacheResult::Collapsed, "collapsed"),
+    (CacheResult::Miss, "miss"),
+    (CacheResult::Pass, "pass"),
+    (CacheResult::Refused, "refused"),
+    (CacheResult::Invalid, "invalid"),
+    (CacheResult::Error, "error"),
+];
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Counts; shared by every connection.
+pub(crate) struct Meter {
+    clock: Arc<dyn Clock>,
+    seconds: Mutex<[(u64, u64); SECONDS]>,
+    bytes_out: AtomicU64,
+    connections: AtomicU64,
+    requests: AtomicU64,
+    failed: AtomicU64,
+    hits: AtomicU64,
+    content: Mutex<BTreeMap<String, u64>>,
+    exported: Exported,
+}
+
+struct Exported {
+    requests: [[Counter; 5]; 9],
+    bytes_out: Counter,
+    connections: Gauge,
+}
+
+/// What happened since the last reading.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Interval {
+    /// Requests answered.
+    pub requests: u64,
+    /// Of these with 5xx.
+    pub failed: u64,
+    /// Of these without a fetch of their own.
+    pub hits: u64,
+    /// Most wanted prefixes, the most wanted first.
+    pub top_content: Vec<ContentLoad>,
+}
+
+impl std::fmt::Debug for Meter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meter").finish_non_exhaustive()
+    }
+}
+
+impl Meter {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        let exported = Exported {
+            requests: RESULTS.map(|(_, result)| {
+                CLASSES
+                    .map(|class| counter!("spillway_edge_requests_total", "cache" => result, "status_class" => class))
+            }),
+            bytes_out: counter!("spillway_edge_bytes_out_total"),
+            connections: gauge!("spillway_edge_connections"),
+        };
+        Self {
+            clock,
+            seconds: Mutex::new([(0, 0); SECONDS]),
+            bytes_out: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            content: Mutex::new(BTreeMap::new()),
+            exported,
+        }
+    }
+
+    /// Bytes went into a socket.
+    pub(crate) fn wrote(&self, bytes: u64) {
+        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+        self.exported.bytes_out.increment(bytes);
+        let second = self.clock.monotonic().0 / 1000;
+        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = &mut seconds[(second % SECONDS as u64) as usize];
+        if slot.0 != second {
+            *slot = (second, 0);
+        }
+        slot.1 += bytes * 8;
+    }
+
+    /// A request was answered with `status`.
+    pub(crate) fn answered(&self, result: CacheResult, status: u16) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        if status >= 500 {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        if matches!(result, CacheResult::Hit | CacheResult::Stale | CacheResult::Revalidated | CacheResult::Collapsed) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+        }
+        let row = RESULTS.iter().position(|(known, _)| *known == result).unwrap_or(0);
+        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
+        self.exported.requests[row][class].increment(1);
+    }
+
+    /// `bytes` of a body under `path` were handed to a client.
+    pub(crate) fn delivered(&self, path: &str, bytes: u64) {
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        let prefix = content_prefix(path);
+        if let Some(bits) = content.get_mut(prefix) {
+            *bits += bytes * 8;
+            return;
+        }
+        let prefix = if content.len() < CONTENT_MAX { prefix } else { "other" };
+        *content.entry(prefix.to_owned()).or_default() += bytes * 8;
+    }
+
+    pub(crate) fn connection_opened(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.exported.connections.increment(1.0);
+    }
+
+    pub(crate) fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.exported.connections.decrement(1.0);
+    }
+
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Bytes since the start.
+    pub(crate) fn bytes_out(&self) -> u64 {
+        self.bytes_out.load(Ordering::Relaxed)
+    }
+
+    /// Mean of the last 10 s, bit/s. Of the second that the window cuts, the part inside is taken as even.
+    pub(crate) fn bits_out_10s_bps(&self) -> u64 {
+        let now = self.clock.monotonic();
+        let (second, outside_ms) = (now.0 / 1000, now.0 % 1000);
+        let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let bits: u64 = seconds
+            .iter()
+            .map(|(at, bits)| match second.checked_sub(*at) {
+                Some(ago) if ago < WINDOW_S => *bits,
+                Some(WINDOW_S) => bits * (1000 - outside_ms) / 1000,
+                _ => 0,
+            })
+            .sum();
+        bits / WINDOW_S
+    }
+
+    /// Counts since the last call.
+    pub(crate) fn take_interval(&self) -> Interval {
+        let content = std::mem::take(&mut *self.content.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut top_content: Vec<ContentLoad> =
+            content.into_iter().map(|(content, bits)| ContentLoad { content, bits }).collect();
+        top_content.sort_by(|a, b| b.bits.cmp(&a.bits).then_with(|| a.content.cmp(&b.content)));
+        top_content.truncate(CONTENT_REPORTED);
+        Interval {
+            requests: self.requests.swap(0, Ordering::Relaxed),
+            failed: self.failed.swap(0, Ordering::Relaxed),
+            hits: self.hits.swap(0, Ordering::Relaxed),
+            top_content,
+        }
+    }
+}
+
+/// At most two directories of a path, without slashes around: `/live/river/720p/1.m4s` is `live/river`.
+fn content_prefix(path: &str) -> &str {
+    let path = path.split('?').next().unwrap_or(path).trim_start_matches('/');
+    let directory = path.rfind('/').map_or("", |at| &path[..at]);
+    match directory.match_indices('/').nth(1) {
+        Some((at, _)) => &directory[..at],
+        None => directory,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spillway_model::{Millis, TimestampMs};
+
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn now(&self) -> TimestampMs {
+            TimestampMs(self.0.load(Ordering::Relaxed))
+        }
+        fn monotonic(&self) -> Millis {
+            Millis(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn the_mean_covers_exactly_the_last_ten_seconds() {
+        let clock = Arc::new(Hand(AtomicU64::new(100_000)));
+        let meter = Meter::new(clock.clone());
+        meter.wrote(1_000);
+        assert_eq!(meter.bits_out_10s_bps(), 800);
+        for (at_ms, expected) in [(109_999, 800), (110_000, 800), (110_500, 400), (111_000, 0), (500_000, 0)] {
+            clock.0.store(at_ms, Ordering::Relaxed);
+            assert_eq!(meter.bits_out_10s_bps(), expected, "at {at_ms}");
+        }
+        meter.wrote(500);
+        assert_eq!(meter.bits_out_10s_bps(), 400);
+        assert_eq!(meter.bytes_out(), 1_500);
+    }
+
+    #[test]
+    fn an_interval_is_read_once() {
+        let meter = Meter::new(Arc::new(Hand(AtomicU64::new(0))));
+        meter.answered(CacheResult::Hit, 200);
+        meter.answered(CacheResult::Collapsed, 206);
+        meter.answered(CacheResult::Miss, 200);
+        meter.answered(CacheResult::Error, 502);
+        meter.delivered("/live/river/720p/1.m4s?x=1", 10);
+        meter.delivered("/live/river/1080p/1.m4s", 10);
+        meter.delivered("/vod/1.m4s", 30);
+        meter.delivered("/1.m4s", 1);
+        let read = meter.take_interval();
+        assert_eq!((read.requests, read.failed, read.hits), (4, 1, 2));
+        let content: Vec<_> = read.top_content.iter().map(|load| (load.content.as_str(), load.bits)).collect();
+        assert_eq!(content, [("vod", 240), ("live/river", 160), ("", 8)]);
+        assert_eq!(meter.take_interval(), Interval::default());
+    }
+
+    #[test]
+    fn prefixes_are_bounded() {
+        let meter = Meter::new(Arc::new(Hand(AtomicU64::new(0))));
+        for n in 0..5_000 {
+            meter.delivered(&format!("/{n}/a"), 1);
+        }
+        assert!(meter.content.lock().expect("lock").len() <= CONTENT_MAX + 1);
+        let read = meter.take_interval();
+        assert_eq!((read.top_content.len(), read.top_content[0].content.as_str()), (20, "other"));
+    }
+}

@@ -1,0 +1,173 @@
+//! What a client asks beside the path: conditions and ranges, decided against a kept or arriving answer. Pure.
+
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::cache_control::split_outside_quotes;
+use crate::object::Head;
+use crate::policy::http_date_s;
+
+/// Which part of an object answers a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All of it.
+    Whole,
+    /// Nothing: the client has it.
+    NotModified,
+    /// From the first up to, without, the second byte.
+    Range(u64, u64),
+    /// A range that lies outside: 416.
+    Outside,
+}
+
+/// Decides; `len` is `None` while the length is unknown, and then no range can be answered.
+pub(crate) fn part(request: &HeaderMap, head: &Head, len: Option<u64>) -> Part {
+    if head.status != StatusCode::OK {
+        return Part::Whole;
+    }
+    if client_has_it(request, head) {
+        return Part::NotModified;
+    }
+    match (request.get(RANGE), len) {
+        (Some(range), Some(len)) if if_range_holds(request, head) => {
+            parse_range(range.as_bytes(), len).unwrap_or(Part::Whole)
+        }
+        _ => Part::Whole,
+    }
+}
+
+/// `If-None-Match` by weak comparison; `If-Modified-Since` only without it.
+fn client_has_it(request: &HeaderMap, head: &Head) -> bool {
+    if request.contains_key(IF_NONE_MATCH) {
+        return request
+            .get_all(IF_NONE_MATCH)
+            .iter()
+            .flat_map(|line| split_outside_quotes(line.as_bytes()))
+            .any(|tag| tag == b"*" || head.etag().is_some_and(|etag| opaque(tag) == opaque(etag.as_bytes())));
+    }
+    match (request.get(IF_MODIFIED_SINCE).and_then(http_date_s), head.last_modified_s()) {
+        (Some(since_s), Some(modified_s)) => modified_s <= since_s,
+        _ => false,
+    }
+}
+
+fn opaque(tag: &[u8]) -> &[u8] {
+    tag.strip_prefix(b"W/").unwrap_or(tag)
+}
+
+/// Strong comparison only: a range of another version would damage what the client has.
+fn if_range_holds(request: &HeaderMap, head: &Head) -> bool {
+    let Some(wanted) = request.get(IF_RANGE) else { return true };
+    let same = |have: Option<&HeaderValue>| have.is_some_and(|have| have == wanted);
+    match wanted.as_bytes() {
+        [b'W', b'/', ..] => false,
+        [b'"', ..] => same(head.etag()),
+        _ => same(head.last_modified()),
+    }
+}
+
+/// One byte range; `None` for several, another unit or bad syntax, which RFC 9110 lets us answer with all of it.
+fn parse_range(value: &[u8], len: u64) -> Option<Part> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (unit, set) = text.split_once('=')?;
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    let (first, last) = set.trim().split_once('-')?;
+    let number =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    match (first, last) {
+        ("", last) => match number(last)? {
+            0 => Some(Part::Outside),
+            _ if len == 0 => Some(Part::Outside),
+            count => Some(Part::Range(len.saturating_sub(count), len)),
+        },
+        (first, last) => {
+            let first = number(first)?;
+            let end = if last.is_empty() { len } else { number(last)?.saturating_add(1) };
+            match () {
+                () if end <= first && !last.is_empty() => None,
+                () if first >= len => Some(Part::Outside),
+                () => Some(Part::Range(first, end.min(len))),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().expect("value"));
+        }
+        headers
+    }
+
+    fn head() -> Head {
+        let lines = [("etag", "\"a\""), ("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT")];
+        Head::new(StatusCode::OK, map(&lines))
+    }
+
+    #[test]
+    fn a_single_range_is_answered_and_nonsense_ignored() {
+        for (range, expected) in [
+            ("bytes=0-0", Part::Range(0, 1)),
+            ("bytes=2-", Part::Range(2, 10)),
+            ("bytes=-3", Part::Range(7, 10)),
+            ("bytes=-30", Part::Range(0, 10)),
+            ("bytes=4-99", Part::Range(4, 10)),
+            ("bytes=4-18446744073709551615", Part::Range(4, 10)),
+            ("bytes=10-", Part::Outside),
+            ("bytes=10-11", Part::Outside),
+            ("bytes=-0", Part::Outside),
+            ("bytes=5-4", Part::Whole),
+            ("bytes=0-1,3-4", Part::Whole),
+            ("bytes=a-b", Part::Whole),
+            ("bytes=+1-2", Part::Whole),
+            ("bytes=-", Part::Whole),
+            ("lines=0-1", Part::Whole),
+            ("bytes", Part::Whole),
+        ] {
+            assert_eq!(part(&map(&[("range", range)]), &head(), Some(10)), expected, "{range}");
+        }
+        assert_eq!(part(&map(&[("range", "bytes=0-0")]), &head(), None), Part::Whole);
+        assert_eq!(part(&map(&[("range", "bytes=-1")]), &head(), Some(0)), Part::Outside);
+    }
+
+    #[test]
+    fn a_range_of_another_version_becomes_the_whole() {
+        for (if_range, expected) in [
+            ("\"a\"", Part::Range(0, 1)),
+            ("\"b\"", Part::Whole),
+            ("W/\"a\"", Part::Whole),
+            ("Thu, 01 Jan 2026 00:00:00 GMT", Part::Range(0, 1)),
+            ("Fri, 02 Jan 2026 00:00:00 GMT", Part::Whole),
+        ] {
+            let request = map(&[("range", "bytes=0-0"), ("if-range", if_range)]);
+            assert_eq!(part(&request, &head(), Some(10)), expected, "{if_range}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_has_it_is_told_so() {
+        let before = ("if-modified-since", "Wed, 31 Dec 2025 00:00:00 GMT");
+        let after = ("if-modified-since", "Fri, 02 Jan 2026 00:00:00 GMT");
+        for (lines, expected) in [
+            (vec![("if-none-match", "\"a\"")], Part::NotModified),
+            (vec![("if-none-match", "\"x\", W/\"a\"")], Part::NotModified),
+            (vec![("if-none-match", "*")], Part::NotModified),
+            (vec![("if-none-match", "\"x\"")], Part::Whole),
+            (vec![("if-none-match", "\"x\""), after], Part::Whole),
+            (vec![after], Part::NotModified),
+            (vec![before], Part::Whole),
+            (vec![("if-modified-since", "yesterday")], Part::Whole),
+        ] {
+            assert_eq!(part(&map(&lines), &head(), Some(10)), expected, "{lines:?}");
+        }
+        let missing = Head { status: StatusCode::NOT_FOUND, ..head() };
+        assert_eq!(part(&map(&[("if-none-match", "*")]), &missing, Some(10)), Part::Whole);
+    }
+}

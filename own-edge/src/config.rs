@@ -1,0 +1,299 @@
+//! Configuration of an own edge, and what follows from it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use spillway_model::{GroupId, PathwayId, RegionId};
+use spillway_service::config::ConfigError;
+use url::Url;
+
+/// `[edge]` of an edge's configuration file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EdgeConfig {
+    /// Address for viewers, plain HTTP/1.1 and HTTP/2 with prior knowledge. Default 127.0.0.1:4310.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Address for `/healthz`, `/readyz` and `/metrics`. Without it `/.spillway/healthz` and `/.spillway/readyz` stand
+    /// on `listen`, and `/.spillway/metrics` too, for callers that bear the service token.
+    pub admin_listen: Option<SocketAddr>,
+    /// Id of the pathway that this node is; begins with `own-`.
+    pub pathway: String,
+    /// Cluster that it belongs to. Default none.
+    pub group: Option<String>,
+    /// Region that it stands in.
+    pub region: String,
+    /// Absolute URL that viewers reach it by.
+    pub base_url: String,
+    /// Absolute `http://` URL of the origin; request paths are appended.
+    pub origin: String,
+    /// Bits out that it may carry, Mbit/s. At or above it (10 s mean) no new session is admitted.
+    pub ceiling_mbps: f64,
+    /// Memory for cached objects, MiB. Default 256.
+    #[serde(default = "default_memory_mb")]
+    pub memory_mb: u64,
+    /// Largest object that is cached, MiB; at most half of `memory_mb`. Default 64.
+    #[serde(default = "default_max_object_mb")]
+    pub max_object_mb: u64,
+    /// Memory for objects that are being fetched, MiB; at least `max_object_mb`. Default 128.
+    #[serde(default = "default_fill_mb")]
+    pub fill_mb: u64,
+    /// Base URLs of orchestrators that load reports go to (`POST {url}/v1/loads`). Default none.
+    #[serde(default)]
+    pub orchestrators: Vec<String>,
+    /// Query parameters that neither tell objects apart nor reach the origin (CMCD, session tokens). Default `["CMCD"]`.
+    #[serde(default = "default_ignore_query")]
+    pub ignore_query: Vec<String>,
+    /// Header with the client's address, set by a trusted proxy in front. Default none: the peer is the client.
+    pub trusted_ip_header: Option<String>,
+    /// The origin must take a connection within, ms. Default 2000.
+    #[serde(default = "default_origin_connect_ms")]
+    pub origin_connect_ms: u64,
+    /// The origin must begin its answer within, ms. Default 15000 (a blocking playlist waits some segments).
+    #[serde(default = "default_origin_first_byte_ms")]
+    pub origin_first_byte_ms: u64,
+    /// The origin must send something within, ms, while it answers. Default 10000.
+    #[serde(default = "default_origin_read_ms")]
+    pub origin_read_ms: u64,
+    /// Requests to the origin at once. Default 256.
+    #[serde(default = "default_origin_requests")]
+    pub origin_requests: usize,
+    /// How long past its freshness an object may serve when the origin can't be reached, s, unless the origin forbids
+    /// it (`must-revalidate`) or gives another span (`stale-if-error`). Default 30.
+    #[serde(default = "default_stale_on_error_s")]
+    pub stale_on_error_s: u64,
+    /// A client must send its request head within, ms; also how long an idle connection stays. Default 15000.
+    #[serde(default = "default_header_timeout_ms")]
+    pub header_timeout_ms: u64,
+    /// A client must take something within, ms, while it is answered. Default 30000.
+    #[serde(default = "default_write_stall_ms")]
+    pub write_stall_ms: u64,
+    /// Connections at once; more are closed at once. Default 20000.
+    #[serde(default = "default_max_connections")]
+    pub max_connections: usize,
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 4310))
+}
+
+const fn default_memory_mb() -> u64 {
+    256
+}
+
+const fn default_max_object_mb() -> u64 {
+    64
+}
+
+const fn default_fill_mb() -> u64 {
+    128
+}
+
+fn default_ignore_query() -> Vec<String> {
+    vec!["CMCD".into()]
+}
+
+const fn default_origin_connect_ms() -> u64 {
+    2_000
+}
+
+const fn default_origin_first_byte_ms() -> u64 {
+    15_000
+}
+
+const fn default_origin_read_ms() -> u64 {
+    10_000
+}
+
+const fn default_origin_requests() -> usize {
+    256
+}
+
+const fn default_stale_on_error_s() -> u64 {
+    30
+}
+
+const fn default_header_timeout_ms() -> u64 {
+    15_000
+}
+
+const fn default_write_stall_ms() -> u64 {
+    30_000
+}
+
+const fn default_max_connections() -> usize {
+    20_000
+}
+
+const MIB: u64 = 1024 * 1024;
+/// Sizes in MiB above this are typing errors, and would overflow on the way to bytes.
+const MAX_MIB: u64 = 1024 * 1024;
+
+/// A checked configuration, in the units that the code works in.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub pathway: PathwayId,
+    pub group: Option<GroupId>,
+    pub region: RegionId,
+    pub base_url: String,
+    pub origin: Target,
+    pub ceiling_bps: u64,
+    pub memory_bytes: u64,
+    pub max_object_bytes: u64,
+    pub fill_bytes: usize,
+    pub orchestrators: Vec<Target>,
+    pub ignore_query: Vec<String>,
+    pub trusted_ip_header: Option<String>,
+    pub origin_connect: Duration,
+    pub origin_first_byte: Duration,
+    pub origin_read: Duration,
+    pub origin_requests: usize,
+    pub stale_on_error_s: u64,
+    pub header_timeout: Duration,
+    pub write_stall: Duration,
+    pub max_connections: usize,
+}
+
+/// An `http://` server that the edge calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// `host:port` as for the `Host` header.
+    pub authority: String,
+    /// Path in front of what is asked for, without a slash at its end.
+    pub prefix: String,
+}
+
+impl EdgeConfig {
+    /// Checks every value, without opening anything.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] names key, value and what would be valid.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.plan().map(drop)
+    }
+
+    pub(crate) fn plan(&self) -> Result<Plan, ConfigError> {
+        let id =
+            |key: &str, error: spillway_model::IdError| ConfigError::invalid(format!("edge.{key}"), error, "an id");
+        let pathway = PathwayId::new(&self.pathway).map_err(|e| id("pathway", e))?;
+        if !self.pathway.starts_with("own-") {
+            return Err(ConfigError::invalid("edge.pathway", &self.pathway, "an id that begins with own-"));
+        }
+        if !(self.ceiling_mbps > 0.0 && self.ceiling_mbps.is_finite()) {
+            return Err(ConfigError::invalid("edge.ceiling_mbps", self.ceiling_mbps, "a number above 0"));
+        }
+        self.check_sizes()?;
+        if !self.base_url.starts_with("http://") && !self.base_url.starts_with("https://") {
+            return Err(ConfigError::invalid("edge.base_url", &self.base_url, "an absolute http:// or https:// URL"));
+        }
+        Ok(Plan {
+            pathway,
+            group: self.group.as_deref().map(GroupId::new).transpose().map_err(|e| id("group", e))?,
+            region: RegionId::new(&self.region).map_err(|e| id("region", e))?,
+            base_url: self.base_url.clone(),
+            origin: target("edge.origin", &self.origin)?,
+            ceiling_bps: (self.ceiling_mbps * 1e6) as u64,
+            memory_bytes: self.memory_mb * MIB,
+            max_object_bytes: self.max_object_mb * MIB,
+            fill_bytes: usize::try_from(self.fill_mb * MIB).unwrap_or(usize::MAX >> 4),
+            orchestrators: self
+                .orchestrators
+                .iter()
+                .map(|url| target("edge.orchestrators", url))
+                .collect::<Result<_, _>>()?,
+            ignore_query: self.ignore_query.clone(),
+            trusted_ip_header: self.trusted_ip_header.clone(),
+            origin_connect: Duration::from_millis(self.origin_connect_ms),
+            origin_first_byte: Duration::from_millis(self.origin_first_byte_ms),
+            origin_read: Duration::from_millis(self.origin_read_ms),
+            origin_requests: self.origin_requests,
+            stale_on_error_s: self.stale_on_error_s,
+            header_timeout: Duration::from_millis(self.header_timeout_ms),
+            write_stall: Duration::from_millis(self.write_stall_ms),
+            max_connections: self.max_connections,
+        })
+    }
+
+    fn check_sizes(&self) -> Result<(), ConfigError> {
+        let sizes = [
+            ("memory_mb", self.memory_mb, 2, MAX_MIB),
+            ("max_object_mb", self.max_object_mb, 1, self.memory_mb / 2),
+            ("fill_mb", self.fill_mb, self.max_object_mb, MAX_MIB),
+            ("origin_connect_ms", self.origin_connect_ms, 1, 600_000),
+            ("origin_first_byte_ms", self.origin_first_byte_ms, 1, 600_000),
+            ("origin_read_ms", self.origin_read_ms, 1, 600_000),
+            ("origin_requests", self.origin_requests as u64, 1, 1_000_000),
+            ("header_timeout_ms", self.header_timeout_ms, 1, 600_000),
+            ("write_stall_ms", self.write_stall_ms, 1, 600_000),
+            ("max_connections", self.max_connections as u64, 1, 10_000_000),
+        ];
+        for (key, value, least, most) in sizes {
+            if value < least || value > most {
+                return Err(ConfigError::invalid(format!("edge.{key}"), value, format!("{least} to {most}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn target(key: &str, text: &str) -> Result<Target, ConfigError> {
+    let bad = || ConfigError::invalid(key, text, "an absolute http:// URL without query (https:// not yet)");
+    let url = Url::parse(text).map_err(|_| bad())?;
+    let plain = url.scheme() == "http"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.username().is_empty()
+        && url.password().is_none();
+    let host = url.host_str().filter(|host| plain && !host.is_empty()).ok_or_else(bad)?;
+    let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    Ok(Target { authority, prefix: url.path().trim_end_matches('/').to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = r#"
+        pathway = "own-fra-1"
+        region = "eu-central"
+        base_url = "http://edge.example:4310"
+        origin = "http://origin.example:8080/media/"
+        ceiling_mbps = 500
+    "#;
+
+    fn with(line: &str) -> Result<EdgeConfig, toml::de::Error> {
+        toml::from_str(&format!("{LEAST}\n{line}"))
+    }
+
+    #[test]
+    fn five_keys_are_enough() {
+        let plan = with("").expect("parses").plan().expect("valid");
+        assert_eq!(plan.origin, Target { authority: "origin.example:8080".into(), prefix: "/media".into() });
+        assert_eq!((plan.ceiling_bps, plan.memory_bytes), (500_000_000, 256 * MIB));
+        assert_eq!(plan.ignore_query, ["CMCD"]);
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_by_name() {
+        for (line, word) in [
+            ("memory_mb = 1", "edge.memory_mb"),
+            ("max_object_mb = 200", "edge.max_object_mb"),
+            ("fill_mb = 3", "edge.fill_mb"),
+            ("orchestrators = [\"https://o.example\"]", "not yet"),
+            ("group = \"a b\"", "edge.group"),
+            ("memory_mb = 18446744073709551", "edge.memory_mb"),
+        ] {
+            let error = with(line).expect("parses").check().expect_err(line).to_string();
+            assert!(error.contains(word), "{line}: {error}");
+        }
+        assert!(with("memory = 1").expect_err("unknown").to_string().contains("memory"));
+    }
+
+    #[test]
+    fn a_commercial_pathway_is_not_an_own_edge() {
+        let text = LEAST.replace("own-fra-1", "cdn-a");
+        let config: EdgeConfig = toml::from_str(&text).expect("parses");
+        assert!(config.check().expect_err("not own").to_string().contains("own-"));
+    }
+}

@@ -1,0 +1,120 @@
+//! What one running edge consists of.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::HeaderValue;
+use metrics::{Counter, Gauge, counter, gauge};
+use spillway_model::{Clock, Millis};
+use spillway_service::Readiness;
+
+use crate::account::Meter;
+use crate::admit::{Admission, Orders, Sessions, admit};
+use crate::config::Plan;
+use crate::fetch::FillResult;
+use crate::fill::FillTable;
+use crate::origin::Origin;
+use crate::receive::Asked;
+use crate::store::Store;
+
+/// One running edge.
+pub(crate) struct Edge {
+    pub plan: Plan,
+    pub clock: Arc<dyn Clock>,
+    pub store: Store,
+    pub fills: Arc<FillTable>,
+    pub origin: Origin,
+    pub sessions: Sessions,
+    pub orders: Orders,
+    pub meter: Arc<Meter>,
+    pub metrics: Exported,
+    pub readiness: Readiness,
+    /// `Via` of requests and answers.
+    pub via: HeaderValue,
+    /// The pathway's id as a header.
+    pub pathway: HeaderValue,
+    /// Set while the process ends.
+    stopping: AtomicBool,
+    /// One list of paths is fetched ahead at a time.
+    pub prewarming: Arc<AtomicBool>,
+}
+
+/// Metrics that no other part holds.
+pub(crate) struct Exported {
+    pub fills: FillCounters,
+    pub store_bytes: Gauge,
+    pub viewers: Gauge,
+}
+
+/// Fills by how they ended.
+pub(crate) struct FillCounters([Counter; 6]);
+
+const FILL_RESULTS: [(FillResult, &str); 6] = [
+    (FillResult::Kept, "kept"),
+    (FillResult::Shared, "shared"),
+    (FillResult::Revalidated, "revalidated"),
+    (FillResult::Passed, "passed"),
+    (FillResult::Failed, "failed"),
+    (FillResult::Aborted, "aborted"),
+];
+
+impl FillCounters {
+    pub(crate) fn count(&self, result: FillResult) {
+        if let Some(at) = FILL_RESULTS.iter().position(|(known, _)| *known == result) {
+            self.0[at].increment(1);
+        }
+    }
+}
+
+impl Edge {
+    pub(crate) fn new(plan: Plan, clock: Arc<dyn Clock>, readiness: Readiness) -> Self {
+        let evictions = counter!("spillway_edge_evictions_total");
+        let header = |text: &str| HeaderValue::from_str(text).expect("an id is a header value");
+        Self {
+            store: Store::new(plan.memory_bytes, plan.max_object_bytes, evictions),
+            fills: FillTable::new(plan.fill_bytes),
+            origin: Origin::new(&plan),
+            sessions: Sessions::new(),
+            orders: Orders::new(),
+            meter: Arc::new(Meter::new(clock.clone())),
+            metrics: Exported {
+                fills: FillCounters(
+                    FILL_RESULTS.map(|(_, result)| counter!("spillway_edge_fills_total", "result" => result)),
+                ),
+                store_bytes: gauge!("spillway_edge_store_bytes"),
+                viewers: gauge!("spillway_edge_viewers"),
+            },
+            via: header(&format!("1.1 {}", plan.pathway)),
+            pathway: header(plan.pathway.as_str()),
+            readiness,
+            stopping: AtomicBool::new(false),
+            prewarming: Arc::default(),
+            clock,
+            plan,
+        }
+    }
+
+    /// Monotonic time.
+    pub(crate) fn now(&self) -> Millis {
+        self.clock.monotonic()
+    }
+
+    /// Takes no new sessions from now on.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.readiness.set(false);
+    }
+
+    /// Whether no new sessions are taken because of an order or because the process ends.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed) || self.orders.current(self.now()).drain
+    }
+
+    /// Whether the session of `asked` is served.
+    pub(crate) fn admission(&self, asked: &Asked) -> Admission {
+        let now = self.now();
+        let has_room = || self.meter.bits_out_10s_bps() < self.plan.ceiling_bps;
+        let stopping = self.stopping.load(Ordering::Relaxed);
+        admit(&self.sessions, asked.session, &self.orders.current(now), stopping, has_room, now)
+    }
+}

@@ -1,0 +1,94 @@
+//! Own edge: an HTTP cache for media that tells its load.
+//!
+//! The path of a request: `server` (a connection, bounded in number and time) → `connection` (the socket: counts what
+//! is written) → `receive` (one host, no body, a plain path; key and session) → `admit` (running sessions go on) →
+//! `lookup` (kept, being fetched, or for this request alone) → `fetch` with `fill` (one fetch for all who wait,
+//! streamed to them while it comes; `origin` is the client, `policy` says what is kept) → `respond` with `conditions`
+//! (whole, range, not modified) and `body` → `account` (bits, viewers, results). Beside it `report` sends load reports
+//! and takes orders.
+//!
+//! Invariant: a request never waits for an orchestrator. An answer that was cut never looks complete, and is never
+//! kept. Memory is bounded by configuration: kept objects, objects in flight, sessions, connections.
+//!
+//! Not there yet: TLS (both sides), disk, variants (`Vary`), heuristic freshness, `CDN-Cache-Control`, unsafe methods,
+//! purge, several origins, prefetch, signed URLs.
+
+mod account;
+mod admit;
+mod body;
+mod cache_control;
+mod conditions;
+mod config;
+mod connection;
+mod edge;
+mod fetch;
+mod fill;
+mod lookup;
+mod object;
+mod origin;
+mod policy;
+mod process;
+mod receive;
+mod report;
+mod respond;
+mod server;
+mod store;
+
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use spillway_model::Clock;
+use spillway_service::config::ConfigError;
+use spillway_service::{CancellationToken, Readiness};
+use tokio::net::TcpListener;
+
+pub use config::EdgeConfig;
+
+use edge::Edge;
+
+/// What the process around an edge gives it.
+#[derive(Clone)]
+pub struct EdgeShell {
+    /// Secret between roles: bearer of load reports, and key to `/.spillway/metrics`.
+    pub service_token: String,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Set while requests should come.
+    pub readiness: Readiness,
+    /// The process's metrics, if it has a recorder.
+    pub metrics: Option<PrometheusHandle>,
+    /// Ends the edge.
+    pub shutdown: CancellationToken,
+}
+
+/// Runs an edge on `listener` until the shell's `shutdown`, then drains: one last load report says so, no new session
+/// is taken, and open answers may end for at most [`spillway_service::DRAIN`].
+///
+/// # Errors
+/// [`ConfigError`] before anything is served: a value that is not valid, or `admin_listen` taken.
+pub async fn run(config: EdgeConfig, shell: EdgeShell, listener: TcpListener) -> Result<(), ConfigError> {
+    let plan = config.plan()?;
+    let admin = match config.admin_listen {
+        Some(address) => Some(spillway_service::bind("edge.admin_listen", address).await?),
+        None => None,
+    };
+    let own = server::OwnPaths {
+        enabled: admin.is_none(),
+        metrics: shell.metrics.clone(),
+        service_token: shell.service_token.clone(),
+    };
+    let edge = Arc::new(Edge::new(plan, shell.clock, shell.readiness.clone()));
+    let admin = admin.map(|listener| {
+        let router = spillway_service::health_router(shell.readiness.clone(), shell.metrics);
+        tokio::spawn(spillway_service::serve(listener, router, shell.shutdown.clone()))
+    });
+    let reports = tokio::spawn(report::run(edge.clone(), shell.service_token, shell.shutdown.clone()));
+    shell.readiness.set(true);
+    tracing::info!(pathway = %edge.plan.pathway, address = ?listener.local_addr().ok(), "edge serves");
+    server::serve(edge, own, listener, shell.shutdown).await;
+    let _ = reports.await;
+    if let Some(admin) = admin {
+        let _ = admin.await;
+    }
+    Ok(())
+}

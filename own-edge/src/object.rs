@@ -1,0 +1,230 @@
+//! What is kept: a head and a body in pieces that a hit shares by reference count.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{
+    AGE, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LAST_MODIFIED, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use spillway_model::Millis;
+
+use crate::cache_control::split_outside_quotes;
+use crate::policy::{Freshness, http_date_s};
+
+/// What names an object: path and query without the ignored parameters; the origin is asked with the same text.
+pub(crate) type Key = Arc<str>;
+
+/// Length of every piece of a kept body but the last.
+pub(crate) const PIECE_BYTES: usize = 256 * 1024;
+/// What an entry takes beside its bytes: maps, counts and allocations, estimated.
+const OVERHEAD_BYTES: u64 = 512;
+
+/// Status and end-to-end headers of an answer, without framing and `Age`.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+}
+
+/// A kept answer.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub head: Arc<Head>,
+    pub freshness: Freshness,
+    pub body: Pieces,
+    /// Monotonic ms before which a failed revalidation is not tried again.
+    retry_at_ms: AtomicU64,
+}
+
+/// A body: pieces of [`PIECE_BYTES`], the last shorter.
+#[derive(Clone, Debug)]
+pub(crate) struct Pieces {
+    pieces: Arc<[Bytes]>,
+    len: u64,
+}
+
+impl Head {
+    /// Takes what is meant for the client from an answer's head.
+    pub(crate) fn new(status: StatusCode, mut headers: HeaderMap) -> Self {
+        strip_hop_by_hop(&mut headers);
+        headers.remove(CONTENT_LENGTH);
+        headers.remove(AGE);
+        Self { status, headers }
+    }
+
+    /// As [`Head::new`], with the origin's `Age`: we keep nothing that could tell how old it is.
+    pub(crate) fn passed(status: StatusCode, headers: HeaderMap) -> Self {
+        let age = headers.get(AGE).cloned();
+        let mut head = Self::new(status, headers);
+        if let Some(age) = age {
+            head.headers.insert(AGE, age);
+        }
+        head
+    }
+
+    /// The head after a 304: its fields replace the kept ones, except those that describe the body.
+    pub(crate) fn updated(&self, mut not_modified: HeaderMap) -> Self {
+        strip_hop_by_hop(&mut not_modified);
+        for name in [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, AGE] {
+            not_modified.remove(name);
+        }
+        let mut headers = self.headers.clone();
+        for name in not_modified.keys() {
+            headers.remove(name);
+        }
+        for (name, value) in not_modified.iter() {
+            headers.append(name.clone(), value.clone());
+        }
+        Self { status: self.status, headers }
+    }
+
+    pub(crate) fn etag(&self) -> Option<&HeaderValue> {
+        self.headers.get(ETAG)
+    }
+
+    pub(crate) fn last_modified(&self) -> Option<&HeaderValue> {
+        self.headers.get(LAST_MODIFIED)
+    }
+
+    pub(crate) fn last_modified_s(&self) -> Option<u64> {
+        self.last_modified().and_then(http_date_s)
+    }
+}
+
+/// Removes what belongs to one connection, and what `Connection` lists.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|line| split_outside_quotes(line.as_bytes()))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .collect();
+    for name in listed {
+        headers.remove(name);
+    }
+    for name in [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+    for name in ["keep-alive", "proxy-connection", "proxy-authentication-info"] {
+        headers.remove(name);
+    }
+}
+
+impl Object {
+    pub(crate) fn new(head: Arc<Head>, freshness: Freshness, body: Pieces) -> Self {
+        Self { head, freshness, body, retry_at_ms: AtomicU64::new(0) }
+    }
+
+    /// Bytes that it takes under `key`.
+    pub(crate) fn weight(&self, key: &Key) -> u64 {
+        let headers: usize = self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+        self.body.len + (headers + key.len()) as u64 + OVERHEAD_BYTES
+    }
+
+    /// Notes that its revalidation failed; it is not tried again before `at`.
+    pub(crate) fn put_off(&self, at: Millis) {
+        self.retry_at_ms.store(at.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_put_off(&self, now: Millis) -> bool {
+        now.0 < self.retry_at_ms.load(Ordering::Relaxed)
+    }
+}
+
+impl Pieces {
+    /// Copies `parts`, so that what is kept holds no larger buffer alive, and lets other tasks run in between.
+    pub(crate) async fn copy(parts: Vec<Bytes>) -> Self {
+        let len: usize = parts.iter().map(Bytes::len).sum();
+        let mut left = len;
+        let mut pieces = Vec::with_capacity(len.div_ceil(PIECE_BYTES));
+        let mut piece = BytesMut::with_capacity(left.min(PIECE_BYTES));
+        for part in parts {
+            let mut part = &part[..];
+            while !part.is_empty() {
+                let take = part.len().min(PIECE_BYTES - piece.len());
+                piece.extend_from_slice(&part[..take]);
+                part = &part[take..];
+                if piece.len() == PIECE_BYTES {
+                    left -= PIECE_BYTES;
+                    let full = std::mem::replace(&mut piece, BytesMut::with_capacity(left.min(PIECE_BYTES)));
+                    pieces.push(full.freeze());
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        if !piece.is_empty() {
+            pieces.push(piece.freeze());
+        }
+        Self { pieces: pieces.into(), len: len as u64 }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The bytes from `at` on, at most up to `end`, as far as one piece goes; `None` at the end.
+    pub(crate) fn from(&self, at: u64, end: u64) -> Option<Bytes> {
+        let end = end.min(self.len);
+        if at >= end {
+            return None;
+        }
+        let index = usize::try_from(at / PIECE_BYTES as u64).ok()?;
+        let start = index as u64 * PIECE_BYTES as u64;
+        let piece = self.pieces.get(index)?;
+        let (from, to) = ((at - start) as usize, (end - start).min(piece.len() as u64) as usize);
+        Some(piece.slice(from..to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_give_back_what_went_in_from_any_place() {
+        let bytes: Vec<u8> = (0..600_000_u32).map(|n| (n % 251) as u8).collect();
+        let parts = bytes.chunks(70_001).map(Bytes::copy_from_slice).collect();
+        let pieces = Pieces::copy(parts).await;
+        for (from, to) in [(0, 600_000), (1, 2), (262_143, 262_145), (599_999, 600_000), (262_144, 524_288), (5, 5)] {
+            let mut out = Vec::new();
+            let mut at = from;
+            while let Some(piece) = pieces.from(at, to) {
+                at += piece.len() as u64;
+                out.extend_from_slice(&piece);
+            }
+            assert_eq!(out, bytes[from as usize..to as usize], "{from}..{to}");
+        }
+        assert!(Pieces::copy(vec![]).await.from(0, 10).is_none());
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_is_left_out() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("connection", "a, b"), ("a", "1"), ("b", "2"), ("c", "3"), ("keep-alive", "5")] {
+            headers.append(name, value.parse().expect("value"));
+        }
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["c"]);
+    }
+
+    #[test]
+    fn a_304_replaces_fields_but_not_those_of_the_body() {
+        let head = |lines: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, value.parse().expect("value"));
+            }
+            headers
+        };
+        let old =
+            Head::new(StatusCode::OK, head(&[("etag", "\"a\""), ("x", "1"), ("x", "2"), ("content-encoding", "br")]));
+        let new =
+            old.updated(head(&[("x", "3"), ("content-length", "10"), ("content-encoding", "gzip"), ("age", "9")]));
+        let lines: Vec<_> =
+            new.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().expect("text"))).collect();
+        assert_eq!(lines, [("etag", "\"a\""), ("content-encoding", "br"), ("x", "3")]);
+    }
+}

@@ -1,0 +1,285 @@
+//! What a request must be before anything is looked up: one host, no body, a path that means what it says.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, USER_AGENT, VIA};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, Version};
+use url::form_urlencoded;
+
+use crate::admit::{SessionKey, Sessions};
+use crate::config::Plan;
+use crate::object::Key;
+
+/// Bytes of path and query.
+const TARGET_MAX_BYTES: usize = 8 * 1024;
+/// Bytes of all headers, which a proxy in front would limit alike.
+const HEADERS_MAX_BYTES: usize = 32 * 1024;
+/// CMCD allows 64 for `sid`.
+const SID_MAX_CHARS: usize = 64;
+
+/// A request that was understood.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Only the head is wanted.
+    pub head_only: bool,
+    /// What is asked for, also of the origin.
+    pub key: Key,
+    /// Path and query as the client sent them.
+    pub target: String,
+    /// Conditions, ranges, credentials.
+    pub headers: HeaderMap,
+    pub session: SessionKey,
+    pub version: Version,
+}
+
+/// A request that was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub status: StatusCode,
+    /// Word for `Cache-Status`.
+    pub word: &'static str,
+}
+
+const fn refuse(status: StatusCode, word: &'static str) -> Refusal {
+    Refusal { status, word }
+}
+
+/// Checks what every method must keep to.
+pub(crate) fn check_head(parts: &Parts, has_body: bool, bare_lf: bool) -> Result<(), Refusal> {
+    let bad = |word| Err(refuse(StatusCode::BAD_REQUEST, word));
+    if bare_lf {
+        return bad("bare-line-feed");
+    }
+    // The parser drops Content-Length beside Transfer-Encoding, so the latter alone must be enough to refuse.
+    if parts.headers.contains_key(TRANSFER_ENCODING) {
+        return bad("transfer-encoding");
+    }
+    let bodiless = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if bodiless && (has_body || parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")) {
+        return bad("body");
+    }
+    check_host(parts)?;
+    if parts.uri.path_and_query().is_none_or(|target| target.as_str().len() > TARGET_MAX_BYTES) {
+        return Err(refuse(StatusCode::URI_TOO_LONG, "target"));
+    }
+    let header_bytes: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if header_bytes > HEADERS_MAX_BYTES {
+        return Err(refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers"));
+    }
+    if !path_is_plain(parts.uri.path()) {
+        return bad("path");
+    }
+    Ok(())
+}
+
+fn check_host(parts: &Parts) -> Result<(), Refusal> {
+    let bad = |word| Err(refuse(StatusCode::BAD_REQUEST, word));
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let (host, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return bad("two-hosts");
+    }
+    match (host, parts.uri.authority()) {
+        (None, None) if parts.version == Version::HTTP_10 || parts.version == Version::HTTP_09 => Ok(()),
+        (None, None) => bad("no-host"),
+        (None, Some(_)) if parts.version < Version::HTTP_2 => bad("no-host"),
+        (Some(host), authority) => {
+            let text = host.as_bytes();
+            let plain =
+                !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]%~".contains(byte));
+            if !plain {
+                return bad("host");
+            }
+            match authority {
+                Some(authority) if !authority.as_str().as_bytes().eq_ignore_ascii_case(text) => bad("host-mismatch"),
+                _ => Ok(()),
+            }
+        }
+        (None, Some(_)) => Ok(()),
+    }
+}
+
+/// A path that begins with a slash and has no dot segments, encoded slashes, backslashes or control characters, in
+/// any coding: what the origin makes of those is not what the key says.
+pub(crate) fn path_is_plain(path: &str) -> bool {
+    if !path.starts_with('/') {
+        return false;
+    }
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        let byte = match byte {
+            b'%' => {
+                let digits = (bytes.next().and_then(hex), bytes.next().and_then(hex));
+                let (Some(high), Some(low)) = digits else { return false };
+                let value = high * 16 + low;
+                if matches!(value, b'/' | b'%') {
+                    return false;
+                }
+                value
+            }
+            other => other,
+        };
+        if byte == b'\\' || byte < 0x20 || byte == 0x7f {
+            return false;
+        }
+        decoded.push(byte);
+    }
+    decoded.split(|byte| *byte == b'/').all(|segment| {
+        // `..;x` is a dot segment to servers that know path parameters.
+        !matches!(segment.split(|byte| *byte == b';').next(), Some(b"." | b".."))
+    })
+}
+
+fn hex(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+/// Path and query without the parameters that don't tell objects apart.
+pub(crate) fn key(path: &str, query: Option<&str>, ignored: &[String]) -> Key {
+    let Some(query) = query else { return Arc::from(path) };
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|pair| {
+            let name = pair.split('=').next().unwrap_or(pair);
+            !ignored.iter().any(|ignored| ignored == name)
+        })
+        .collect();
+    let kept = kept.join("&");
+    if kept.is_empty() { Arc::from(path) } else { Arc::from(format!("{path}?{kept}")) }
+}
+
+/// Makes an [`Asked`] of a checked GET or HEAD.
+pub(crate) fn receive(parts: Parts, peer: SocketAddr, plan: &Plan, sessions: &Sessions) -> Result<Asked, Refusal> {
+    if came_through_us(&parts.headers, plan) {
+        return Err(refuse(StatusCode::LOOP_DETECTED, "loop"));
+    }
+    let client: IpAddr =
+        spillway_service::client_ip(peer, &parts.headers, plan.trusted_ip_header.as_deref()).to_canonical();
+    let sid = sid(parts.uri.query(), &parts.headers);
+    let user_agent = parts.headers.get(USER_AGENT).map(http::HeaderValue::as_bytes);
+    let session = sessions.key(client, sid.as_deref(), user_agent);
+    Ok(Asked {
+        head_only: parts.method == Method::HEAD,
+        key: key(parts.uri.path(), parts.uri.query(), &plan.ignore_query),
+        target: parts.uri.path_and_query().map_or_else(|| "/".into(), |target| target.as_str().to_owned()),
+        headers: parts.headers,
+        session,
+        version: parts.version,
+    })
+}
+
+impl Asked {
+    /// Whether credentials came with it.
+    pub(crate) fn is_authorized(&self) -> bool {
+        self.headers.contains_key(AUTHORIZATION)
+    }
+}
+
+fn came_through_us(headers: &HeaderMap, plan: &Plan) -> bool {
+    headers
+        .get_all(VIA)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .any(|hop| hop.split_whitespace().nth(1) == Some(plan.pathway.as_str()))
+}
+
+/// The session's id: query `sid`, or `sid` in CMCD, as query or as header.
+fn sid(query: Option<&str>, headers: &HeaderMap) -> Option<String> {
+    let plain = |text: &str| (!text.is_empty() && text.chars().count() <= SID_MAX_CHARS).then(|| text.to_owned());
+    let query = query.filter(|query| query.contains("sid") || query.contains("CMCD")).unwrap_or_default();
+    let mut found = None;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match name.as_ref() {
+            "sid" => return plain(&value),
+            "CMCD" => found = found.or_else(|| cmcd_sid(&value).and_then(plain)),
+            _ => {}
+        }
+    }
+    found.or_else(|| cmcd_sid(headers.get("cmcd-session")?.to_str().ok()?).and_then(plain))
+}
+
+/// `sid="…"` in a CMCD list.
+fn cmcd_sid(list: &str) -> Option<&str> {
+    let start = match list.find("sid=\"") {
+        Some(0) => 0,
+        // Not the end of another key (`nosid="…"`).
+        Some(at) if matches!(list.as_bytes()[at - 1], b',' | b' ') => at,
+        _ => return None,
+    };
+    list[start + 5..].split('"').next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_means_what_it_says_or_is_refused() {
+        for good in ["/", "/a/b.m4s", "/a/..b", "/a..", "/a%20b", "/%C3%A4", "/a;x=1", "//a", "/..."] {
+            assert!(path_is_plain(good), "{good}");
+        }
+        for bad in [
+            "",
+            "a",
+            "*",
+            "/..",
+            "/a/../b",
+            "/./a",
+            "/%2e%2e/a",
+            "/%2E./a",
+            "/a%2fb",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a\\b",
+            "/a%00",
+            "/a%0d%0ab",
+            "/a%",
+            "/a%2",
+            "/a%zz",
+            "/a/..;x/b",
+            "/%252e%252e/a",
+        ] {
+            assert!(!path_is_plain(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ignored_parameters_leave_no_trace_in_the_key() {
+        let ignored = ["CMCD".to_owned(), "token".to_owned()];
+        for (query, expected) in [
+            (None, "/a"),
+            (Some(""), "/a"),
+            (Some("CMCD=x"), "/a"),
+            (Some("a=1&CMCD=x%3D1&b=2"), "/a?a=1&b=2"),
+            (Some("token=1&_HLS_msn=3&_HLS_part=1"), "/a?_HLS_msn=3&_HLS_part=1"),
+            (Some("cmcd=x"), "/a?cmcd=x"),
+        ] {
+            assert_eq!(&*key("/a", query, &ignored), expected, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn the_session_is_found_wherever_players_put_it() {
+        let none = HeaderMap::new();
+        let header = HeaderMap::from_iter([(
+            http::HeaderName::from_static("cmcd-session"),
+            "cid=\"x\",sid=\"h-1\"".parse().expect("value"),
+        )]);
+        for (query, headers, expected) in [
+            (Some("sid=v-1"), &none, Some("v-1")),
+            (Some("CMCD=br%3D1%2Csid%3D%22v-2%22%2Csu"), &none, Some("v-2")),
+            (Some("CMCD=nosid%3D%22v-2%22"), &none, None),
+            (Some("sid=v-1&CMCD=sid%3D%22v-2%22"), &header, Some("v-1")),
+            (None, &header, Some("h-1")),
+            (Some("sid="), &none, None),
+            (Some("x=1"), &none, None),
+        ] {
+            assert_eq!(sid(query, headers).as_deref(), expected, "{query:?}");
+        }
+        assert_eq!(sid(Some(&format!("sid={}", "x".repeat(65))), &none), None);
+    }
+}

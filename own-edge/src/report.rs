@@ -1,0 +1,295 @@
+//! Load reports, and the orders that come back. Nothing here is waited for by a request.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use spillway_model::GroupId;
+use spillway_model::limits::LOAD_REPORT_INTERVAL_MS;
+use spillway_service::CancellationToken;
+use spillway_wire::load::{Directives, LOAD_VERSION, LoadReport, OriginSeen};
+use tokio::time::MissedTickBehavior;
+
+use crate::config::Target;
+use crate::edge::Edge;
+use crate::lookup::{Found, begin};
+use crate::origin::OriginInterval;
+use crate::process::{self, CpuTime};
+use crate::receive;
+
+/// An orchestrator that takes longer is missed, well before the next report.
+const SEND_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// The last report, which says that the node goes, delays the end by no more.
+const LAST_SEND_TIMEOUT: Duration = Duration::from_millis(500);
+const ANSWER_MAX_BYTES: usize = 64 * 1024;
+/// Intervals that the origin's state is taken from.
+const ORIGIN_INTERVALS: usize = 5;
+/// Paths fetched ahead per answer, and at once.
+const PREWARM_MAX: usize = 64;
+const PREWARM_AT_ONCE: usize = 4;
+
+/// Reports every 2 s until `shutdown`, and once more then.
+pub(crate) async fn run(edge: Arc<Edge>, service_token: String, shutdown: CancellationToken) {
+    let mut reporter = Reporter::new(&edge).await;
+    let mut recipients: Vec<Recipient> =
+        edge.plan.orchestrators.iter().map(|target| Recipient::new(target, &service_token)).collect();
+    let mut ticks = tokio::time::interval(Duration::from_millis(LOAD_REPORT_INTERVAL_MS));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        let last = tokio::select! {
+            _ = ticks.tick() => false,
+            () = shutdown.cancelled() => true,
+        };
+        if last {
+            edge.stop();
+        }
+        let report = reporter.next(&edge).await;
+        let timeout = if last { LAST_SEND_TIMEOUT } else { SEND_TIMEOUT };
+        let answers = futures::future::join_all(recipients.iter_mut().map(|to| to.send(&report, timeout))).await;
+        if last {
+            return;
+        }
+        for directives in answers.into_iter().flatten() {
+            obey(&edge, directives);
+        }
+    }
+}
+
+fn obey(edge: &Arc<Edge>, directives: Directives) {
+    let before = edge.orders.current(edge.now());
+    if !edge.orders.take(&directives, edge.now()) {
+        return;
+    }
+    if (before.admit, before.drain) != (directives.admit, directives.drain) {
+        let Directives { epoch, admit, drain, .. } = directives;
+        tracing::info!(epoch, admit, drain, "orders changed");
+    }
+    if !directives.prewarm.is_empty() && !edge.prewarming.swap(true, Ordering::AcqRel) {
+        tokio::spawn(prewarm(edge.clone(), directives.prewarm));
+    }
+}
+
+/// Fetches what is not kept yet, a few at once.
+async fn prewarm(edge: Arc<Edge>, paths: Vec<String>) {
+    let fetches = paths.into_iter().take(PREWARM_MAX).filter_map(|target| {
+        let (path, query) = target.split_once('?').map_or((target.as_str(), None), |(path, query)| (path, Some(query)));
+        if !receive::path_is_plain(path) || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
+            tracing::warn!(target, "a path to prewarm is not plain");
+            return None;
+        }
+        let key = receive::key(path, query, &edge.plan.ignore_query);
+        let edge = edge.clone();
+        Some(async move {
+            if edge.store.get(&key).is_none()
+                && let Found::Filling { mut reader, .. } = begin(&edge, &key, None)
+            {
+                reader.ended().await;
+            }
+        })
+    });
+    futures::stream::iter(fetches).buffer_unordered(PREWARM_AT_ONCE).collect::<Vec<()>>().await;
+    edge.prewarming.store(false, Ordering::Release);
+}
+
+/// Makes reports out of what was counted since the one before.
+struct Reporter {
+    seq: u64,
+    at: spillway_model::Millis,
+    bytes_out: u64,
+    cpu: Option<CpuTime>,
+    origin: VecDeque<OriginInterval>,
+    origin_state: &'static str,
+}
+
+impl Reporter {
+    async fn new(edge: &Edge) -> Self {
+        let at = edge.now();
+        Self {
+            seq: 0,
+            at,
+            bytes_out: edge.meter.bytes_out(),
+            cpu: CpuTime::read(at).await,
+            origin: VecDeque::new(),
+            origin_state: "unknown",
+        }
+    }
+
+    async fn next(&mut self, edge: &Edge) -> LoadReport {
+        let at = edge.now();
+        let interval_ms = at.saturating_sub(self.at).0.max(1);
+        let bytes_out = edge.meter.bytes_out();
+        let cpu = CpuTime::read(at).await;
+        let interval = edge.meter.take_interval();
+        let origin = edge.origin.take_interval();
+        let viewers = edge.sessions.viewers(at);
+        let bits_out_10s_bps = edge.meter.bits_out_10s_bps();
+        let report = LoadReport {
+            v: LOAD_VERSION,
+            pathway: edge.plan.pathway.as_str().to_owned(),
+            group: edge.plan.group.as_ref().map(GroupId::as_str).map(str::to_owned),
+            region: edge.plan.region.as_str().to_owned(),
+            base_url: edge.plan.base_url.clone(),
+            seq: self.seq,
+            sent_ms: edge.clock.now().0,
+            interval_ms,
+            ceiling_bps: edge.plan.ceiling_bps,
+            bits_out_bps: bytes_out.saturating_sub(self.bytes_out) * 8 * 1000 / interval_ms,
+            bits_out_10s_bps,
+            viewers,
+            bits_per_viewer_bps: bits_out_10s_bps.checked_div(viewers).unwrap_or(0),
+            connections: edge.meter.connections(),
+            requests: interval.requests,
+            requests_failed: interval.failed,
+            hit_ratio_ppm: ratio_ppm(interval.hits, interval.requests),
+            cpu_ppm: cpu.zip(self.cpu).and_then(|(now, before)| now.ppm_since(before)),
+            memory_bytes: process::memory_bytes().await,
+            disk_ppm: None,
+            origin: OriginSeen {
+                state: self.origin_state(origin).to_owned(),
+                fetches: origin.fetches,
+                failed: origin.failed,
+                bytes: origin.bytes,
+            },
+            top_content: interval.top_content,
+            draining: edge.is_draining(),
+        };
+        self.seq += 1;
+        self.at = at;
+        self.bytes_out = bytes_out;
+        self.cpu = cpu;
+        edge.metrics.store_bytes.set(edge.store.used_bytes() as f64);
+        edge.metrics.viewers.set(viewers as f64);
+        report
+    }
+
+    /// `failing` when half of the last 10 s' fetches failed; without fetches what it was.
+    fn origin_state(&mut self, interval: OriginInterval) -> &'static str {
+        self.origin.push_back(interval);
+        if self.origin.len() > ORIGIN_INTERVALS {
+            self.origin.pop_front();
+        }
+        let fetches: u64 = self.origin.iter().map(|interval| interval.fetches).sum();
+        let failed: u64 = self.origin.iter().map(|interval| interval.failed).sum();
+        if failed > 0 && failed * 2 >= fetches {
+            self.origin_state = "failing";
+        } else if fetches > 0 {
+            self.origin_state = "up";
+        }
+        self.origin_state
+    }
+}
+
+fn ratio_ppm(part: u64, whole: u64) -> Option<u32> {
+    u32::try_from((part * 1_000_000).checked_div(whole)?).ok()
+}
+
+/// An orchestrator that reports go to.
+struct Recipient {
+    client: Client<HttpConnector, Full<Bytes>>,
+    uri: String,
+    host: String,
+    authorization: Option<HeaderValue>,
+    /// Whether the last report was taken; `None` before the first.
+    reached: Option<bool>,
+}
+
+impl Recipient {
+    fn new(target: &Target, service_token: &str) -> Self {
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {service_token}")).ok();
+        if let Some(value) = &mut authorization {
+            value.set_sensitive(true);
+        }
+        Self {
+            client: Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http(),
+            uri: format!("http://{}{}/v1/loads", target.authority, target.prefix),
+            host: target.authority.clone(),
+            authorization,
+            reached: None,
+        }
+    }
+
+    /// Sends `report`; logs only when reaching it changes.
+    async fn send(&mut self, report: &LoadReport, timeout: Duration) -> Option<Directives> {
+        let result = match tokio::time::timeout(timeout, self.exchange(report)).await {
+            Ok(result) => result,
+            Err(_) => Err("no answer in time".to_owned()),
+        };
+        match (&result, self.reached) {
+            (Ok(_), Some(false) | None) => tracing::info!(orchestrator = self.host, "load reports are taken"),
+            (Err(error), Some(true) | None) => {
+                tracing::warn!(orchestrator = self.host, error, "load reports are not taken");
+            }
+            _ => {}
+        }
+        self.reached = Some(result.is_ok());
+        result.ok()
+    }
+
+    async fn exchange(&self, report: &LoadReport) -> Result<Directives, String> {
+        let body = serde_json::to_vec(report).map_err(|error| error.to_string())?;
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(&self.uri)
+            .header(HOST, &self.host)
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| error.to_string())?;
+        let response = self.client.request(request).await.map_err(|error| error.to_string())?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(format!("status {status}"));
+        }
+        let body = Limited::new(response.into_body(), ANSWER_MAX_BYTES).collect().await;
+        let body = body.map_err(|error| error.to_string())?.to_bytes();
+        let directives: Directives = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        if directives.v != LOAD_VERSION {
+            return Err(format!("directives of version {} (valid: {LOAD_VERSION})", directives.v));
+        }
+        Ok(directives)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_fails_when_half_of_ten_seconds_failed_and_recovers_with_them() {
+        let mut reporter = Reporter {
+            seq: 0,
+            at: spillway_model::Millis(0),
+            bytes_out: 0,
+            cpu: None,
+            origin: VecDeque::new(),
+            origin_state: "unknown",
+        };
+        let mut state = |fetches, failed| reporter.origin_state(OriginInterval { fetches, failed, bytes: 0 });
+        assert_eq!(state(0, 0), "unknown");
+        assert_eq!(state(10, 0), "up");
+        assert_eq!(state(5, 5), "up");
+        assert_eq!(state(5, 5), "failing");
+        assert_eq!(state(0, 0), "failing");
+        for _ in 0..4 {
+            state(0, 0);
+        }
+        assert_eq!(state(0, 0), "failing");
+        assert_eq!(state(3, 0), "up");
+    }
+
+    #[test]
+    fn a_ratio_of_nothing_is_unknown() {
+        assert_eq!((ratio_ppm(0, 0), ratio_ppm(1, 3)), (None, Some(333_333)));
+    }
+}

@@ -1,0 +1,386 @@
+//! From where an answer comes from to the answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::header::{
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    AGE, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION,
+    RETRY_AFTER, VIA,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+
+use crate::account::CacheResult;
+use crate::body::{Cut, Delivery, EdgeBody};
+use crate::conditions::{Part, part};
+use crate::connection::Shared;
+use crate::edge::Edge;
+use crate::fetch;
+use crate::fill::{Outcome, Reader};
+use crate::lookup::{Found, lookup};
+use crate::object::{Head, Object};
+use crate::origin::{Answer, FetchError};
+use crate::policy::{Framing, Freshness, State};
+use crate::receive::{Asked, Refusal};
+
+/// When a session that was not admitted may come again, seconds: after two load reports.
+const RETRY_AFTER_S: &str = "4";
+const EXPOSED: &str = "Age, Cache-Status, CMSD-Dynamic, CMSD-Static, Content-Length, Content-Range, Date, ETag, \
+                       Retry-After, Server-Timing, Via, X-Pathway";
+
+/// How a request was served, as `Cache-Status` (RFC 9211) tells it and counters count it.
+#[derive(Clone, Copy, Debug)]
+struct Note {
+    result: CacheResult,
+    /// `hit`, or why the origin was asked.
+    forward: Option<&'static str>,
+    collapsed: bool,
+    stored: bool,
+    ttl_s: Option<u64>,
+    detail: Option<&'static str>,
+}
+
+impl Note {
+    const fn new(result: CacheResult, forward: Option<&'static str>) -> Self {
+        Self { result, forward, collapsed: false, stored: false, ttl_s: None, detail: None }
+    }
+
+    fn header(&self, edge: &Edge) -> HeaderValue {
+        let mut text = edge.plan.pathway.as_str().to_owned();
+        match self.forward {
+            None => text.push_str("; hit"),
+            Some(reason) => {
+                text.push_str("; fwd=");
+                text.push_str(reason);
+            }
+        }
+        if self.stored {
+            text.push_str("; stored");
+        }
+        if self.collapsed {
+            text.push_str("; collapsed");
+        }
+        if let Some(ttl_s) = self.ttl_s {
+            text.push_str(&format!("; ttl={ttl_s}"));
+        }
+        if let Some(detail) = self.detail {
+            text.push_str("; detail=");
+            text.push_str(detail);
+        }
+        HeaderValue::from_str(&text).expect("ids, words and numbers are a header value")
+    }
+}
+
+/// Serves an admitted request.
+pub(crate) async fn serve(edge: &Arc<Edge>, asked: &Asked, connection: &Arc<Shared>) -> Response<EdgeBody> {
+    let reply = Reply { edge, asked, connection };
+    match lookup(edge, asked) {
+        Found::Fresh(object, ttl_s) => {
+            reply.object(object, Note { ttl_s: Some(ttl_s), ..Note::new(CacheResult::Hit, None) })
+        }
+        Found::Stale(object, why) => {
+            reply.object(object, Note { detail: Some(why), ..Note::new(CacheResult::Stale, None) })
+        }
+        Found::Filling { reader, first, stale } => reply.filling(reader, first, stale).await,
+        Found::Pass(why) => {
+            reply.pass(Note { detail: Some(why), ..Note::new(CacheResult::Pass, Some("bypass")) }).await
+        }
+    }
+}
+
+/// A request and what its answer needs.
+struct Reply<'a> {
+    edge: &'a Arc<Edge>,
+    asked: &'a Asked,
+    connection: &'a Arc<Shared>,
+}
+
+impl Reply<'_> {
+    async fn filling(&self, mut reader: Reader, first: bool, stale: bool) -> Response<EdgeBody> {
+        let forward = Some(if stale { "stale" } else { "miss" });
+        let result = if first { CacheResult::Miss } else { CacheResult::Collapsed };
+        let note = Note { collapsed: !first, ..Note::new(result, forward) };
+        match reader.outcome().await {
+            Outcome::Stream { head, len, freshness } => self.stream(reader, &head, len, freshness, note),
+            Outcome::Object(object, None) => {
+                let result = if first { CacheResult::Revalidated } else { CacheResult::Collapsed };
+                self.object(object, Note { result, stored: true, ..note })
+            }
+            Outcome::Object(object, Some(why)) => {
+                self.object(object, Note { result: CacheResult::Stale, detail: Some(why), ..note })
+            }
+            Outcome::Failed(error) => self.failed(error, note),
+            Outcome::Pass(why) => {
+                let note = Note { result: CacheResult::Pass, collapsed: false, detail: Some(why), ..note };
+                // One may have the answer that is there; a part or the head of it is better asked for.
+                let whole = !self.asked.head_only && !asks_for_part(&self.asked.headers);
+                match whole.then(|| reader.take_direct()).flatten() {
+                    Some(answer) => self.answer(answer, note),
+                    None => self.pass(note).await,
+                }
+            }
+        }
+    }
+
+    async fn pass(&self, note: Note) -> Response<EdgeBody> {
+        match fetch::pass(self.edge, self.asked).await {
+            Ok(answer) => self.answer(answer, note),
+            Err(error) => self.failed(error, note),
+        }
+    }
+
+    /// An answer of the origin's as it is.
+    fn answer(&self, answer: Answer, note: Note) -> Response<EdgeBody> {
+        let head = Head::passed(answer.status, answer.headers);
+        let len = match answer.framing {
+            Framing::Length(len) => Some(len),
+            Framing::Chunked | Framing::UntilClose => None,
+        };
+        let mut response = self.head(head.status, head.headers, note);
+        let bodiless = self.asked.head_only || matches!(head.status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
+        if bodiless {
+            if let Some(len) = len.filter(|_| self.asked.head_only) {
+                response.headers_mut().insert(CONTENT_LENGTH, len.into());
+            }
+            return response;
+        }
+        let stream = futures::stream::unfold(answer.body, async |mut body| {
+            let part = body.next().await?.map_err(|_| Cut);
+            Some((part, body))
+        })
+        .boxed();
+        *response.body_mut() = EdgeBody::arriving(stream, len, self.delivery());
+        response
+    }
+
+    fn object(&self, object: Arc<Object>, note: Note) -> Response<EdgeBody> {
+        let len = object.body.len();
+        let age_s = object.freshness.age_s(self.edge.now());
+        let head = object.head.clone();
+        self.parts(&head, Some(len), Some(age_s), note, |from, to| EdgeBody::object(object, from, to, self.delivery()))
+    }
+
+    fn stream(
+        &self,
+        reader: Reader,
+        head: &Head,
+        len: Option<u64>,
+        freshness: Option<Freshness>,
+        note: Note,
+    ) -> Response<EdgeBody> {
+        let now = self.edge.now();
+        let ttl_s = freshness.map(|freshness| match freshness.state(now) {
+            State::Fresh(ttl_s) => ttl_s,
+            _ => 0,
+        });
+        let note = Note { stored: freshness.is_some(), ttl_s, ..note };
+        let age_s = freshness.map(|freshness| freshness.age_s(now)).filter(|age_s| *age_s > 0);
+        self.parts(head, len, age_s, note, |from, to| {
+            let reader = SkippingReader { reader, skip: from, left: to - from };
+            let stream = futures::stream::unfold(reader, async |mut reader| {
+                let part = reader.next().await?;
+                Some((part, reader))
+            })
+            .boxed();
+            EdgeBody::arriving(stream, len.map(|_| to - from), self.delivery())
+        })
+    }
+
+    /// Whole, part, not modified or outside, of a kept or arriving answer; `body` makes the bytes `from..to`.
+    fn parts(
+        &self,
+        head: &Head,
+        len: Option<u64>,
+        age_s: Option<u64>,
+        note: Note,
+        body: impl FnOnce(u64, u64) -> EdgeBody,
+    ) -> Response<EdgeBody> {
+        let part = part(&self.asked.headers, head, len);
+        let (status, from, to) = match part {
+            Part::Whole => (head.status, 0, len.unwrap_or(u64::MAX)),
+            Part::NotModified => (StatusCode::NOT_MODIFIED, 0, 0),
+            Part::Range(from, to) => (StatusCode::PARTIAL_CONTENT, from, to),
+            Part::Outside => (StatusCode::RANGE_NOT_SATISFIABLE, 0, 0),
+        };
+        let mut response = self.head(status, head.headers.clone(), note);
+        let headers = response.headers_mut();
+        if let Some(age_s) = age_s {
+            headers.insert(AGE, age_s.into());
+        }
+        match (part, len) {
+            (Part::Whole, Some(len)) if status == StatusCode::OK => {
+                headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+                headers.insert(CONTENT_LENGTH, len.into());
+            }
+            (Part::Range(from, to), Some(len)) => {
+                headers.insert(CONTENT_RANGE, text(&format!("bytes {from}-{}/{len}", to - 1)));
+                headers.insert(CONTENT_LENGTH, (to - from).into());
+            }
+            (Part::Outside, Some(len)) => {
+                headers.insert(CONTENT_RANGE, text(&format!("bytes */{len}")));
+                headers.remove(CONTENT_TYPE);
+                headers.remove(CONTENT_ENCODING);
+            }
+            _ => {}
+        }
+        let bodiless = self.asked.head_only
+            || matches!(part, Part::NotModified | Part::Outside)
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if !bodiless {
+            *response.body_mut() = body(from, to);
+        }
+        response
+    }
+
+    fn failed(&self, error: FetchError, note: Note) -> Response<EdgeBody> {
+        let note = Note { result: CacheResult::Error, detail: Some(error.word()), stored: false, ..note };
+        let mut response = self.head(error.status(), HeaderMap::new(), note);
+        plain(&mut response, format!("failed to {error}\n"), self.asked.head_only);
+        if error == FetchError::Busy {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+
+    fn head(&self, status: StatusCode, headers: HeaderMap, note: Note) -> Response<EdgeBody> {
+        self.edge.meter.answered(note.result, status.as_u16());
+        let mut response = Response::new(EdgeBody::empty());
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response.headers_mut().append(VIA, self.edge.via.clone());
+        response.headers_mut().append("cache-status", note.header(self.edge));
+        dress(self.edge, response.headers_mut());
+        response
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery {
+            edge: self.edge.clone(),
+            key: self.asked.key.clone(),
+            session: self.asked.session,
+            connection: (self.asked.version < Version::HTTP_2).then(|| self.connection.clone()),
+            bytes: 0,
+        }
+    }
+}
+
+fn asks_for_part(headers: &HeaderMap) -> bool {
+    headers.contains_key(http::header::RANGE)
+}
+
+/// A reader that leaves out what lies before a range and after it.
+struct SkippingReader {
+    reader: Reader,
+    skip: u64,
+    left: u64,
+}
+
+impl SkippingReader {
+    async fn next(&mut self) -> Option<Result<Bytes, Cut>> {
+        while self.left > 0 {
+            let mut bytes = match self.reader.next().await? {
+                Ok(bytes) => bytes,
+                Err(_) => return Some(Err(Cut)),
+            };
+            let skipped = self.skip.min(bytes.len() as u64);
+            self.skip -= skipped;
+            bytes = bytes.slice(skipped as usize..);
+            bytes.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+            if !bytes.is_empty() {
+                self.left -= bytes.len() as u64;
+                return Some(Ok(bytes));
+            }
+        }
+        None
+    }
+}
+
+fn text(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("words and numbers are a header value")
+}
+
+fn plain(response: &mut Response<EdgeBody>, text: String, head_only: bool) {
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if !head_only {
+        *response.body_mut() = EdgeBody::bytes(Bytes::from(text));
+    }
+}
+
+/// What every answer carries: a player on another site must be able to read it, whatever the status.
+fn dress(edge: &Edge, headers: &mut HeaderMap) {
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    headers.insert("timing-allow-origin", HeaderValue::from_static("*"));
+    headers.insert("x-pathway", edge.pathway.clone());
+    headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+}
+
+/// The answer to a request that is not taken; ends the connection, since what follows may be its body.
+pub(crate) fn refused(edge: &Edge, refusal: Refusal, version: Version) -> Response<EdgeBody> {
+    edge.meter.answered(CacheResult::Invalid, refusal.status.as_u16());
+    let mut response = Response::new(EdgeBody::empty());
+    *response.status_mut() = refusal.status;
+    dress(edge, response.headers_mut());
+    plain(&mut response, format!("request refused: {}\n", refusal.word), false);
+    if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+    }
+    if version < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The answer to a new session that is not admitted: elsewhere, or later.
+pub(crate) fn not_admitted(
+    edge: &Edge,
+    asked: &Asked,
+    why: &'static str,
+    elsewhere: Option<String>,
+) -> Response<EdgeBody> {
+    let status = if elsewhere.is_some() { StatusCode::TEMPORARY_REDIRECT } else { StatusCode::SERVICE_UNAVAILABLE };
+    edge.meter.answered(CacheResult::Refused, status.as_u16());
+    let mut response = Response::new(EdgeBody::empty());
+    *response.status_mut() = status;
+    dress(edge, response.headers_mut());
+    plain(&mut response, format!("not admitted: {why}\n"), asked.head_only);
+    let note = Note { detail: Some(why), ..Note::new(CacheResult::Refused, Some("bypass")) };
+    response.headers_mut().insert("cache-status", note.header(edge));
+    match elsewhere.and_then(|url| HeaderValue::from_str(&format!("{url}{}", asked.target)).ok()) {
+        Some(location) => {
+            response.headers_mut().insert(LOCATION, location);
+        }
+        None => {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        }
+    }
+    response
+}
+
+/// The answer to a browser that asks whether it may.
+pub(crate) fn preflight(edge: &Edge, headers: &HeaderMap) -> Response<EdgeBody> {
+    let mut response = Response::new(EdgeBody::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let out = response.headers_mut();
+    dress(edge, out);
+    out.insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+    out.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+    out.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    if let Some(wanted) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
+        out.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    }
+    response
+}
+
+/// A short text that is no media: health and metrics.
+pub(crate) fn page(edge: &Edge, status: StatusCode, body: String, head_only: bool) -> Response<EdgeBody> {
+    let mut response = Response::new(EdgeBody::empty());
+    *response.status_mut() = status;
+    dress(edge, response.headers_mut());
+    plain(&mut response, body, head_only);
+    response
+}

@@ -1,0 +1,114 @@
+//! An edge under test and its clock.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use spillway_model::{Clock, Millis, TimestampMs};
+use spillway_own_edge::{EdgeConfig, EdgeShell};
+use spillway_service::{CancellationToken, Readiness};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::client::{Reply, get};
+use crate::scripted::Scripted;
+
+pub const TOKEN: &str = "a-token-between-roles";
+
+/// A clock that goes on by itself and can be put forward.
+pub struct TestClock {
+    start: Instant,
+    forward_ms: AtomicU64,
+}
+
+impl TestClock {
+    pub fn forward(&self, seconds: u64) {
+        self.forward_ms.fetch_add(seconds * 1000, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> TimestampMs {
+        TimestampMs(1_767_225_600_000 + self.monotonic().0)
+    }
+
+    fn monotonic(&self) -> Millis {
+        let elapsed_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap();
+        Millis(1_000_000 + elapsed_ms + self.forward_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// A running edge.
+pub struct TestEdge {
+    pub address: SocketAddr,
+    pub clock: Arc<TestClock>,
+    pub readiness: Readiness,
+    pub shutdown: CancellationToken,
+    pub task: JoinHandle<()>,
+}
+
+impl TestEdge {
+    pub async fn start(origin: &Scripted) -> Self {
+        Self::with(&origin.url(), "").await
+    }
+
+    /// An edge with these lines of configuration beside the least.
+    pub async fn with(origin: &str, lines: &str) -> Self {
+        let ceiling = if lines.contains("ceiling_mbps") { "" } else { "ceiling_mbps = 100000" };
+        let config: EdgeConfig = toml::from_str(&format!(
+            r#"
+            pathway = "own-test-1"
+            group = "own-test"
+            region = "eu-test"
+            base_url = "http://edge.example"
+            origin = "{origin}"
+            {ceiling}
+            {lines}
+            "#
+        ))
+        .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let clock = Arc::new(TestClock { start: Instant::now(), forward_ms: AtomicU64::new(0) });
+        let (readiness, shutdown) = (Readiness::default(), CancellationToken::new());
+        let shell = EdgeShell {
+            service_token: TOKEN.into(),
+            clock: clock.clone(),
+            readiness: readiness.clone(),
+            metrics: None,
+            shutdown: shutdown.clone(),
+        };
+        let task = tokio::spawn(async move {
+            spillway_own_edge::run(config, shell, listener).await.unwrap();
+        });
+        Self { address, clock, readiness, shutdown, task }
+    }
+}
+
+impl TestEdge {
+    /// Asks until the answer is a hit: a client may have the last byte before the object is kept. Who asks in between
+    /// waits with the fill, so this causes no fetch of its own.
+    pub async fn hit(&self, target: &str) -> Reply {
+        for _ in 0..1_000 {
+            let reply = get(self.address, target).await;
+            if reply.is_hit() {
+                return reply;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{target} is never kept");
+    }
+}
+
+impl Drop for TestEdge {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// Bytes that differ from place to place.
+pub fn media(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| (at % 251) as u8).collect()
+}
