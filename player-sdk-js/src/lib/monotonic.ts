@@ -1,0 +1,2 @@
+/** Monotonic clock, milliseconds. */
+export const monotonic = (): number => performance.now();
