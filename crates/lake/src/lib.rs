@@ -26,4 +26,3 @@ pub use log::{AppendError, CommitReport, EventLog, EventLogOptions, Recovered};
 pub use session::{LakeSession, TailSource, events_stored, lake_root, recent_keys};
 pub use table::append;
 pub use tail::Tail;
-pub use time::day_of as utc_day;

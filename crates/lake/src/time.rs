@@ -1,7 +1,7 @@
 //! Calendar days without a calendar library.
 
 /// `YYYY-MM-DD` (UTC) of a moment, ms since epoch. Howard Hinnant's civil-from-days, for days since 1970.
-pub fn day_of(ms: u64) -> String {
+pub(crate) fn day_of(ms: u64) -> String {
     let z = ms / 86_400_000 + 719_468;
     let era = z / 146_097;
     let day_of_era = z % 146_097;

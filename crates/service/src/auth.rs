@@ -77,6 +77,12 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(http::header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(str::trim)
 }
 
+/// Whether the request carries the secret that roles share. Hashes are compared, so time tells nothing of it.
+#[must_use]
+pub fn is_service(headers: &HeaderMap, service_token: &str) -> bool {
+    bearer(headers).is_some_and(|given| token_hash(given) == token_hash(service_token))
+}
+
 /// Checks that the caller may do what `needed` may. Hashes are compared, so timing tells nothing of a token.
 ///
 /// # Errors
@@ -91,4 +97,33 @@ pub fn authorize(headers: &HeaderMap, tokens: &[TokenConfig], needed: Role) -> R
         return Err(AuthError::Forbidden { name: token.name.clone(), needed: needed.as_str() });
     }
     Ok(Caller { name: token.name.clone(), role: token.role })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(token: &str) -> HeaderMap {
+        let value = format!("Bearer {token}").parse().expect("a header value");
+        HeaderMap::from_iter([(http::header::AUTHORIZATION, value)])
+    }
+
+    #[test]
+    fn a_role_includes_the_ones_before_and_no_more() {
+        let tokens = [TokenConfig { name: "kiosk".into(), role: Role::Operator, sha256: token_hash("right") }];
+        assert_eq!(authorize(&with("right"), &tokens, Role::Viewer).map(|caller| caller.name), Ok("kiosk".into()));
+        assert!(authorize(&with("right"), &tokens, Role::Operator).is_ok());
+        let forbidden = AuthError::Forbidden { name: "kiosk".into(), needed: "admin" };
+        assert_eq!(authorize(&with("right"), &tokens, Role::Admin), Err(forbidden));
+        assert_eq!(authorize(&with("wrong"), &tokens, Role::Viewer), Err(AuthError::Unknown("viewer")));
+        assert_eq!(authorize(&HeaderMap::new(), &tokens, Role::Viewer), Err(AuthError::Unknown("viewer")));
+    }
+
+    #[test]
+    fn the_service_token_is_compared_whole() {
+        assert!(is_service(&with("secret"), "secret"));
+        for wrong in ["secre", "secrets", "SECRET", ""] {
+            assert!(!is_service(&with(wrong), "secret"), "{wrong:?}");
+        }
+    }
 }

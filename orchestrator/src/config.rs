@@ -1,0 +1,71 @@
+//! What an operator may set of the orchestrator.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+/// `[orchestrator]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OrchestratorConfig {
+    /// Address of the read API, the load reports and the admin API. Default `127.0.0.1:4302`.
+    pub listen: SocketAddr,
+    /// Name of this process. Default `orchestrator-1`.
+    pub id: String,
+    /// Time between two decisions, ms. Default 2000.
+    pub round_ms: u64,
+    /// How long a manifest holds when no newer one comes, s; then its static weights count. Default 86400.
+    pub manifest_valid_s: u64,
+    /// Processes whose frames should come each second (collectors and steering nodes): the share that comes is how far
+    /// telemetry is trusted. Default 2.
+    pub frame_sources: u32,
+    /// Hosts (`host:port`) that a drill's webhooks may reach. Default none: no drill can inject.
+    pub drill_hosts: Vec<String>,
+    /// Probes.
+    pub probe: ProbeConfig,
+}
+
+/// `[orchestrator.probe]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbeConfig {
+    /// Whether to probe. Default true.
+    pub enabled: bool,
+    /// Time between two probes of a pathway × region, s. Default 5.
+    pub interval_s: u64,
+    /// A small object, below each pathway's base URL: a canary that is cached. Default `/vod/master.m3u8`.
+    pub small_path: String,
+    /// A media segment. Default `/vod/v360/1.m4s`.
+    pub segment_path: String,
+    /// A small object that takes longer is a failure, ms. Default 2000.
+    pub small_timeout_ms: u64,
+    /// A segment that takes longer than it plays is a failure, ms. Default 2000.
+    pub segment_timeout_ms: u64,
+}
+
+impl Default for OrchestratorConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 4302)),
+            id: "orchestrator-1".into(),
+            round_ms: 2_000,
+            manifest_valid_s: 86_400,
+            frame_sources: 2,
+            drill_hosts: Vec::new(),
+            probe: ProbeConfig::default(),
+        }
+    }
+}
+
+impl Default for ProbeConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval_s: 5,
+            small_path: "/vod/master.m3u8".into(),
+            segment_path: "/vod/v360/1.m4s".into(),
+            small_timeout_ms: 2_000,
+            segment_timeout_ms: 2_000,
+        }
+    }
+}

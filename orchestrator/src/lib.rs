@@ -1,0 +1,128 @@
+//! The orchestrator, and the steering node that serves what it decides.
+//!
+//! The path of a decision, file by file: [`observe`] (frames, probes, load reports since the last round) → `core` (the
+//! pure crate below `core/`: estimate, detect, fill, plan) → [`round`] (the loop) → [`publish`] (epoch, signature,
+//! store) → [`steer`] (answers to players, from the manifest alone). Beside it: [`api`] (manifests, overview, load
+//! reports), [`admin`] (overrides, drills), [`probe`] (synthetic fetches), [`decisions`] (what was decided goes into
+//! the lake, and what the lake teaches comes back).
+//!
+//! Invariant: a request never triggers a round, and a steering answer waits for no query, round or disk.
+
+mod admin;
+mod api;
+mod config;
+mod decisions;
+mod drill;
+mod observe;
+mod overrides;
+mod probe;
+mod publish;
+mod round;
+mod setup;
+mod shell;
+pub mod steer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use spillway_bus::{Bus as _, LocalBus, Store};
+use spillway_model::{Clock, Millis};
+use spillway_orchestrator_core::{Engine, Parameters};
+use spillway_service::auth::TokenConfig;
+use spillway_service::deployment::Deployment;
+use spillway_service::{CancellationToken, Readiness};
+use spillway_wire::frame::FRAME_TOPIC;
+use spillway_wire::overview::Overview;
+use spillway_wire::probe::PROBE_TOPIC;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+
+pub use config::{OrchestratorConfig, ProbeConfig};
+pub use decisions::Lake;
+pub use drill::{Drill, Report, Verdict};
+pub use publish::{KEYS, PublishError, Publisher, manifest_key};
+pub use setup::setup;
+
+/// Everything that the shell hands to the orchestrator.
+pub struct Parts {
+    /// `[orchestrator]`.
+    pub config: OrchestratorConfig,
+    /// What there is.
+    pub deployment: Arc<Deployment>,
+    /// Every number that decides.
+    pub parameters: Parameters,
+    /// Admin tokens.
+    pub tokens: Vec<TokenConfig>,
+    /// Secret shared between roles.
+    pub service_token: String,
+    /// File of the manifest signing key; made if missing.
+    pub key_file: PathBuf,
+    /// Where the lake is and how to read its newest rows.
+    pub lake: Lake,
+    /// Manifests, overrides.
+    pub store: Arc<dyn Store>,
+    /// Frames and probes in, overviews out.
+    pub bus: LocalBus,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The bound listener.
+    pub listener: TcpListener,
+    /// Says ready once every region has a manifest.
+    pub readiness: Readiness,
+    /// `/metrics`, if this process has it.
+    pub metrics: Option<PrometheusHandle>,
+    /// Ends it.
+    pub shutdown: CancellationToken,
+}
+
+/// Runs the orchestrator until shutdown.
+///
+/// # Errors
+/// If it can't start: a bad deployment, an unreadable key, an unreachable store.
+pub async fn run(parts: Parts) -> anyhow::Result<()> {
+    let valid = Millis::from_secs(parts.config.manifest_valid_s);
+    let publisher = Publisher::open(Arc::clone(&parts.store), &parts.key_file, valid).await?;
+    let engine = Engine::new(setup(&parts.deployment, parts.parameters)?);
+    let (overview, seen) = watch::channel(Overview::default());
+    let drills = Arc::new(drill::Drills::new(
+        Arc::clone(&parts.deployment),
+        parts.config.drill_hosts.clone(),
+        Arc::clone(&parts.clock),
+        seen.clone(),
+        parts.lake.root.clone(),
+    ));
+    let ears = observe::Ears::new(
+        parts.bus.subscribe(FRAME_TOPIC),
+        parts.bus.subscribe(PROBE_TOPIC),
+        parts.config.frame_sources,
+    );
+    let decisions = decisions::Decisions::start(parts.lake, &parts.config.id, Arc::clone(&parts.clock));
+    let shell = Arc::new(shell::Shell {
+        deployment: Arc::clone(&parts.deployment),
+        store: parts.store,
+        bus: parts.bus.clone(),
+        clock: Arc::clone(&parts.clock),
+        tokens: parts.tokens,
+        service_token: parts.service_token,
+        readiness: parts.readiness,
+        metrics: parts.metrics,
+        overview: seen,
+        loads: observe::Loads::default(),
+        drills: Arc::clone(&drills),
+        wake: Notify::new(),
+        shutdown: parts.shutdown.clone(),
+    });
+    let mut rounds = round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, decisions, overview);
+    rounds.adopt().await?;
+    let every = Duration::from_millis(parts.config.round_ms.max(100));
+    let bus: Arc<dyn spillway_bus::Bus> = Arc::new(parts.bus);
+    tokio::join!(
+        rounds.run(every),
+        probe::run(parts.config.probe, parts.deployment, Arc::clone(&bus), parts.clock, parts.shutdown.clone()),
+        drills.listen(bus.as_ref(), parts.shutdown.clone()),
+        spillway_service::serve(parts.listener, api::router(shell), parts.shutdown),
+    );
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! Synthetic probes: each pathway × region, a small object and a segment, at a steady pace.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use spillway_bus::Bus;
+use spillway_model::{Clock, PathwayId, RegionId};
+use spillway_service::CancellationToken;
+use spillway_service::deployment::Deployment;
+use spillway_wire::probe::{PROBE_TOPIC, ProbeResult};
+
+use crate::config::ProbeConfig;
+
+/// One thing to fetch.
+#[derive(Clone, Debug)]
+struct Target {
+    pathway: PathwayId,
+    region: RegionId,
+    base_url: String,
+    from: Option<IpAddr>,
+}
+
+/// Probes until `shutdown`; results go onto the bus.
+pub async fn run(
+    config: ProbeConfig,
+    deployment: Arc<Deployment>,
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+    shutdown: CancellationToken,
+) {
+    let targets = targets(&deployment);
+    if !config.enabled || targets.is_empty() {
+        return shutdown.cancelled().await;
+    }
+    // Spread over the interval, so that no pathway sees them all in one moment.
+    let step = Duration::from_secs(config.interval_s.max(1)) / u32::try_from(targets.len()).unwrap_or(u32::MAX);
+    let mut pace = tokio::time::interval(step.max(Duration::from_millis(1)));
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut running = tokio::task::JoinSet::new();
+    for target in targets.iter().cycle() {
+        tokio::select! {
+            _ = pace.tick() => {}
+            () = shutdown.cancelled() => break,
+        }
+        while running.try_join_next().is_some() {}
+        if running.len() > 2 * targets.len() {
+            continue;
+        }
+        let (target, config, bus, clock) = (target.clone(), config.clone(), Arc::clone(&bus), Arc::clone(&clock));
+        running.spawn(async move {
+            for (object, path, timeout_ms) in [
+                ("small", &config.small_path, config.small_timeout_ms),
+                ("segment", &config.segment_path, config.segment_timeout_ms),
+            ] {
+                let result = fetch(&target, object, path, Duration::from_millis(timeout_ms), clock.as_ref()).await;
+                let message = serde_json::to_vec(&result).expect("plain fields");
+                bus.publish(PROBE_TOPIC, message.into()).await;
+            }
+        });
+    }
+}
+
+fn targets(deployment: &Deployment) -> Vec<Target> {
+    let mut out = Vec::new();
+    for (id, pathway) in &deployment.pathways {
+        for (region, config) in &deployment.regions {
+            if deployment.serves(id, region) {
+                out.push(Target {
+                    pathway: id.clone(),
+                    region: region.clone(),
+                    base_url: pathway.base_url.trim_end_matches('/').to_owned(),
+                    from: config.probe_from,
+                });
+            }
+        }
+    }
+    out
+}
+
+async fn fetch(target: &Target, object: &str, path: &str, timeout: Duration, clock: &dyn Clock) -> ProbeResult {
+    let mut result = ProbeResult {
+        v: 1,
+        pathway: target.pathway.to_string(),
+        region: target.region.to_string(),
+        object: object.to_owned(),
+        at_ms: clock.now().0,
+        ..ProbeResult::default()
+    };
+    let begun = clock.monotonic();
+    // A client of its own per probe: a probe that reuses a warm connection says nothing of connecting.
+    let client = reqwest::Client::builder()
+        .local_address(target.from)
+        .timeout(timeout)
+        .pool_max_idle_per_host(0)
+        .redirect(reqwest::redirect::Policy::none())
+        .build();
+    let outcome = match client {
+        Ok(client) => read(client, &format!("{}{path}", target.base_url), begun, clock, &mut result).await,
+        Err(error) => Err(error.to_string()),
+    };
+    result.total_ms = (clock.monotonic() - begun).0;
+    match outcome {
+        Ok(()) if result.status == 200 && result.bytes > 0 => result.ok = true,
+        Ok(()) => result.detail = format!("status {} with {} bytes", result.status, result.bytes),
+        Err(detail) => result.detail = detail,
+    }
+    result
+}
+
+async fn read(
+    client: reqwest::Client,
+    url: &str,
+    begun: spillway_model::Millis,
+    clock: &dyn Clock,
+    result: &mut ProbeResult,
+) -> Result<(), String> {
+    let short = |error: reqwest::Error| {
+        if error.is_timeout() { "not in time".to_owned() } else { error.without_url().to_string() }
+    };
+    let answer = client.get(url).send().await.map_err(short)?;
+    result.status = answer.status().as_u16();
+    result.ttfb_ms = Some((clock.monotonic() - begun).0);
+    let expected = answer.content_length();
+    let mut body = answer.bytes_stream();
+    while let Some(chunk) = body.next().await {
+        result.bytes += chunk.map_err(short)?.len() as u64;
+    }
+    match expected {
+        Some(expected) if expected != result.bytes => Err(format!("{} of {expected} bytes", result.bytes)),
+        _ => Ok(()),
+    }
+}

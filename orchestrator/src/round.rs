@@ -1,0 +1,212 @@
+//! The round: observe → decide → publish → tell, every two seconds, at its own pace; no request triggers it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use spillway_bus::Bus as _;
+use spillway_model::{PathwayId, RegionId, TimestampMs};
+use spillway_orchestrator_core::{self as core, Engine, RoundOutput};
+use spillway_routing::Manifest;
+use spillway_wire::overview::{LogLine, OVERVIEW_TOPIC, Overview, PathwayTotals, PathwayView, RegionView};
+use tokio::sync::watch;
+
+use crate::decisions::Decisions;
+use crate::observe::Ears;
+use crate::overrides;
+use crate::publish::{PublishError, Publisher};
+use crate::shell::Shell;
+
+/// Lines that pages show.
+const LOG_MAX: usize = 50;
+
+/// State that lasts from round to round.
+pub(crate) struct Rounds {
+    pub(crate) shell: Arc<Shell>,
+    pub(crate) engine: Engine,
+    pub(crate) ears: Ears,
+    pub(crate) publisher: Publisher,
+    pub(crate) decisions: Decisions,
+    pub(crate) overview: watch::Sender<Overview>,
+    published: BTreeMap<RegionId, Manifest>,
+    last_overrides: Vec<core::Override>,
+    log: VecDeque<LogLine>,
+}
+
+impl Rounds {
+    pub(crate) fn new(
+        shell: Arc<Shell>,
+        engine: Engine,
+        ears: Ears,
+        publisher: Publisher,
+        decisions: Decisions,
+        overview: watch::Sender<Overview>,
+    ) -> Self {
+        let (published, log) = (BTreeMap::new(), VecDeque::new());
+        Self { shell, engine, ears, publisher, decisions, overview, published, last_overrides: Vec::new(), log }
+    }
+
+    /// Takes over what is in force, so that a restart does not move anybody.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn adopt(&mut self) -> Result<(), PublishError> {
+        for region in self.shell.deployment.regions.keys() {
+            if let Some(manifest) = self.publisher.current(region).await? {
+                tracing::info!(%region, epoch = manifest.epoch, "going on from the manifest in force");
+                self.engine.adopt(&manifest);
+                self.published.insert(region.clone(), manifest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rounds until shutdown.
+    pub(crate) async fn run(mut self, every: Duration) {
+        let mut pace = tokio::time::interval(every);
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = pace.tick() => {}
+                () = self.shell.wake.notified() => {}
+                () = self.shell.shutdown.cancelled() => break,
+            }
+            self.round().await;
+        }
+        self.decisions.close().await;
+    }
+
+    async fn round(&mut self) {
+        let now = self.shell.clock.now();
+        let begun = self.shell.clock.monotonic();
+        let mut input = self.ears.hear(now, &self.shell.deployment, &self.shell.loads);
+        self.read_overrides(now).await;
+        input.overrides.clone_from(&self.last_overrides);
+        input.baselines = self.decisions.baselines();
+        input.drill = self.shell.drills.note();
+        let output = self.engine.round(now, &input);
+        for entry in &output.log {
+            let region = entry.region.as_ref().map(ToString::to_string).unwrap_or_default();
+            tracing::info!(region, text = entry.text, "decision");
+            self.log.push_back(LogLine { at_ms: now.0, region, text: entry.text.clone() });
+        }
+        while self.log.len() > LOG_MAX {
+            self.log.pop_front();
+        }
+        self.publish(&output).await;
+        self.tell(now, &output).await;
+        metrics::histogram!("spillway_round_seconds").record((self.shell.clock.monotonic() - begun).as_secs_f64());
+    }
+
+    /// Overrides in force. When the store fails, the last known ones stay: an order must not end by accident.
+    async fn read_overrides(&mut self, now: TimestampMs) {
+        match overrides::in_force(&self.shell.store, now).await {
+            Ok(stored) => {
+                self.last_overrides = stored
+                    .values()
+                    .filter_map(|stored| {
+                        overrides::to_core(stored, &self.shell.deployment)
+                            .inspect_err(|error| tracing::warn!(id = stored.id, %error, "override left out"))
+                            .ok()
+                    })
+                    .collect();
+            }
+            Err(error) => tracing::warn!(%error, "overrides cannot be read"),
+        }
+    }
+
+    /// Publishes what routes differently from what is in force; a failure leaves that in force and is counted.
+    async fn publish(&mut self, output: &RoundOutput) {
+        for (region, plan) in &output.regions {
+            if self.published.get(region).is_some_and(|current| core::same_routing(current, &plan.manifest)) {
+                continue;
+            }
+            match self.publisher.publish(plan.manifest.clone()).await {
+                Ok(manifest) => {
+                    metrics::counter!("spillway_manifests_published_total").increment(1);
+                    self.decisions.record(&manifest);
+                    self.published.insert(region.clone(), manifest);
+                }
+                Err(error) => {
+                    metrics::counter!("spillway_manifests_not_published_total").increment(1);
+                    tracing::error!(%region, %error, "manifest not published; the last one stays in force");
+                }
+            }
+        }
+        self.shell.readiness.set(self.published.len() == self.shell.deployment.regions.len());
+    }
+
+    async fn tell(&self, now: TimestampMs, output: &RoundOutput) {
+        let overview = Overview {
+            v: 1,
+            at_ms: now.0,
+            regions: output.regions.iter().map(|(id, plan)| (id.to_string(), self.region_view(id, plan))).collect(),
+            pathways: output.pathways.iter().map(|(id, totals)| (id.to_string(), self.totals(id, totals))).collect(),
+            log: self.log.iter().cloned().collect(),
+            telemetry_ppm: output.telemetry.0,
+        };
+        let message = serde_json::to_vec(&overview).expect("string keys only");
+        self.overview.send_replace(overview);
+        self.shell.bus.publish(OVERVIEW_TOPIC, message.into()).await;
+    }
+
+    fn totals(&self, id: &PathwayId, totals: &core::PathwayTotals) -> PathwayTotals {
+        let config = self.shell.deployment.pathways.get(id);
+        PathwayTotals {
+            kind: spillway_service::deployment::kind_of(id).to_string(),
+            utilisation_ppm: totals.utilisation.map(|share| share.0),
+            capacity_bps: totals.capacity.0,
+            price_usd_per_gb: config.map_or(0.0, |config| config.price_usd_per_gb),
+            reported_ms: self.shell.loads.last(id).map(|at| at.0),
+        }
+    }
+
+    fn region_view(&self, id: &RegionId, plan: &core::RegionPlan) -> RegionView {
+        let manifest = &plan.manifest;
+        let weights = weights_by_pathway(manifest);
+        let pathways = manifest.pathways.iter().map(|(id, pathway)| {
+            let view = PathwayView {
+                state: pathway.state.to_string(),
+                reason: pathway.reason.clone(),
+                since_ms: pathway.since.0,
+                weight_ppm: weights.get(id).copied().unwrap_or(0),
+                share_ppm: plan.shares.get(id).map_or(0, |share| share.0),
+                views_active: plan.views.get(id).copied().unwrap_or(0),
+                good_ppm: plan.good.get(id).copied().flatten().map(|share| share.0),
+                probe: match plan.probes.get(id).copied().flatten() {
+                    Some(true) => "ok".into(),
+                    Some(false) => "bad".into(),
+                    None => "none".into(),
+                },
+            };
+            (id.to_string(), view)
+        });
+        RegionView {
+            epoch: self.published.get(id).map_or(0, |current| current.epoch),
+            mode: manifest.modes.first().map(|rule| rule.mode.to_string()).unwrap_or_default(),
+            views_active: plan.views_active,
+            demand_bps: plan.demand.0,
+            max_bitrate_kbps: manifest.max_bitrate_kbps.first().map(|(_, kbps)| *kbps),
+            pathways: pathways.collect(),
+            verdicts: plan.verdicts.clone(),
+        }
+    }
+}
+
+/// Planned share of new views by pathway, groups spread over their nodes: of the cohort that fits all.
+fn weights_by_pathway(manifest: &Manifest) -> BTreeMap<PathwayId, u32> {
+    let mut out = BTreeMap::new();
+    let everyone = manifest.cohorts.iter().find(|rule| rule.asn.is_none() && rule.class.is_none());
+    for (target, weight) in everyone.into_iter().flat_map(|rule| &rule.weights_new) {
+        match target {
+            spillway_routing::Target::Pathway(id) => *out.entry(id.clone()).or_default() += weight,
+            spillway_routing::Target::Group(id) => {
+                for (node, share) in manifest.groups.get(id).into_iter().flat_map(|group| &group.nodes) {
+                    let of_node = u64::from(*weight) * u64::from(*share) / 1_000_000;
+                    *out.entry(node.clone()).or_default() += u32::try_from(of_node).unwrap_or(u32::MAX);
+                }
+            }
+        }
+    }
+    out
+}

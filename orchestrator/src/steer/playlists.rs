@@ -1,0 +1,217 @@
+//! `GET /v1/playlists/{hls,dash}/{path}` and `POST /v1/playlists/{hls,dash}?content=path`: the origin's playlist with
+//! steering written into it. What the writer can't understand plays unsteered: fail open.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::Response;
+use spillway_model::Protocol;
+use spillway_routing::Manifest;
+use spillway_service::client_ip;
+use spillway_wire::token::Token;
+
+use super::asker::{Asker, content_of};
+use super::decide::{self, Assignment};
+use super::manifests::Current;
+use super::origin::FetchError;
+use super::params::{Query, percent_decode};
+use super::space::Space;
+use super::writer::{Offer, Steering, WriteError};
+use super::{SteerState, dash, hls, reply};
+
+const HLS_MEDIA_TYPE: &str = "application/vnd.apple.mpegurl";
+const DASH_MEDIA_TYPE: &str = "application/dash+xml";
+
+/// One request for a playlist.
+struct Request<'r> {
+    state: &'r SteerState,
+    protocol: Protocol,
+    /// As in the URL: percent-encoded, without leading slash.
+    path: &'r str,
+    asker: Asker,
+    current: Current,
+}
+
+/// `GET /v1/playlists/hls/{path}?sid=&region=`.
+pub(crate) async fn get_hls(
+    State(state): State<Arc<SteerState>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+    uri: Uri,
+) -> Response {
+    fetched(&state, Protocol::Hls, peer, &headers, query.as_deref(), &uri).await
+}
+
+/// `GET /v1/playlists/dash/{path}?sid=&region=`.
+pub(crate) async fn get_dash(
+    State(state): State<Arc<SteerState>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+    uri: Uri,
+) -> Response {
+    fetched(&state, Protocol::Dash, peer, &headers, query.as_deref(), &uri).await
+}
+
+/// `POST /v1/playlists/hls?content=path`.
+pub(crate) async fn post_hls(
+    State(state): State<Arc<SteerState>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+    body: Bytes,
+) -> Response {
+    posted(&state, Protocol::Hls, peer, &headers, query.as_deref(), &body)
+}
+
+/// `POST /v1/playlists/dash?content=path`.
+pub(crate) async fn post_dash(
+    State(state): State<Arc<SteerState>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+    body: Bytes,
+) -> Response {
+    posted(&state, Protocol::Dash, peer, &headers, query.as_deref(), &body)
+}
+
+async fn fetched(
+    state: &SteerState,
+    protocol: Protocol,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    uri: &Uri,
+) -> Response {
+    let path = uri.path().strip_prefix(&format!("/v1/playlists/{protocol}/")).unwrap_or_default();
+    let request = Request::new(state, protocol, peer, headers, &Query::parse(query), path);
+    match state.origins.get(path).await {
+        Ok(found) => match request.write(&found.body, &found.space) {
+            Ok((body, assignment)) => {
+                request.count(if found.stale { "stale" } else { "written" });
+                request.answer(body, &assignment)
+            }
+            Err(error) => request.fail_open(error.name(), &error),
+        },
+        // Too large to rewrite is not too large to play.
+        Err(error @ FetchError::TooLarge) => request.fail_open(error.name(), &error),
+        Err(error) => {
+            request.count(error.name());
+            tracing::warn!(path, %error, reason = error.name(), "playlist not fetched");
+            reply::refusal(error.status(), error.name(), &error.to_string())
+        }
+    }
+}
+
+fn posted(
+    state: &SteerState,
+    protocol: Protocol,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    body: &[u8],
+) -> Response {
+    let query = Query::parse(query);
+    let path = query.first("content").unwrap_or_default().trim_start_matches('/').to_owned();
+    let request = Request::new(state, protocol, peer, headers, &query, &path);
+    let space = match state.origins.space_of(&path) {
+        Ok(space) => space,
+        Err(error) => {
+            let detail = format!("content: {error}");
+            return reply::refusal(StatusCode::UNPROCESSABLE_ENTITY, error.name(), &detail);
+        }
+    };
+    match request.write(body, &space) {
+        Ok((body, assignment)) => {
+            request.count("written");
+            request.answer(body, &assignment)
+        }
+        Err(error) => {
+            request.count(error.name());
+            reply::refusal(StatusCode::UNPROCESSABLE_ENTITY, error.name(), &error.to_string())
+        }
+    }
+}
+
+impl<'r> Request<'r> {
+    fn new(
+        state: &'r SteerState,
+        protocol: Protocol,
+        peer: SocketAddr,
+        headers: &HeaderMap,
+        query: &Query,
+        path: &'r str,
+    ) -> Self {
+        let address = client_ip(peer, headers, state.settings.trusted_header.as_deref());
+        let content = content_of(&percent_decode(path));
+        // A changing MPD is read again with the token of its session.
+        let known = query.first("t").and_then(|_| Asker::by_token(state, query, address).ok());
+        let known = known.filter(|asker| asker.token.content == content);
+        let asker = known.unwrap_or_else(|| Asker::new_session(state, query, address, content));
+        let current = state.manifests.current(&asker.token.region, state.clock.now());
+        Self { state, protocol, path, asker, current }
+    }
+
+    fn write(&self, body: &[u8], space: &Space) -> Result<(String, Assignment), WriteError> {
+        let manifest = &*self.current.manifest;
+        let assignment = decide::assign(&self.asker.token, self.asker.family, manifest);
+        let steering = self.steering(manifest, &assignment);
+        let write = if self.protocol == Protocol::Dash { dash::write } else { hls::write };
+        Ok((write(body, space, &steering)?, assignment))
+    }
+
+    fn steering(&self, manifest: &Manifest, assignment: &Assignment) -> Steering {
+        let (settings, identity) = (&self.state.settings, &self.asker.token);
+        let declared = assignment.declared.clone();
+        let token = Token { first: declared.first().cloned(), pathways: declared, ..identity.clone() };
+        let again = Token { first: None, pathways: vec![], ..identity.clone() };
+        let (url, protocol) = (&settings.public_url, self.protocol);
+        Steering {
+            server_uri: format!("{url}/v1/steer/{protocol}?t={}", settings.keys.sign(&token)),
+            offers: offers(manifest, assignment),
+            max_bitrate_kbps: decide::max_bitrate_kbps(identity, manifest),
+            reload_url: (protocol == Protocol::Dash)
+                .then(|| format!("{url}/v1/playlists/{protocol}/{}?t={}", self.path, settings.keys.sign(&again))),
+        }
+    }
+
+    fn answer(&self, body: String, assignment: &Assignment) -> Response {
+        let manifest = &*self.current.manifest;
+        if let (false, Some(first)) = (self.asker.known, assignment.declared.first()) {
+            let ttl_s = decide::ttl_s(&self.asker.token, manifest, self.state.counters.stretch_milli());
+            let now = self.state.clock.now();
+            self.state.counters.assigned(&self.asker.token, first, self.protocol, ttl_s, true, now);
+        }
+        let media_type = if self.protocol == Protocol::Dash { DASH_MEDIA_TYPE } else { HLS_MEDIA_TYPE };
+        reply::with_epoch(reply::body(StatusCode::OK, media_type, body), manifest.epoch)
+    }
+
+    /// Sends the player to the playlist on its best pathway: relative URIs hold there, as they would not here.
+    fn fail_open(&self, reason: &'static str, error: &dyn std::fmt::Display) -> Response {
+        self.count(reason);
+        tracing::warn!(path = self.path, %error, reason, "playlist not rewritten");
+        let manifest = &*self.current.manifest;
+        let assignment = decide::assign(&self.asker.token, self.asker.family, manifest);
+        let Some(offer) = offers(manifest, &assignment).into_iter().next() else {
+            return reply::refusal(StatusCode::BAD_GATEWAY, "no_pathway", "no pathway serves this region");
+        };
+        let mut response = reply::redirect(&format!("{}/{}", offer.base_url, self.path));
+        response.headers_mut().insert(reply::REASON_HEADER, HeaderValue::from_static(reason));
+        reply::with_epoch(response, manifest.epoch)
+    }
+
+    fn count(&self, outcome: &'static str) {
+        metrics::counter!("spillway_steer_playlists_total", "protocol" => self.protocol.as_str(), "outcome" => outcome)
+            .increment(1);
+    }
+}
+
+fn offers(manifest: &Manifest, assignment: &Assignment) -> Vec<Offer> {
+    let offer = |id| manifest.pathways.get_key_value(id);
+    let found = assignment.declared.iter().filter_map(offer);
+    found.map(|(id, pathway)| Offer { id: id.clone(), base_url: pathway.base_url.clone() }).collect()
+}

@@ -1,0 +1,8 @@
+//! A node and its parts under test.
+
+mod agreement;
+mod dash_writer;
+mod fixtures;
+mod hls_writer;
+mod node;
+mod refusals;
