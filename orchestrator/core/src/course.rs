@@ -57,7 +57,7 @@ impl Course {
                 self.settle(now, moved)
             }
             Pace::Frozen => false,
-            Pace::AtOnce => off > 1e-3 && self.settle(now, target.clone()),
+            Pace::AtOnce => off > 1e-4 && self.settle(now, target.clone()),
             Pace::Steps | Pace::StepsNow if on_dead => self.settle(now, target.clone()),
             Pace::Steps | Pace::StepsNow => self.step(now, target, off, pace, p),
         }

@@ -14,6 +14,9 @@ use crate::{LogEntry, Parameters, PathwayTotals, RoundInput, RoundOutput};
 /// A region's orders by region.
 pub(crate) type OrdersByRegion = BTreeMap<RegionId, Orders>;
 
+/// Share that a pathway above its ceiling must lose for a move to be worth an epoch.
+const WORTH_RELIEF: f64 = 1e-4;
+
 /// What the fill said about a region.
 pub(crate) struct Wish {
     /// Bit/s.
@@ -23,6 +26,18 @@ pub(crate) struct Wish {
     pub factors: BTreeMap<PathwayId, f64>,
     /// Bit/s that each pathway may carry here.
     pub targets: BTreeMap<PathwayId, f64>,
+}
+
+impl Wish {
+    fn is_dead(&self, id: &PathwayId) -> bool {
+        self.factors.get(id).is_none_or(|factor| *factor <= 0.0)
+    }
+
+    /// Whether somebody must leave a dead pathway that isn't a last resort.
+    fn evacuates(&self, current: &Shares) -> bool {
+        let stays = |id: &PathwayId| self.filled.shares.contains_key(id);
+        current.iter().any(|(id, share)| *share > 0.0 && self.is_dead(id) && !stays(id))
+    }
 }
 
 /// What a round hands from stage to stage.
@@ -48,8 +63,7 @@ impl Engine {
         let utilisation = self.learn_load(tick, &used, p);
         let round = Round { tick, orders, input, p, utilisation };
         let wishes = self.wishes(&round);
-        let planned_before = self.planned(&wishes);
-        let crowded = self.crowded(&planned_before, orders, p);
+        let crowded = self.to_relieve(&wishes, orders, p);
         for (region, wish) in &wishes {
             self.move_region(&round, region, wish, &crowded, &mut log);
             self.heat(region, input, p);
@@ -190,9 +204,16 @@ impl Engine {
 
     /// Bit/s that the weights in force put onto each pathway.
     fn planned(&self, wishes: &BTreeMap<RegionId, Wish>) -> BTreeMap<PathwayId, f64> {
+        self.planned_if(wishes, &BTreeSet::new())
+    }
+
+    /// The same if the regions of `moved` were at their targets already.
+    fn planned_if(&self, wishes: &BTreeMap<RegionId, Wish>, moved: &BTreeSet<&RegionId>) -> BTreeMap<PathwayId, f64> {
         let mut out: BTreeMap<PathwayId, f64> = BTreeMap::new();
         for (region, wish) in wishes {
-            for (id, share) in &self.regions[region].course.current {
+            let shares =
+                if moved.contains(region) { &wish.filled.shares } else { &self.regions[region].course.current };
+            for (id, share) in shares {
                 let own = self.setup.pathways.get(id).is_some_and(|declared| declared.kind == PathwayKind::Own);
                 let placed = if own { self.regions[region].cells[id].placed * self.pathways[id].heavier } else { 1.0 };
                 *out.entry(id.clone()).or_default() += share * wish.demand * placed;
@@ -201,7 +222,33 @@ impl Engine {
         out
     }
 
-    /// Pathways that would be too full if nobody were moved.
+    /// Pathways that some region must be moved off at once: those that would be too full if nobody were moved, and
+    /// those that become so by that very relief. Targets are one solution over all regions, and a region that goes
+    /// ahead alone would take the room that another has not left yet.
+    fn to_relieve(
+        &self,
+        wishes: &BTreeMap<RegionId, Wish>,
+        orders: &OrdersByRegion,
+        p: &Parameters,
+    ) -> BTreeSet<PathwayId> {
+        let mut out = self.crowded(&self.planned(wishes), orders, p);
+        loop {
+            let leaves = |region: &RegionId, wish: &Wish| {
+                let current = &self.regions[region].course.current;
+                let share = |shares: &Shares, id: &PathwayId| shares.get(id).copied().unwrap_or(0.0);
+                wish.evacuates(current)
+                    || out.iter().any(|id| share(&wish.filled.shares, id) < share(current, id) - WORTH_RELIEF)
+            };
+            let moved = wishes.iter().filter(|(region, wish)| leaves(region, wish)).map(|(region, _)| region).collect();
+            let more = self.crowded(&self.planned_if(wishes, &moved), orders, p);
+            if more.is_subset(&out) {
+                return out;
+            }
+            out.extend(more);
+        }
+    }
+
+    /// Pathways that `planned` would fill too much.
     fn crowded(
         &self,
         planned: &BTreeMap<PathwayId, f64>,
@@ -236,21 +283,24 @@ impl Engine {
         let better = wish.factors.iter().any(|(id, factor)| *factor > factor_before(id) + 1e-9);
         let relieved = crowded.iter().any(|id| {
             let share = |shares: &Shares| shares.get(id).copied().unwrap_or(0.0);
-            share(target) < share(&memory.course.current) - 1e-3
+            share(target) < share(&memory.course.current) - WORTH_RELIEF
         });
         let known = memory.demand.is_known(p);
         let nobody_yet = !memory.settled && !memory.adopted;
-        let frozen = memory.telemetry_lost || tick.mass_change || (tick.warming && memory.adopted && !relieved);
+        let evacuates = wish.evacuates(&memory.course.current);
+        // Neither is an optimisation: where measurements come at all, no guard keeps a view on a dead pathway or a
+        // pathway above its ceiling, and the target is the one way to do it that all capacities allow.
+        let guarded = tick.mass_change || (tick.warming && memory.adopted);
+        let frozen = memory.telemetry_lost || (guarded && !relieved && !evacuates);
         let reordered = ids != memory.orders;
         let pace = match () {
             () if reordered => Pace::AtOnce,
             () if frozen => Pace::Frozen,
-            () if worse || relieved || nobody_yet => Pace::AtOnce,
+            () if worse || relieved || evacuates || nobody_yet => Pace::AtOnce,
             () if better => Pace::StepsNow,
             () => Pace::Steps,
         };
-        let factors = &wish.factors;
-        let dead = |id: &PathwayId| factors.get(id).is_none_or(|factor| *factor <= 0.0);
+        let dead = |id: &PathwayId| wish.is_dead(id);
         let before = memory.course.current.clone();
         if memory.course.advance(tick.now, target, &dead, pace, p) {
             let why = match () {

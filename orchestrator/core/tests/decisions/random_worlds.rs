@@ -63,7 +63,7 @@ fn run(random: &Random) -> RoundOutput {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 5000, ..ProptestConfig::default() })]
 
     #[test]
     fn plans_are_exact_bounded_and_reproducible(random in random_world()) {
