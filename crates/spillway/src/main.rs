@@ -1,0 +1,55 @@
+//! `spillway`: the one binary. `spillway <role>` serves, `spillway <tool>` does one thing and ends.
+//!
+//! Invariant: nothing but assembly here. Exit 0 done, 1 failed, 2 bad usage, 64 bad configuration.
+
+mod cli;
+mod config;
+mod roles;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use spillway_service::config::{ConfigError, EXIT_BAD_CONFIGURATION};
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("spillway: {error:#}");
+            let bad_configuration = error.chain().any(|cause| cause.downcast_ref::<ConfigError>().is_some());
+            ExitCode::from(if bad_configuration { u8::try_from(EXIT_BAD_CONFIGURATION).unwrap_or(1) } else { 1 })
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    if let Command::Simulate(arguments) = cli.command {
+        return tools::simulate::run(&arguments);
+    }
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        match cli.command {
+            Command::All(file) => roles::all(&file.config).await,
+            Command::Collector(file) => roles::collector(&file.config).await,
+            Command::Orchestrator(file) => roles::orchestrator(&file.config).await,
+            Command::Steer(file) => roles::steer(&file.config).await,
+            Command::Dashboard(file) => roles::dashboard(&file.config).await,
+            Command::Edge(file) => roles::edge(&file.config).await,
+            Command::CheckConfig(arguments) => tools::check_config::run(&arguments),
+            Command::Query(arguments) => tools::query::run(&arguments).await,
+            Command::Drill(arguments) => tools::drill::run(&arguments).await,
+            Command::Token => tools::token::run(),
+            Command::Keygen(arguments) => tools::keygen::run(&arguments),
+            Command::Simulate(_) => Ok(()),
+            Command::NotYet(words) => {
+                anyhow::bail!(
+                    "{:?} is not there yet (README, \"What is not there yet\")",
+                    words.first().map_or("", String::as_str)
+                )
+            }
+        }
+    })
+}

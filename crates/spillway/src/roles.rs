@@ -1,0 +1,231 @@
+//! The roles: read the configuration, bind every port, hand each role its parts, run until a signal.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
+use spillway_bus::{DirStore, HttpPush, LocalBus, Store, http_router};
+use spillway_collector::Collector;
+use spillway_lake::{TailSource, lake_root};
+use spillway_model::Clock;
+use spillway_orchestrator::{Lake, steer};
+use spillway_service::deployment::Deployment;
+use spillway_service::{CancellationToken, Readiness, SystemClock, bind, install_metrics, logging, shutdown_on_signal};
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+
+/// What every role of this process shares.
+struct Process {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    bus: LocalBus,
+    metrics: Option<PrometheusHandle>,
+    shutdown: CancellationToken,
+}
+
+impl Process {
+    fn start(file: &Path) -> anyhow::Result<Self> {
+        let config = Config::load(file)?;
+        logging::init("info");
+        let bus = if config.bus_peers.is_empty() {
+            LocalBus::new()
+        } else {
+            LocalBus::with_push(HttpPush::new(&config.bus_peers, &config.service_token))
+        };
+        Ok(Self {
+            config,
+            clock: Arc::new(SystemClock::new()),
+            bus,
+            metrics: Some(install_metrics()?),
+            shutdown: shutdown_on_signal(),
+        })
+    }
+
+    fn store(&self) -> anyhow::Result<Arc<dyn Store>> {
+        Ok(Arc::new(DirStore::open(&self.config.store_dir()).context("open the store")?))
+    }
+
+    fn lake_root(&self) -> anyhow::Result<url::Url> {
+        let folder = self.config.lake_dir();
+        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        let folder = std::fs::canonicalize(&folder).with_context(|| format!("open {}", folder.display()))?;
+        Ok(lake_root(&folder.to_string_lossy())?)
+    }
+
+    /// The collector's tail over HTTP: for roles that run without it.
+    fn remote_tail(&self) -> TailSource {
+        TailSource::Http {
+            url: format!("http://{}", self.config.collector.listen),
+            token: self.config.service_token.clone(),
+        }
+    }
+}
+
+/// Says on standard output, once all ports are open, where each role listens: one JSON line.
+fn announce(listeners: &[(&str, &TcpListener)]) -> anyhow::Result<()> {
+    let mut out = serde_json::Map::new();
+    for (role, listener) in listeners {
+        out.insert((*role).to_owned(), listener.local_addr()?.to_string().into());
+    }
+    println!("{}", serde_json::json!({ "listening": out }));
+    Ok(())
+}
+
+/// Collector, orchestrator, steering node and dashboard in one process.
+pub async fn all(file: &Path) -> anyhow::Result<()> {
+    let process = Process::start(file)?;
+    let config = &process.config;
+    let deployment = config.deployment()?;
+    let steer_config = config.steer()?;
+    config.parameters()?;
+    let collector_at = bind("collector.listen", config.collector.listen).await?;
+    let steer_at = bind("steer.listen", steer_config.listen).await?;
+    let orchestrator_at = bind("orchestrator.listen", config.orchestrator.listen).await?;
+    let dashboard_at = bind("dashboard.listen", config.dashboard.listen).await?;
+    announce(&[
+        ("collector", &collector_at),
+        ("steer", &steer_at),
+        ("orchestrator", &orchestrator_at),
+        ("dashboard", &dashboard_at),
+    ])?;
+    let collector = open_collector(&process, &deployment).await?;
+    let tail = collector.tail();
+    tokio::try_join!(
+        async {
+            collector.serve(collector_at).await;
+            anyhow::Ok(())
+        },
+        run_orchestrator(&process, &deployment, orchestrator_at, TailSource::Local(tail)),
+        run_steer(&process, &deployment, steer_config, steer_at),
+        run_dashboard(&process, dashboard_at, axum::Router::new()),
+    )?;
+    Ok(())
+}
+
+/// The collector alone; `bus_peers` get its frames.
+pub async fn collector(file: &Path) -> anyhow::Result<()> {
+    let process = Process::start(file)?;
+    let deployment = process.config.deployment()?;
+    let listener = bind("collector.listen", process.config.collector.listen).await?;
+    announce(&[("collector", &listener)])?;
+    open_collector(&process, &deployment).await?.serve(listener).await;
+    Ok(())
+}
+
+/// The orchestrator alone.
+pub async fn orchestrator(file: &Path) -> anyhow::Result<()> {
+    let process = Process::start(file)?;
+    let deployment = process.config.deployment()?;
+    let listener = bind("orchestrator.listen", process.config.orchestrator.listen).await?;
+    announce(&[("orchestrator", &listener)])?;
+    run_orchestrator(&process, &deployment, listener, process.remote_tail()).await
+}
+
+/// A steering node alone; `bus_peers` get its frames.
+pub async fn steer(file: &Path) -> anyhow::Result<()> {
+    let process = Process::start(file)?;
+    let deployment = process.config.deployment()?;
+    let config = process.config.steer()?;
+    let listener = bind("steer.listen", config.listen).await?;
+    announce(&[("steer", &listener)])?;
+    run_steer(&process, &deployment, config, listener).await
+}
+
+/// The dashboard alone; the orchestrator's `bus_peers` must name it.
+pub async fn dashboard(file: &Path) -> anyhow::Result<()> {
+    let process = Process::start(file)?;
+    let listener = bind("dashboard.listen", process.config.dashboard.listen).await?;
+    announce(&[("dashboard", &listener)])?;
+    let bus = http_router(process.bus.clone(), &process.config.service_token);
+    run_dashboard(&process, listener, bus).await
+}
+
+/// An own edge.
+pub async fn edge(file: &Path) -> anyhow::Result<()> {
+    let process = Process::start(file)?;
+    let config = process.config.edge()?;
+    let listener = bind("edge.listen", config.listen).await?;
+    announce(&[("edge", &listener)])?;
+    let shell = spillway_own_edge::EdgeShell {
+        service_token: process.config.service_token.clone(),
+        clock: Arc::clone(&process.clock),
+        readiness: Readiness::default(),
+        metrics: process.metrics.clone(),
+        shutdown: process.shutdown.clone(),
+    };
+    Ok(spillway_own_edge::run(config, shell, listener).await?)
+}
+
+async fn open_collector(process: &Process, deployment: &Arc<Deployment>) -> anyhow::Result<Collector> {
+    let shell = spillway_collector::Shell {
+        lake_root: process.lake_root()?,
+        wal_dir: process.config.wal_dir(),
+        deployment: Arc::clone(deployment),
+        bus: Arc::new(process.bus.clone()),
+        clock: Arc::clone(&process.clock),
+        service_token: process.config.service_token.clone(),
+        readiness: Readiness::default(),
+        metrics: process.metrics.clone(),
+        shutdown: process.shutdown.clone(),
+    };
+    Ok(Collector::open(process.config.collector.clone(), shell).await?)
+}
+
+async fn run_orchestrator(
+    process: &Process,
+    deployment: &Arc<Deployment>,
+    listener: TcpListener,
+    tail: TailSource,
+) -> anyhow::Result<()> {
+    spillway_orchestrator::run(spillway_orchestrator::Parts {
+        config: process.config.orchestrator.clone(),
+        deployment: Arc::clone(deployment),
+        parameters: process.config.parameters()?,
+        tokens: process.config.token.clone(),
+        service_token: process.config.service_token.clone(),
+        key_file: process.config.key_file(),
+        lake: Lake { root: process.lake_root()?, tails: vec![tail] },
+        store: process.store()?,
+        bus: process.bus.clone(),
+        clock: Arc::clone(&process.clock),
+        listener,
+        readiness: Readiness::default(),
+        metrics: process.metrics.clone(),
+        shutdown: process.shutdown.clone(),
+    })
+    .await
+}
+
+async fn run_steer(
+    process: &Process,
+    deployment: &Arc<Deployment>,
+    config: steer::SteerConfig,
+    listener: TcpListener,
+) -> anyhow::Result<()> {
+    let parts = steer::Parts {
+        config,
+        deployment: Arc::clone(deployment),
+        tokens: process.config.token.clone(),
+        store: process.store()?,
+        bus: process.bus.clone(),
+        clock: Arc::clone(&process.clock),
+        listener,
+        readiness: Readiness::default(),
+        metrics: process.metrics.clone(),
+        shutdown: process.shutdown.clone(),
+    };
+    steer::run(parts).await
+}
+
+async fn run_dashboard(process: &Process, listener: TcpListener, extra: axum::Router) -> anyhow::Result<()> {
+    let shell = spillway_dashboards::Shell {
+        bus: Arc::new(process.bus.clone()),
+        clock: Arc::clone(&process.clock),
+        readiness: Readiness::default(),
+        shutdown: process.shutdown.clone(),
+        extra,
+    };
+    Ok(spillway_dashboards::run(process.config.dashboard.clone(), shell, listener).await?)
+}

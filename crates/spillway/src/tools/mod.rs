@@ -1,0 +1,8 @@
+//! Tools: each does one thing and ends.
+
+pub mod check_config;
+pub mod drill;
+pub mod keygen;
+pub mod query;
+pub mod simulate;
+pub mod token;
