@@ -72,7 +72,12 @@ pub async fn run(args: &Args, stop: CancellationToken) -> anyhow::Result<bool> {
         Some(Policy::Static) => call.unsteered().await?,
     };
     call.show(&report)?;
-    Ok(report.invariants_broken.is_empty())
+    let well = report.invariants_broken.is_empty();
+    // Nobody asked for the folder by name, and nothing in it needs a second look.
+    if well && args.data_dir.is_none() {
+        std::fs::remove_dir_all(&call.dir).with_context(|| format!("clear {}", call.dir.display()))?;
+    }
+    Ok(well)
 }
 
 impl Call<'_> {
@@ -158,6 +163,9 @@ impl Call<'_> {
             measured.report
         };
         enter_static(&mut report, &run, &timeline);
+        // There is no steered run in this call.
+        report.outage.harmed_view_minutes = None;
+        report.good_share.during = None;
         if self.args.keep && !self.stop.is_cancelled() {
             self.keep(&stage).await;
         }
