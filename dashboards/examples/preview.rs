@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tokio::spawn(play(Arc::clone(&bus), Arc::clone(&clock), held_at_s, still));
     }
     let shell =
-        Shell { bus, clock, readiness: Readiness::default(), shutdown: shutdown_on_signal(), extra: Router::new() };
+        Shell { bus, clock, readiness: Readiness::default(), shutdown: shutdown_on_signal()?, extra: Router::new() };
     run(config, shell, listener).await?;
     Ok(())
 }

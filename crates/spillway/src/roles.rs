@@ -39,7 +39,7 @@ impl Process {
             clock: Arc::new(SystemClock::new()),
             bus,
             metrics: Some(install_metrics()?),
-            shutdown: shutdown_on_signal(),
+            shutdown: shutdown_on_signal().context("listen for signals")?,
         })
     }
 

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
-    let result = runtime.block_on(async { story::run(&args, shutdown_on_signal()).await });
+    let result = runtime.block_on(async { story::run(&args, shutdown_on_signal()?).await });
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
