@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field};
 use spillway_wire::beacon::{Context, Counters, Event, Failure, PathwayCounters, Request};
 
 use crate::LakeError;
-use crate::schema::{self, EVENT_COLUMNS, Kind, PATHWAY_FIELDS};
+use crate::schema::{self, EVENT_COLUMNS, Kind, PATHWAY_FIELDS, TableName};
 use crate::time::day_of;
 
 /// Accepted events of one beacon, with what the collector knows about it.
@@ -78,6 +78,7 @@ impl Rows {
                 let values = StructBuilder::from_fields(fields, rows);
                 Column::Pathways(Box::new(ListBuilder::with_capacity(values, rows).with_field(item)))
             }
+            Kind::Bytes | Kind::Map => unreachable!("events have no such column"),
         };
         Self { columns: EVENT_COLUMNS.iter().map(|(_, kind, ..)| column(*kind)).collect(), at: 0 }
     }
@@ -226,7 +227,7 @@ impl Rows {
                 Column::Pathways(mut builder) => Arc::new(builder.finish()),
             }
         });
-        Ok(RecordBatch::try_new(schema::wal_events(), columns.collect())?)
+        Ok(RecordBatch::try_new(TableName::Events.wal_schema(), columns.collect())?)
     }
 }
 
@@ -272,11 +273,11 @@ pub fn to_arrow<'a>(
 /// A WAL's batch as rows of `events`.
 pub(crate) fn with_position(batch: &RecordBatch, collector: &str, seq: u64) -> Result<RecordBatch, LakeError> {
     let rows = batch.num_rows();
-    let batch = schema::align(batch, &schema::wal_events())?;
+    let batch = schema::align(batch, &TableName::Events.wal_schema())?;
     let mut columns = batch.columns().to_vec();
     columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(collector, rows))));
     columns.push(Arc::new(Int64Array::from_value(int(seq), rows)));
-    Ok(RecordBatch::try_new(schema::events(), columns)?)
+    Ok(RecordBatch::try_new(TableName::Events.schema(), columns)?)
 }
 
 #[cfg(test)]
@@ -333,7 +334,7 @@ mod tests {
     #[test]
     fn the_position_is_added_behind() {
         let arrow = with_position(&to_arrow([&batch()]).expect("arrow"), "c1", 42).expect("position");
-        assert_eq!(arrow.schema(), schema::events());
+        assert_eq!(arrow.schema(), TableName::Events.schema());
         let seq = arrow.column_by_name("wal_seq").expect("wal_seq").as_primitive::<Int64Type>().clone();
         assert_eq!(seq.values().as_ref(), [42, 42]);
     }

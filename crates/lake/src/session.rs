@@ -85,10 +85,10 @@ impl LakeSession {
         register(&context, "events_committed", TableName::Events, events.as_ref()).await?;
         let rows = above_commits(rows, events.as_ref()).await?;
         // A partition without a batch would have no schema to show.
-        let tail = MemTable::try_new(schema::events(), vec![rows])?;
+        let tail = MemTable::try_new(TableName::Events.schema(), vec![rows])?;
         context.register_table("events_tail", Arc::new(tail))?;
         let names: Vec<String> =
-            schema::events().fields().iter().map(|field| format!("\"{}\"", field.name())).collect();
+            TableName::Events.schema().fields().iter().map(|field| format!("\"{}\"", field.name())).collect();
         let names = names.join(", ");
         for view in [
             format!(
@@ -223,7 +223,10 @@ impl TailSource {
                     request.send().await.and_then(reqwest::Response::error_for_status).map_err(|e| named(&e))?;
                 let bytes = answer.bytes().await.map_err(|e| named(&e))?;
                 let batches = crate::wal::codec::from_ipc(&bytes).map_err(|e| named(&e))?;
-                batches.iter().map(|batch| schema::align(batch, &schema::events()).map_err(|e| named(&e))).collect()
+                batches
+                    .iter()
+                    .map(|batch| schema::align(batch, &TableName::Events.schema()).map_err(|e| named(&e)))
+                    .collect()
             }
         }
     }

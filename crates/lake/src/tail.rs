@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::RecordBatch;
 
 use crate::LakeError;
-use crate::schema;
+use crate::schema::TableName;
 use crate::wal::codec;
 
 struct Entry {
@@ -122,7 +122,7 @@ impl Tail {
     /// # Errors
     /// [`LakeError::Arrow`].
     pub fn to_ipc(&self) -> Result<Vec<u8>, LakeError> {
-        codec::to_ipc(&self.batches(), &schema::events())
+        codec::to_ipc(&self.batches(), &TableName::Events.schema())
     }
 
     /// Sizes now.

@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::LakeError;
 use crate::events::{EventBatch, with_position};
-use crate::schema::{self, TableName};
+use crate::schema::TableName;
 use crate::table::Table;
 use crate::tail::Tail;
 use crate::wal::{Durability, Recovery, Segments, codec};
@@ -292,7 +292,7 @@ async fn commit_oldest(table: &mut Table, tail: &Tail, options: &EventLogOptions
     let Some(oldest) = tail.oldest(options.commit_max_bytes) else {
         return Ok(CommitReport { committed_seq: tail.stats().committed_seq, ..CommitReport::default() });
     };
-    let batch = concat_batches(&schema::events(), &oldest.batches)?;
+    let batch = concat_batches(&TableName::Events.schema(), &oldest.batches)?;
     table.append(batch, &options.collector, oldest.last_seq).await?;
     tail.committed(oldest.last_seq);
     metrics::counter!("spillway_lake_committed_rows_total").increment(oldest.rows as u64);

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot};
 use super::AppendError;
 use crate::LakeError;
 use crate::events::{EventBatch, to_arrow, with_position};
-use crate::schema;
+use crate::schema::TableName;
 use crate::tail::Tail;
 use crate::wal::{Segments, codec};
 
@@ -114,7 +114,7 @@ impl Writer {
     fn persist(&mut self, group: &Group) -> Result<u64, AppendError> {
         let failed = |error: LakeError| AppendError::Write(error.to_string().into());
         let batch = to_arrow(group.iter().map(|(batch, _)| batch.as_ref())).map_err(failed)?;
-        let payload = codec::to_ipc(std::slice::from_ref(&batch), &schema::wal_events()).map_err(failed)?;
+        let payload = codec::to_ipc(std::slice::from_ref(&batch), &TableName::Events.wal_schema()).map_err(failed)?;
         // Built before the write: nothing may fail between durable and visible.
         let rows = with_position(&batch, self.tail.collector(), self.segments.last_seq() + 1).map_err(failed)?;
         let seq = self.segments.append(&payload).map_err(|error| AppendError::Write(error.to_string().into()))?;

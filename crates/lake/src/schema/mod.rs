@@ -1,0 +1,165 @@
+//! The tables: columns with type, unit (in the name) and description (`comment` in the field's metadata, as Delta and
+//! Spark have it). Columns are only ever added, and all but the key may be null, so that old files stay readable.
+
+mod events;
+mod orchestrator;
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+pub(crate) use events::{EVENT_COLUMNS, PATHWAY_FIELDS, pathway_struct_fields};
+
+use crate::LakeError;
+
+/// A table of the lake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TableName {
+    /// One row per event.
+    Events,
+    /// One row per published epoch and region.
+    Decisions,
+    /// One row per drill report.
+    Drills,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "the tables to come have them")]
+pub(crate) enum Kind {
+    Text,
+    Int,
+    Float,
+    Bool,
+    /// Opaque bytes: a sketch.
+    Bytes,
+    /// Text by text.
+    Map,
+    Pathways,
+}
+
+/// (name, kind, nullable, description).
+pub(crate) type Column = (&'static str, Kind, bool, &'static str);
+
+use Kind::{Int, Text};
+
+/// What each row of a table that collectors feed has behind its own columns.
+const WAL_COLUMNS: &[Column] =
+    &[("collector", Text, false, "collector that stored the row"), ("wal_seq", Int, false, "its WAL sequence")];
+
+fn comment(text: &str) -> HashMap<String, String> {
+    HashMap::from([("comment".to_owned(), text.to_owned())])
+}
+
+/// Entries of a map, as Delta names them.
+pub(crate) fn map_type() -> DataType {
+    let entries = [Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)];
+    DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entries.into_iter().collect()), false)), false)
+}
+
+fn field((name, kind, nullable, description): &Column) -> Field {
+    let data_type = match kind {
+        Kind::Text => DataType::Utf8,
+        Kind::Int => DataType::Int64,
+        Kind::Float => DataType::Float64,
+        Kind::Bool => DataType::Boolean,
+        Kind::Bytes => DataType::Binary,
+        Kind::Map => map_type(),
+        // `element` is what Delta calls a list's item.
+        Kind::Pathways => {
+            DataType::List(Arc::new(Field::new("element", DataType::Struct(pathway_struct_fields()), true)))
+        }
+    };
+    Field::new(*name, data_type, *nullable).with_metadata(comment(description))
+}
+
+impl TableName {
+    /// Every table.
+    pub const ALL: [Self; 3] = [Self::Events, Self::Decisions, Self::Drills];
+    /// Tables that collectors feed from their WAL.
+    pub const FED: [Self; 1] = [Self::Events];
+
+    /// Name in SQL and folder under the root.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Decisions => "decisions",
+            Self::Drills => "drills",
+        }
+    }
+
+    /// The table of this name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.as_str() == name)
+    }
+
+    const fn own_columns(self) -> &'static [Column] {
+        match self {
+            Self::Events => EVENT_COLUMNS,
+            Self::Decisions => orchestrator::DECISION_COLUMNS,
+            Self::Drills => orchestrator::DRILL_COLUMNS,
+        }
+    }
+
+    /// Its columns; those of a fed table with collector and WAL sequence behind.
+    #[must_use]
+    pub fn schema(self) -> SchemaRef {
+        static SCHEMAS: LazyLock<HashMap<TableName, SchemaRef>> = LazyLock::new(|| {
+            let schema = |table: TableName| {
+                let wal: &[Column] = if TableName::FED.contains(&table) { WAL_COLUMNS } else { &[] };
+                let fields: Vec<Field> = table.own_columns().iter().chain(wal).map(field).collect();
+                Arc::new(Schema::new(fields))
+            };
+            TableName::ALL.into_iter().map(|table| (table, schema(table))).collect()
+        });
+        Arc::clone(&SCHEMAS[&self])
+    }
+
+    /// Its columns as a WAL record holds them: without descriptions, which would be most of a small record.
+    pub(crate) fn wal_schema(self) -> SchemaRef {
+        static SCHEMAS: LazyLock<HashMap<TableName, SchemaRef>> = LazyLock::new(|| {
+            let schema = |table: TableName| {
+                let plain = table.own_columns().iter().map(|column| field(column).with_metadata(HashMap::new()));
+                let name = HashMap::from([("table".to_owned(), table.as_str().to_owned())]);
+                Arc::new(Schema::new_with_metadata(plain.collect::<Vec<_>>(), name))
+            };
+            TableName::ALL.into_iter().map(|table| (table, schema(table))).collect()
+        });
+        Arc::clone(&SCHEMAS[&self])
+    }
+}
+
+/// Brings `batch`, written with another version of `schema`, to `schema`: by name, absent columns null.
+///
+/// # Errors
+/// If a column has another type, or one that must not be null is missing.
+pub fn align(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, LakeError> {
+    let columns: Vec<ArrayRef> = schema
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            Some(column) => Arc::clone(column),
+            None => new_null_array(field.data_type(), batch.num_rows()),
+        })
+        .collect();
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_is_described_and_named_once() {
+        for table in TableName::ALL {
+            let schema = table.schema();
+            let mut names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            names.sort_unstable();
+            assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+            assert!(schema.fields().iter().all(|field| !field.metadata()["comment"].is_empty()));
+        }
+    }
+}
