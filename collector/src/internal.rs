@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use spillway_lake::schema::TableName;
 use spillway_service::auth::{bearer, token_hash};
 
 use crate::App;
@@ -24,7 +25,7 @@ pub(crate) async fn counters(State(app): State<Arc<App>>, headers: HeaderMap) ->
     Json(app.account.body(&app.log.tail())).into_response()
 }
 
-/// `GET /internal/tail?table=events`: rows that are durable and not yet in the table, as an Arrow IPC stream.
+/// `GET /internal/tail?table=NAME`: rows that are durable and not yet in that table, as an Arrow IPC stream.
 pub(crate) async fn tail(
     State(app): State<Arc<App>>,
     Query(query): Query<BTreeMap<String, String>>,
@@ -33,15 +34,13 @@ pub(crate) async fn tail(
     if !allowed(&app, &headers) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    match query.get("table").map(String::as_str) {
-        Some("events") => {}
-        other => {
-            let detail = format!("table {:?} has no tail (valid: events)\n", other.unwrap_or_default());
-            return (StatusCode::NOT_FOUND, detail).into_response();
-        }
-    }
+    let named = query.get("table").map_or("", String::as_str);
+    let Some(table) = TableName::FED.into_iter().find(|table| table.as_str() == named) else {
+        let valid = TableName::FED.map(TableName::as_str).join(", ");
+        return (StatusCode::NOT_FOUND, format!("table {named:?} has no tail (valid: {valid})\n")).into_response();
+    };
     let tail = app.log.tail();
-    match tokio::task::spawn_blocking(move || tail.to_ipc()).await {
+    match tokio::task::spawn_blocking(move || tail.to_ipc(table)).await {
         Ok(Ok(bytes)) => {
             let headers =
                 [(header::CONTENT_TYPE, "application/vnd.apache.arrow.stream"), (header::CACHE_CONTROL, "no-store")];

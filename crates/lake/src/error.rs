@@ -46,6 +46,9 @@ pub enum LakeError {
     /// Arrow data does not fit.
     #[error("arrow data: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
+    /// A WAL record for a table that this version does not know.
+    #[error("a wal record is for table {0:?}, which this version does not know; start the version that wrote it")]
+    UnknownTable(String),
     /// The writer thread is gone.
     #[error("the wal writer has stopped")]
     Stopped,

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Float64Builder, Int64Array, Int64Builder, ListBuilder, RecordBatch, StringArray,
-    StringBuilder, StructBuilder,
+    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder, StructBuilder,
 };
 use arrow::datatypes::{DataType, Field};
 use spillway_wire::beacon::{Context, Counters, Event, Failure, PathwayCounters, Request};
@@ -270,16 +269,6 @@ pub fn to_arrow<'a>(
     rows.finish()
 }
 
-/// A WAL's batch as rows of `events`.
-pub(crate) fn with_position(batch: &RecordBatch, collector: &str, seq: u64) -> Result<RecordBatch, LakeError> {
-    let rows = batch.num_rows();
-    let batch = schema::align(batch, &TableName::Events.wal_schema())?;
-    let mut columns = batch.columns().to_vec();
-    columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(collector, rows))));
-    columns.push(Arc::new(Int64Array::from_value(int(seq), rows)));
-    Ok(RecordBatch::try_new(TableName::Events.schema(), columns)?)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -329,13 +318,5 @@ mod tests {
         let first = pathways.value(0);
         let bytes = first.as_struct().column_by_name("bytes").expect("bytes").as_primitive::<Int64Type>().clone();
         assert_eq!(bytes.value(0), 3);
-    }
-
-    #[test]
-    fn the_position_is_added_behind() {
-        let arrow = with_position(&to_arrow([&batch()]).expect("arrow"), "c1", 42).expect("position");
-        assert_eq!(arrow.schema(), TableName::Events.schema());
-        let seq = arrow.column_by_name("wal_seq").expect("wal_seq").as_primitive::<Int64Type>().clone();
-        assert_eq!(seq.values().as_ref(), [42, 42]);
     }
 }

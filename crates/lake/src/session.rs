@@ -66,42 +66,28 @@ impl LakeSession {
         let mut warnings = Vec::new();
         // Tails first: rows that are committed meanwhile are in both, and dropped here. The other way round they
         // would be in neither.
-        let mut rows = Vec::new();
+        let mut rows: BTreeMap<TableName, Vec<RecordBatch>> = BTreeMap::new();
         for source in tails {
-            match source.read().await {
-                Ok(batches) => rows.extend(batches),
-                Err(warning) => {
-                    tracing::warn!(warning, "a tail is missing from this query");
-                    warnings.push(warning);
+            for table in TableName::FED {
+                match source.read(table).await {
+                    Ok(batches) => rows.entry(table).or_default().extend(batches),
+                    Err(warning) => {
+                        tracing::warn!(warning, "a tail is missing from this query");
+                        warnings.push(warning);
+                        break;
+                    }
                 }
             }
         }
         let context = context()?;
-        for name in [TableName::Decisions, TableName::Drills] {
+        for name in TableName::ALL {
             let loaded = table::load(root, name).await?;
-            register(&context, name.as_str(), name, loaded.as_ref()).await?;
-        }
-        let events = table::load(root, TableName::Events).await?;
-        register(&context, "events_committed", TableName::Events, events.as_ref()).await?;
-        let rows = above_commits(rows, events.as_ref()).await?;
-        // A partition without a batch would have no schema to show.
-        let tail = MemTable::try_new(TableName::Events.schema(), vec![rows])?;
-        context.register_table("events_tail", Arc::new(tail))?;
-        let names: Vec<String> =
-            TableName::Events.schema().fields().iter().map(|field| format!("\"{}\"", field.name())).collect();
-        let names = names.join(", ");
-        for view in [
-            format!(
-                "CREATE VIEW events_raw AS SELECT {names} FROM events_committed \
-                 UNION ALL SELECT {names} FROM events_tail"
-            ),
-            // `dt` is in the key so that a filter on it reaches the partitions. The same event resent across midnight
-            // is the one duplicate that this leaves, and the collector's memory catches that.
-            format!(
-                "CREATE VIEW events AS SELECT DISTINCT ON (dt, property, view_id, source, seq) {names} FROM events_raw"
-            ),
-        ] {
-            context.sql(&view).await?.collect().await?;
+            if TableName::FED.contains(&name) {
+                let tail = above_commits(name, rows.remove(&name).unwrap_or_default(), loaded.as_ref()).await?;
+                register_fed(&context, name, loaded.as_ref(), tail).await?;
+            } else {
+                register(&context, name.as_str(), name, loaded.as_ref()).await?;
+            }
         }
         Ok(Self { context, warnings })
     }
@@ -158,6 +144,40 @@ async fn register(
     Ok(())
 }
 
+/// A table with the rows of its tails: `{name}_committed`, `{name}_tail`, and `{name}` for both; of `events` the latter
+/// is without duplicates, and `events_raw` has them.
+async fn register_fed(
+    context: &SessionContext,
+    name: TableName,
+    loaded: Option<&DeltaTable>,
+    tail: Vec<RecordBatch>,
+) -> Result<(), LakeError> {
+    let table = name.as_str();
+    register(context, &format!("{table}_committed"), name, loaded).await?;
+    // A partition without a batch would have no schema to show.
+    let tail = MemTable::try_new(name.schema(), vec![tail])?;
+    context.register_table(format!("{table}_tail"), Arc::new(tail))?;
+    let names: Vec<String> = name.schema().fields().iter().map(|field| format!("\"{}\"", field.name())).collect();
+    let names = names.join(", ");
+    let union = format!("SELECT {names} FROM {table}_committed UNION ALL SELECT {names} FROM {table}_tail");
+    let views = if name == TableName::Events {
+        vec![
+            format!("CREATE VIEW events_raw AS {union}"),
+            // `dt` is in the key so that a filter on it reaches the partitions. The same event resent across midnight
+            // is the one duplicate that this leaves, and the collector's memory catches that.
+            format!(
+                "CREATE VIEW events AS SELECT DISTINCT ON (dt, property, view_id, source, seq) {names} FROM events_raw"
+            ),
+        ]
+    } else {
+        vec![format!("CREATE VIEW {table} AS {union}")]
+    };
+    for view in views {
+        context.sql(&view).await?.collect().await?;
+    }
+    Ok(())
+}
+
 /// `batch` with string views, large strings and dictionaries as plain strings.
 fn plain_text(batch: &RecordBatch) -> Result<RecordBatch, LakeError> {
     let is_text = |data_type: &DataType| match data_type {
@@ -182,16 +202,20 @@ fn plain_text(batch: &RecordBatch) -> Result<RecordBatch, LakeError> {
 }
 
 /// Rows above what their collector has committed in this snapshot.
-async fn above_commits(rows: Vec<RecordBatch>, events: Option<&DeltaTable>) -> Result<Vec<RecordBatch>, LakeError> {
+async fn above_commits(
+    name: TableName,
+    rows: Vec<RecordBatch>,
+    loaded: Option<&DeltaTable>,
+) -> Result<Vec<RecordBatch>, LakeError> {
     let mut committed: BTreeMap<String, u64> = BTreeMap::new();
     let mut above = Vec::with_capacity(rows.len());
     for batch in rows {
         let Some((collector, seq)) = position(&batch) else { continue };
-        let reached = match (committed.get(&collector), events) {
+        let reached = match (committed.get(&collector), loaded) {
             (Some(reached), _) => *reached,
             (None, None) => 0,
             (None, Some(table)) => {
-                let found = table::committed(table, &collector).await.map_err(LakeError::table("events"))?;
+                let found = table::committed(table, &collector).await.map_err(LakeError::table(name.as_str()))?;
                 *committed.entry(collector).or_insert(found.unwrap_or(0))
             }
         };
@@ -211,22 +235,19 @@ fn position(batch: &RecordBatch) -> Option<(String, u64)> {
 
 impl TailSource {
     /// The tail's rows, or a sentence that names it.
-    async fn read(self) -> Result<Vec<RecordBatch>, String> {
+    async fn read(&self, table: TableName) -> Result<Vec<RecordBatch>, String> {
         match self {
-            Self::Local(tail) => Ok(tail.batches()),
+            Self::Local(tail) => Ok(tail.batches(table)),
             Self::Http { url, token } => {
                 let named = |error: &dyn std::fmt::Display| format!("the tail of {url} does not answer: {error}");
                 let client = reqwest::Client::builder().timeout(TAIL_TIMEOUT).build().map_err(|e| named(&e))?;
-                let request =
-                    client.get(format!("{}/internal/tail?table=events", url.trim_end_matches('/'))).bearer_auth(token);
+                let at = format!("{}/internal/tail?table={}", url.trim_end_matches('/'), table.as_str());
+                let request = client.get(at).bearer_auth(token);
                 let answer =
                     request.send().await.and_then(reqwest::Response::error_for_status).map_err(|e| named(&e))?;
                 let bytes = answer.bytes().await.map_err(|e| named(&e))?;
                 let batches = crate::wal::codec::from_ipc(&bytes).map_err(|e| named(&e))?;
-                batches
-                    .iter()
-                    .map(|batch| schema::align(batch, &TableName::Events.schema()).map_err(|e| named(&e)))
-                    .collect()
+                batches.iter().map(|batch| schema::align(batch, &table.schema()).map_err(|e| named(&e))).collect()
             }
         }
     }

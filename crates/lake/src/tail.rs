@@ -1,6 +1,6 @@
-//! Rows that are durable and not yet in the table: what makes an event queryable at once.
+//! Rows that are durable and not yet in their table: what makes an event queryable at once.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -15,13 +15,20 @@ struct Entry {
     bytes: usize,
 }
 
+/// What waits for one table.
+#[derive(Default)]
+struct Pending {
+    entries: VecDeque<Entry>,
+    /// Last WAL sequence in the table.
+    committed_seq: u64,
+}
+
 #[derive(Default)]
 struct State {
-    entries: VecDeque<Entry>,
+    pending: BTreeMap<TableName, Pending>,
     bytes: usize,
     rows: usize,
     last_seq: u64,
-    committed_seq: u64,
     committed_rows: u64,
 }
 
@@ -34,31 +41,44 @@ struct Inner {
 #[derive(Clone)]
 pub struct Tail(Arc<Inner>);
 
-/// Sizes of a tail.
+/// Sizes of a tail, over all tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct TailStats {
-    /// Rows that are durable and not yet in the table.
+    /// Rows that are durable and not yet in their table.
     pub pending_rows: usize,
     /// Their size as WAL payload, bytes.
     pub pending_bytes: usize,
     /// Last durable WAL sequence.
     pub wal_seq: u64,
-    /// Last WAL sequence in the table.
+    /// WAL sequence up to which everything is in its table.
     pub committed_seq: u64,
-    /// Rows this process put into the table.
+    /// Rows this process put into tables.
     pub committed_rows: u64,
 }
 
-/// The oldest rows, for one commit.
+/// The oldest rows of a table, for one commit.
 pub(crate) struct Oldest {
     pub(crate) batches: Vec<RecordBatch>,
     pub(crate) rows: usize,
     pub(crate) last_seq: u64,
 }
 
+impl State {
+    /// Everything at or below is in its table.
+    fn committed_seq(&self) -> u64 {
+        let first_pending =
+            self.pending.values().filter_map(|table| table.entries.front()).map(|entry| entry.seq).min();
+        first_pending.map_or(self.last_seq, |seq| seq - 1)
+    }
+}
+
 impl Tail {
-    pub(crate) fn new(collector: &str, committed_seq: u64) -> Self {
-        let state = State { last_seq: committed_seq, committed_seq, ..State::default() };
+    /// An empty tail; `committed` is what the tables reached before.
+    pub(crate) fn new(collector: &str, committed: &BTreeMap<TableName, u64>) -> Self {
+        let pending =
+            committed.iter().map(|(table, seq)| (*table, Pending { committed_seq: *seq, ..Pending::default() }));
+        let last_seq = committed.values().copied().max().unwrap_or(0);
+        let state = State { pending: pending.collect(), last_seq, ..State::default() };
         Self(Arc::new(Inner { collector: collector.to_owned(), state: Mutex::new(state) }))
     }
 
@@ -72,20 +92,33 @@ impl Tail {
         &self.0.collector
     }
 
-    pub(crate) fn push(&self, seq: u64, batch: RecordBatch, bytes: usize) {
+    /// Adds the rows of a durable record, unless its table has them already; sequences only ever rise.
+    pub(crate) fn push(&self, table: TableName, seq: u64, batch: RecordBatch, bytes: usize) {
         let mut state = self.state();
-        state.rows += batch.num_rows();
+        state.last_seq = state.last_seq.max(seq);
+        let rows = batch.num_rows();
+        let pending = state.pending.entry(table).or_default();
+        if seq <= pending.committed_seq {
+            return;
+        }
+        pending.entries.push_back(Entry { seq, batch, bytes });
+        state.rows += rows;
         state.bytes += bytes;
-        state.last_seq = seq;
-        state.entries.push_back(Entry { seq, batch, bytes });
     }
 
-    /// Whole records from the oldest on, until `max_bytes` are reached.
-    pub(crate) fn oldest(&self, max_bytes: usize) -> Option<Oldest> {
+    /// The table whose oldest rows wait the longest.
+    pub(crate) fn oldest_table(&self) -> Option<TableName> {
+        let state = self.state();
+        let waiting = state.pending.iter().filter_map(|(table, pending)| Some((pending.entries.front()?.seq, *table)));
+        waiting.min().map(|(_, table)| table)
+    }
+
+    /// Whole records of `table` from the oldest on, until `max_bytes` are reached.
+    pub(crate) fn oldest(&self, table: TableName, max_bytes: usize) -> Option<Oldest> {
         let state = self.state();
         let mut bytes = 0;
         let mut out = Oldest { batches: Vec::new(), rows: 0, last_seq: 0 };
-        for entry in &state.entries {
+        for entry in &state.pending.get(&table)?.entries {
             if bytes >= max_bytes {
                 break;
             }
@@ -97,32 +130,38 @@ impl Tail {
         (!out.batches.is_empty()).then_some(out)
     }
 
-    /// Drops what the table has now.
-    pub(crate) fn committed(&self, seq: u64) {
+    /// Drops what `table` has now.
+    pub(crate) fn committed(&self, table: TableName, seq: u64) {
         let mut state = self.state();
-        while state.entries.front().is_some_and(|entry| entry.seq <= seq)
-            && let Some(entry) = state.entries.pop_front()
+        let pending = state.pending.entry(table).or_default();
+        pending.committed_seq = pending.committed_seq.max(seq);
+        let (mut rows, mut bytes) = (0, 0);
+        while pending.entries.front().is_some_and(|entry| entry.seq <= seq)
+            && let Some(entry) = pending.entries.pop_front()
         {
-            state.bytes -= entry.bytes;
-            state.rows -= entry.batch.num_rows();
-            state.committed_rows += entry.batch.num_rows() as u64;
+            bytes += entry.bytes;
+            rows += entry.batch.num_rows();
         }
-        state.committed_seq = state.committed_seq.max(seq);
+        state.bytes -= bytes;
+        state.rows -= rows;
+        state.committed_rows += rows as u64;
     }
 
-    /// Rows of `events` that are not yet in the table, a batch per WAL record (so collector and WAL sequence are the
-    /// same in all rows of a batch), oldest first.
+    /// Rows that are not yet in `table`, a batch per WAL record (so collector and WAL sequence are the same in all rows
+    /// of a batch), oldest first.
     #[must_use]
-    pub fn batches(&self) -> Vec<RecordBatch> {
-        self.state().entries.iter().map(|entry| entry.batch.clone()).collect()
+    pub fn batches(&self, table: TableName) -> Vec<RecordBatch> {
+        let state = self.state();
+        let entries = state.pending.get(&table).map(|pending| &pending.entries);
+        entries.into_iter().flatten().map(|entry| entry.batch.clone()).collect()
     }
 
     /// [`Tail::batches`] as an Arrow IPC stream.
     ///
     /// # Errors
     /// [`LakeError::Arrow`].
-    pub fn to_ipc(&self) -> Result<Vec<u8>, LakeError> {
-        codec::to_ipc(&self.batches(), &TableName::Events.schema())
+    pub fn to_ipc(&self, table: TableName) -> Result<Vec<u8>, LakeError> {
+        codec::to_ipc(&self.batches(table), &table.schema())
     }
 
     /// Sizes now.
@@ -133,8 +172,36 @@ impl Tail {
             pending_rows: state.rows,
             pending_bytes: state.bytes,
             wal_seq: state.last_seq,
-            committed_seq: state.committed_seq,
+            committed_seq: state.committed_seq(),
             committed_rows: state.committed_rows,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::RecordBatchOptions;
+    use arrow::datatypes::Schema;
+
+    use super::*;
+
+    fn rows(count: usize) -> RecordBatch {
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).expect("rows")
+    }
+
+    #[test]
+    fn the_wal_is_committed_up_to_the_oldest_row_that_waits_for_any_table() {
+        let tail = Tail::new("c", &BTreeMap::from([(TableName::Events, 4)]));
+        assert_eq!((tail.stats().committed_seq, tail.stats().wal_seq), (4, 4));
+        tail.push(TableName::Events, 4, rows(1), 10);
+        tail.push(TableName::Drills, 5, rows(2), 20);
+        tail.push(TableName::Events, 6, rows(3), 30);
+        assert_eq!(tail.stats().pending_rows, 5, "sequence 4 is in the table already");
+        tail.committed(TableName::Events, 6);
+        assert_eq!((tail.stats().committed_seq, tail.oldest_table()), (4, Some(TableName::Drills)));
+        tail.committed(TableName::Drills, 5);
+        let stats = tail.stats();
+        assert_eq!((stats.committed_seq, stats.pending_rows, stats.pending_bytes), (6, 0, 0));
     }
 }

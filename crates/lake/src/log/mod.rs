@@ -2,6 +2,8 @@
 
 mod writer;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,13 +16,13 @@ use tokio::sync::{Notify, oneshot};
 use url::Url;
 
 use crate::LakeError;
-use crate::events::{EventBatch, with_position};
-use crate::schema::TableName;
-use crate::table::Table;
+use crate::events::EventBatch;
+use crate::schema::{TableName, align, with_position};
+use crate::table::{self, Table};
 use crate::tail::Tail;
 use crate::wal::{Durability, Recovery, Segments, codec};
 
-use writer::{Job, Queue, Writer};
+use writer::{Input, Job, Queue, Writer};
 
 /// How a collector's log behaves.
 #[derive(Clone, Debug)]
@@ -69,6 +71,9 @@ pub enum AppendError {
     /// The table is behind.
     #[error("{0} bytes of events wait to be committed, at most {1} are valid")]
     LakeBehind(usize, usize),
+    /// The columns don't fit.
+    #[error("rows of {0} that don't fit: {1}")]
+    BadRows(&'static str, Arc<str>),
     /// The disk failed (full, for example).
     #[error("the wal could not be written: {0}")]
     Write(Arc<str>),
@@ -84,6 +89,7 @@ impl AppendError {
         match self {
             Self::QueueFull(..) => "queue_full",
             Self::LakeBehind(..) => "lake_behind",
+            Self::BadRows(..) => "bad_rows",
             Self::Write(_) => "wal_write",
             Self::Stopped => "stopping",
         }
@@ -112,14 +118,16 @@ pub struct Recovered {
     pub committed_seq: u64,
 }
 
-/// The event log of one collector.
+/// The log of one collector: one WAL for all the tables that it feeds.
 pub struct EventLog {
+    root: Url,
     options: EventLogOptions,
     tail: Tail,
     queue: Arc<Queue>,
     sender: Mutex<Option<SyncSender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    table: tokio::sync::Mutex<Table>,
+    /// Those that were committed to, open.
+    tables: tokio::sync::Mutex<BTreeMap<TableName, Table>>,
     due: Arc<Notify>,
 }
 
@@ -127,8 +135,8 @@ pub struct EventLog {
 const QUEUE_MAX_JOBS: usize = 16_384;
 
 impl EventLog {
-    /// Opens WAL (`wal_dir`) and table (under `root`): what the WAL has and the table lacks goes into the tail, and
-    /// every row found in the WAL is shown to `on_rows` (for the memory of duplicates).
+    /// Opens WAL (`wal_dir`) and tables (under `root`): what the WAL has and its table lacks goes into the tail, and every
+    /// row of `events` found in the WAL is shown to `on_rows` (for the memory of duplicates).
     ///
     /// # Errors
     /// [`LakeError`]: damage, a WAL in use, a table that can't be opened.
@@ -139,18 +147,28 @@ impl EventLog {
         clock: Arc<dyn Clock>,
         mut on_rows: impl FnMut(&RecordBatch) + Send + 'static,
     ) -> Result<(Self, Recovered), LakeError> {
-        let mut table = Table::open(root, TableName::Events).await?;
-        let committed = table.committed(&options.collector).await?.unwrap_or(0);
-        let tail = Tail::new(&options.collector, committed);
+        let mut tables = BTreeMap::from([(TableName::Events, Table::open(root, TableName::Events).await?)]);
+        let mut committed = BTreeMap::new();
+        for name in TableName::FED {
+            let seq = match (tables.get_mut(&name), table::load(root, name).await?) {
+                (Some(table), _) => table.committed(&options.collector).await?,
+                (None, Some(table)) => {
+                    table::committed(&table, &options.collector).await.map_err(LakeError::table(name.as_str()))?
+                }
+                (None, None) => None,
+            };
+            committed.insert(name, seq.unwrap_or(0));
+        }
+        let tail = Tail::new(&options.collector, &committed);
+        let committed_seq = committed[&TableName::Events];
         let (opened_tail, dir, opened_options) = (tail.clone(), wal_dir.to_owned(), options.clone());
-        let opening = tokio::task::spawn_blocking(move || {
-            open_segments(&dir, &opened_options, committed, &opened_tail, &mut on_rows)
-        });
+        let opening =
+            tokio::task::spawn_blocking(move || open_segments(&dir, &opened_options, &opened_tail, &mut on_rows));
         let (segments, wal) = opening.await.map_err(|_| LakeError::Stopped)??;
         let replayed_rows = tail.stats().pending_rows as u64;
-        // A WAL larger than the tail may be must be in the table before new events come.
+        // A WAL larger than the tail may be must be in its tables before new events come.
         while tail.stats().pending_bytes > options.tail_max_bytes / 2 {
-            commit_oldest(&mut table, &tail, &options).await?;
+            commit_oldest(root, &mut tables, &tail, &options).await?;
         }
         let queue = Arc::new(Queue::default());
         let due = Arc::new(Notify::new());
@@ -169,32 +187,51 @@ impl EventLog {
             .spawn(move || writer.run(&receiver))
             .map_err(LakeError::io(wal_dir))?;
         let log = Self {
+            root: root.clone(),
             options,
             tail,
             queue,
             sender: Mutex::new(Some(sender)),
             thread: Mutex::new(Some(thread)),
-            table: tokio::sync::Mutex::new(table),
+            tables: tokio::sync::Mutex::new(tables),
             due,
         };
-        Ok((log, Recovered { wal, replayed_rows, committed_seq: committed }))
+        Ok((log, Recovered { wal, replayed_rows, committed_seq }))
     }
 
-    /// Makes `batch` durable; its WAL sequence. `bytes` is its size for the queue's bound. Dropping the future does
-    /// not take the events back.
+    /// Makes the events of `batch` durable; their WAL sequence. `bytes` is its size for the queue's bound. Dropping the
+    /// future does not take the events back.
     ///
     /// # Errors
     /// [`AppendError`]: nothing was stored, the sender may try again.
     pub async fn append(&self, batch: impl Into<Arc<EventBatch>>, bytes: usize) -> Result<u64, AppendError> {
+        self.write(Input::Events(batch.into()), bytes).await
+    }
+
+    /// Makes `rows` of a fed table durable; their WAL sequence. The columns are the table's without collector and WAL
+    /// sequence, in any order; absent ones are null. All else as [`EventLog::append`].
+    ///
+    /// # Errors
+    /// [`AppendError::BadRows`] if the columns don't fit the table, and the others of [`AppendError`].
+    pub async fn append_rows(&self, table: TableName, rows: &RecordBatch, bytes: usize) -> Result<u64, AppendError> {
+        let bad = |error: &dyn std::fmt::Display| AppendError::BadRows(table.as_str(), error.to_string().into());
+        if !TableName::FED.contains(&table) {
+            return Err(bad(&"collectors don't feed it"));
+        }
+        let rows = align(rows, &table.wal_schema()).map_err(|error| bad(&error))?;
+        self.write(Input::Rows(table, rows), bytes).await
+    }
+
+    async fn write(&self, input: Input, bytes: usize) -> Result<u64, AppendError> {
         let pending = self.tail.stats().pending_bytes;
         if pending > self.options.tail_max_bytes {
             return Err(AppendError::LakeBehind(pending, self.options.tail_max_bytes));
         }
         self.queue.reserve(bytes, self.options.queue_max_bytes)?;
-        let (batch, (done, durable)) = (batch.into(), oneshot::channel());
+        let (done, durable) = oneshot::channel();
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let sent = sender.ok_or(AppendError::Stopped).and_then(|sender| {
-            sender.try_send(Job::Append { batch, bytes, done }).map_err(|error| match error {
+            sender.try_send(Job::Append { input, bytes, done }).map_err(|error| match error {
                 TrySendError::Full(_) => AppendError::QueueFull(self.queue.bytes(), self.options.queue_max_bytes),
                 TrySendError::Disconnected(_) => AppendError::Stopped,
             })
@@ -206,13 +243,13 @@ impl EventLog {
         durable.await.unwrap_or(Err(AppendError::Stopped))
     }
 
-    /// Puts the oldest rows of the tail into the table (one commit), then trims the WAL behind it.
+    /// Puts the oldest rows of the tail into their table (one commit), then trims the WAL behind what all tables have.
     ///
     /// # Errors
     /// [`LakeError::Table`]; the rows stay in WAL and tail.
     pub async fn commit(&self) -> Result<CommitReport, LakeError> {
-        let mut table = self.table.lock().await;
-        let report = commit_oldest(&mut table, &self.tail, &self.options).await?;
+        let mut tables = self.tables.lock().await;
+        let report = commit_oldest(&self.root, &mut tables, &self.tail, &self.options).await?;
         if report.rows > 0
             && let Some(sender) = self.sender.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
         {
@@ -256,25 +293,27 @@ impl Drop for EventLog {
 fn open_segments(
     dir: &Path,
     options: &EventLogOptions,
-    committed: u64,
     tail: &Tail,
     on_rows: &mut dyn FnMut(&RecordBatch),
 ) -> Result<(Segments, Recovery), LakeError> {
-    let collector = &options.collector;
     let mut on_record = |seq: u64, payload: &[u8]| {
         for batch in codec::from_ipc(payload)? {
-            let rows = with_position(&batch, collector, seq)?;
-            on_rows(&rows);
-            if seq > committed {
-                tail.push(seq, rows, payload.len());
+            let table = codec::table_of(&batch)?;
+            let rows = with_position(table, &batch, &options.collector, seq)?;
+            if table == TableName::Events {
+                on_rows(&rows);
             }
+            tail.push(table, seq, rows, payload.len());
         }
         Ok(())
     };
+    let committed = tail.stats().wal_seq;
     let (durability, max) = (options.durability, options.segment_max_bytes);
-    let opened = Segments::open(dir, durability, max, committed, options.skip_corrupt, &mut on_record)?;
-    report(dir, &opened.1);
-    Ok(opened)
+    let (mut segments, recovery) =
+        Segments::open(dir, durability, max, committed, options.skip_corrupt, &mut on_record)?;
+    segments.trim(tail.stats().committed_seq);
+    report(dir, &recovery);
+    Ok((segments, recovery))
 }
 
 fn report(dir: &Path, recovery: &Recovery) {
@@ -288,14 +327,24 @@ fn report(dir: &Path, recovery: &Recovery) {
     }
 }
 
-async fn commit_oldest(table: &mut Table, tail: &Tail, options: &EventLogOptions) -> Result<CommitReport, LakeError> {
-    let Some(oldest) = tail.oldest(options.commit_max_bytes) else {
+async fn commit_oldest(
+    root: &Url,
+    tables: &mut BTreeMap<TableName, Table>,
+    tail: &Tail,
+    options: &EventLogOptions,
+) -> Result<CommitReport, LakeError> {
+    let waiting = tail.oldest_table().and_then(|name| Some((name, tail.oldest(name, options.commit_max_bytes)?)));
+    let Some((name, oldest)) = waiting else {
         return Ok(CommitReport { committed_seq: tail.stats().committed_seq, ..CommitReport::default() });
     };
-    let batch = concat_batches(&TableName::Events.schema(), &oldest.batches)?;
+    let table = match tables.entry(name) {
+        Entry::Occupied(table) => table.into_mut(),
+        Entry::Vacant(vacant) => vacant.insert(Table::open(root, name).await?),
+    };
+    let batch = concat_batches(&name.schema(), &oldest.batches)?;
     table.append(batch, &options.collector, oldest.last_seq).await?;
-    tail.committed(oldest.last_seq);
-    metrics::counter!("spillway_lake_committed_rows_total").increment(oldest.rows as u64);
-    let more = tail.stats().pending_rows > 0;
-    Ok(CommitReport { rows: oldest.rows, committed_seq: oldest.last_seq, more })
+    tail.committed(name, oldest.last_seq);
+    metrics::counter!("spillway_lake_committed_rows_total", "table" => name.as_str()).increment(oldest.rows as u64);
+    let stats = tail.stats();
+    Ok(CommitReport { rows: oldest.rows, committed_seq: stats.committed_seq, more: stats.pending_rows > 0 })
 }

@@ -1,26 +1,36 @@
 //! The writer thread: one group, one record, one sync; then the acknowledgements.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use spillway_model::Clock;
 use tokio::sync::{Notify, oneshot};
 
 use super::AppendError;
 use crate::LakeError;
-use crate::events::{EventBatch, to_arrow, with_position};
-use crate::schema::TableName;
+use crate::events::{EventBatch, to_arrow};
+use crate::schema::{TableName, with_position};
 use crate::tail::Tail;
 use crate::wal::{Segments, codec};
 
 /// A group is written early at this size: a record must stay well below what a reader takes for damage.
 const GROUP_MAX_BYTES: usize = 8 << 20;
 
+/// Rows to be written.
+pub(super) enum Input {
+    Events(Arc<EventBatch>),
+    /// In the table's WAL schema.
+    Rows(TableName, RecordBatch),
+}
+
 /// What the thread is asked.
 pub(super) enum Job {
-    Append { batch: Arc<EventBatch>, bytes: usize, done: oneshot::Sender<Result<u64, AppendError>> },
+    Append { input: Input, bytes: usize, done: oneshot::Sender<Result<u64, AppendError>> },
     Trim { committed: u64 },
 }
 
@@ -57,7 +67,7 @@ pub(super) struct Writer {
     pub(super) commit_max_bytes: usize,
 }
 
-type Group = Vec<(Arc<EventBatch>, oneshot::Sender<Result<u64, AppendError>>)>;
+type Group = Vec<(Input, oneshot::Sender<Result<u64, AppendError>>)>;
 
 impl Writer {
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
@@ -88,9 +98,9 @@ impl Writer {
     fn take(&mut self, job: Job, group: &mut Group, bytes: &mut usize) {
         match job {
             Job::Trim { committed } => self.segments.trim(committed),
-            Job::Append { batch, bytes: size, done } => {
+            Job::Append { input, bytes: size, done } => {
                 *bytes += size;
-                group.push((batch, done));
+                group.push((input, done));
             }
         }
     }
@@ -111,15 +121,45 @@ impl Writer {
         }
     }
 
+    /// Writes a record per table, with one sync; the last one's sequence.
     fn persist(&mut self, group: &Group) -> Result<u64, AppendError> {
-        let failed = |error: LakeError| AppendError::Write(error.to_string().into());
-        let batch = to_arrow(group.iter().map(|(batch, _)| batch.as_ref())).map_err(failed)?;
-        let payload = codec::to_ipc(std::slice::from_ref(&batch), &TableName::Events.wal_schema()).map_err(failed)?;
-        // Built before the write: nothing may fail between durable and visible.
-        let rows = with_position(&batch, self.tail.collector(), self.segments.last_seq() + 1).map_err(failed)?;
-        let seq = self.segments.append(&payload).map_err(|error| AppendError::Write(error.to_string().into()))?;
+        let failed = |error: &dyn std::fmt::Display| AppendError::Write(error.to_string().into());
+        let first = self.segments.last_seq() + 1;
+        let mut records = Vec::new();
+        for (seq, (table, batch)) in (first..).zip(by_table(group).map_err(|error| failed(&error))?) {
+            let payload = codec::to_ipc(std::slice::from_ref(&batch), &table.wal_schema()).map_err(|e| failed(&e))?;
+            // Built before the write: nothing may fail between durable and visible.
+            let rows = with_position(table, &batch, self.tail.collector(), seq).map_err(|error| failed(&error))?;
+            records.push((table, rows, payload));
+        }
+        let payloads: Vec<&[u8]> = records.iter().map(|(.., payload)| payload.as_slice()).collect();
+        let first = self.segments.append(&payloads).map_err(|error| failed(&error))?;
         metrics::histogram!("spillway_wal_group_beacons").record(group.len() as f64);
-        self.tail.push(seq, rows, payload.len());
-        Ok(seq)
+        for (seq, (table, rows, payload)) in (first..).zip(records) {
+            self.tail.push(table, seq, rows, payload.len());
+        }
+        Ok(self.segments.last_seq())
     }
+}
+
+/// The group's rows, a batch per table.
+fn by_table(group: &Group) -> Result<Vec<(TableName, RecordBatch)>, LakeError> {
+    let events = group.iter().filter_map(|(input, _)| match input {
+        Input::Events(batch) => Some(batch.as_ref()),
+        Input::Rows(..) => None,
+    });
+    let mut out = Vec::new();
+    if events.clone().next().is_some() {
+        out.push((TableName::Events, to_arrow(events)?));
+    }
+    let mut rows: BTreeMap<TableName, Vec<&RecordBatch>> = BTreeMap::new();
+    for (input, _) in group {
+        if let Input::Rows(table, batch) = input {
+            rows.entry(*table).or_default().push(batch);
+        }
+    }
+    for (table, batches) in rows {
+        out.push((table, concat_batches(&table.wal_schema(), batches)?));
+    }
+    Ok(out)
 }

@@ -7,7 +7,7 @@ mod orchestrator;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, new_null_array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub(crate) use events::{EVENT_COLUMNS, PATHWAY_FIELDS, pathway_struct_fields};
@@ -148,6 +148,23 @@ pub fn align(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Lak
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
+/// A WAL's batch of `table` as rows of the table: aligned, and with its position behind.
+///
+/// # Errors
+/// As [`align`].
+pub(crate) fn with_position(
+    table: TableName,
+    batch: &RecordBatch,
+    collector: &str,
+    seq: u64,
+) -> Result<RecordBatch, LakeError> {
+    let rows = batch.num_rows();
+    let mut columns = align(batch, &table.wal_schema())?.columns().to_vec();
+    columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(collector, rows))));
+    columns.push(Arc::new(Int64Array::from_value(i64::try_from(seq).unwrap_or(i64::MAX), rows)));
+    Ok(RecordBatch::try_new(table.schema(), columns)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,5 +178,13 @@ mod tests {
             assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
             assert!(schema.fields().iter().all(|field| !field.metadata()["comment"].is_empty()));
         }
+    }
+
+    #[test]
+    fn the_position_is_added_behind() {
+        let plain = RecordBatch::new_empty(TableName::Events.wal_schema());
+        let rows = with_position(TableName::Events, &plain, "c1", 42).expect("position");
+        assert_eq!(rows.schema(), TableName::Events.schema());
+        assert_eq!(rows.schema().fields().last().map(|field| field.name().as_str()), Some("wal_seq"));
     }
 }

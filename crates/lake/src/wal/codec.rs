@@ -8,6 +8,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 
 use crate::LakeError;
+use crate::schema::TableName;
 
 /// Bytes before the payload.
 pub const HEADER_BYTES: usize = 16;
@@ -39,23 +40,23 @@ fn crc(seq: u64, payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// A record's bytes.
+/// Adds a record's bytes to `out`.
 ///
 /// # Errors
-/// If the payload is longer than [`PAYLOAD_MAX_BYTES`].
-pub fn encode(seq: u64, payload: &[u8]) -> std::io::Result<Vec<u8>> {
+/// If the payload is longer than [`PAYLOAD_MAX_BYTES`]; `out` is unchanged.
+pub fn encode(seq: u64, payload: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
     let len = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= PAYLOAD_MAX_BYTES).ok_or_else(|| {
         std::io::Error::new(
             std::io::ErrorKind::InvalidInput,
             format!("record of {} bytes, at most {PAYLOAD_MAX_BYTES} are valid", payload.len()),
         )
     })?;
-    let mut out = Vec::with_capacity(HEADER_BYTES + payload.len());
+    out.reserve(HEADER_BYTES + payload.len());
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(&crc(seq, payload).to_le_bytes());
     out.extend_from_slice(&seq.to_le_bytes());
     out.extend_from_slice(payload);
-    Ok(out)
+    Ok(())
 }
 
 /// Reads the record that `bytes` begins with.
@@ -104,16 +105,32 @@ pub fn from_ipc(bytes: &[u8]) -> Result<Vec<RecordBatch>, LakeError> {
     Ok(StreamReader::try_new(Cursor::new(bytes), None)?.collect::<Result<_, _>>()?)
 }
 
+/// The table that a record's rows are for: it stands in the metadata of their schema.
+///
+/// # Errors
+/// [`LakeError::UnknownTable`]: written by a later version.
+pub(crate) fn table_of(batch: &RecordBatch) -> Result<TableName, LakeError> {
+    let schema = batch.schema();
+    let name = schema.metadata().get("table").map_or("", String::as_str);
+    TableName::of(name).ok_or_else(|| LakeError::UnknownTable(name.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
+    fn record(seq: u64, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(seq, payload, &mut bytes).expect("encode");
+        bytes
+    }
+
     proptest! {
         #[test]
         fn a_record_reads_back(seq in any::<u64>(), payload in prop::collection::vec(any::<u8>(), 1..2_000)) {
-            let mut bytes = encode(seq, &payload).expect("encode");
+            let mut bytes = record(seq, &payload);
             let next = bytes.len();
             bytes.extend_from_slice(b"what follows");
             prop_assert_eq!(decode(&bytes), Decoded::Record { seq, payload: &payload[..], next });
@@ -121,7 +138,7 @@ mod tests {
 
         #[test]
         fn a_record_cut_anywhere_is_bad(payload in prop::collection::vec(any::<u8>(), 1..300), cut in any::<prop::sample::Index>()) {
-            let bytes = encode(9, &payload).expect("encode");
+            let bytes = record(9, &payload);
             let cut = cut.index(bytes.len() - 1) + 1;
             prop_assume!(cut < bytes.len());
             prop_assert!(matches!(decode(&bytes[..cut]), Decoded::Bad(_)));
@@ -129,7 +146,7 @@ mod tests {
 
         #[test]
         fn a_flipped_bit_is_noticed(payload in prop::collection::vec(any::<u8>(), 1..300), at in any::<prop::sample::Index>(), bit in 0..8_u32) {
-            let mut bytes = encode(9, &payload).expect("encode");
+            let mut bytes = record(9, &payload);
             let at = at.index(bytes.len());
             bytes[at] ^= 1_u8 << bit;
             let same = Decoded::Record { seq: 9, payload: &payload[..], next: HEADER_BYTES + payload.len() };

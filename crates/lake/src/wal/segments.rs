@@ -35,7 +35,8 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    /// Opens `dir`, creating it where needed. Sequences go on above what is there and above `committed`.
+    /// Opens `dir`, creating it where needed. Sequences go on above what is there and above `committed`,
+    /// the highest that any table has. Nothing is trimmed yet.
     pub(crate) fn open(
         dir: &Path,
         durability: Durability,
@@ -79,19 +80,21 @@ impl Segments {
                 None => fs::remove_file(&segment.path).map_err(LakeError::io(&segment.path))?,
             }
         }
-        segments.trim(committed);
         Ok((segments, recovery))
     }
 
-    /// Appends one record and makes it durable; its sequence. After an error nothing of it is in the WAL, or what is
-    /// will be cut before the next record.
-    pub(crate) fn append(&mut self, payload: &[u8]) -> io::Result<u64> {
-        let seq = self.next_seq;
-        let bytes = encode(seq, payload)?;
+    /// Appends records and makes them durable with one sync; the first one's sequence. After an error nothing of them is
+    /// in the WAL, or what is will be cut before the next record.
+    pub(crate) fn append(&mut self, payloads: &[&[u8]]) -> io::Result<u64> {
+        let first = self.next_seq;
+        let mut bytes = Vec::new();
+        for (seq, payload) in (first..).zip(payloads) {
+            encode(seq, payload, &mut bytes)?;
+        }
         self.repair()?;
         self.rotate_if_full();
         if self.current.is_none() {
-            let path = segment_path(&self.dir, seq);
+            let path = segment_path(&self.dir, first);
             self.current = Some(Current { file: self.files.open(&path)?, path, len: 0 });
         }
         let Some(current) = &mut self.current else { return Err(io::Error::other("no segment is open")) };
@@ -106,8 +109,8 @@ impl Segments {
             return Err(error);
         }
         current.len += bytes.len() as u64;
-        self.next_seq = seq + 1;
-        Ok(seq)
+        self.next_seq = first + payloads.len() as u64;
+        Ok(first)
     }
 
     /// After a failed write the file is opened anew (a failed sync says nothing about what a second one would do) and
@@ -217,7 +220,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let (mut wal, ..) = open(dir.path(), 0);
         for n in 0..20_u8 {
-            assert_eq!(wal.append(&[n; 50]).expect("append"), u64::from(n) + 1);
+            assert_eq!(wal.append(&[&[n; 50]]).expect("append"), u64::from(n) + 1);
         }
         wal.trim(10);
         drop(wal);
@@ -232,16 +235,18 @@ mod tests {
     fn a_torn_tail_is_cut_and_counted() {
         let dir = tempfile::tempdir().expect("dir");
         let (mut wal, ..) = open(dir.path(), 0);
-        wal.append(b"one").expect("append");
-        wal.append(b"two").expect("append");
+        wal.append(&[b"one"]).expect("append");
+        wal.append(&[b"two"]).expect("append");
         let path = wal.current.as_ref().expect("segment").path.clone();
         drop(wal);
-        let half = &encode(3, b"three").expect("encode")[..18];
-        OpenOptions::new().append(true).open(&path).expect("open").write_all(half).expect("write");
+        let mut half = Vec::new();
+        encode(3, b"three", &mut half).expect("encode");
+        half.truncate(18);
+        OpenOptions::new().append(true).open(&path).expect("open").write_all(&half).expect("write");
         let (mut wal, records, recovery) = open(dir.path(), 0);
         assert_eq!(records.len(), 2);
         assert_eq!((recovery.torn_tails, recovery.torn_bytes), (1, 18));
-        assert_eq!(wal.append(b"three").expect("append"), 3);
+        assert_eq!(wal.append(&[b"three"]).expect("append"), 3);
         drop(wal);
         assert_eq!(open(dir.path(), 0).2, Recovery { records: 3, ..Recovery::default() });
     }
@@ -251,7 +256,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let (mut wal, ..) = open(dir.path(), 0);
         for payload in [b"one", b"two", b"six"] {
-            wal.append(payload).expect("append");
+            wal.append(&[payload]).expect("append");
         }
         let path = wal.current.as_ref().expect("segment").path.clone();
         drop(wal);
@@ -278,12 +283,12 @@ mod tests {
         let (mut wal, ..) = open(dir.path(), 0);
         let space = Arc::new(AtomicU64::new(30));
         wal.files = Box::new(SmallDisk(Arc::clone(&space)));
-        assert_eq!(wal.append(b"fits").expect("append"), 1);
+        assert_eq!(wal.append(&[b"fits"]).expect("append"), 1);
         for _ in 0..3 {
-            assert_eq!(wal.append(b"does not fit").expect_err("full").kind(), io::ErrorKind::StorageFull);
+            assert_eq!(wal.append(&[b"does not fit"]).expect_err("full").kind(), io::ErrorKind::StorageFull);
         }
         space.store(1_000, Ordering::SeqCst);
-        assert_eq!(wal.append(b"fits again").expect("append"), 2);
+        assert_eq!(wal.append(&[b"fits again"]).expect("append"), 2);
         drop(wal);
         let (_wal, records, recovery) = open(dir.path(), 0);
         assert_eq!(records, [(1, b"fits".to_vec()), (2, b"fits again".to_vec())]);

@@ -39,7 +39,8 @@ async fn a_crash_between_parquet_and_commit_stores_each_event_once() {
     let place = Place::new();
     let (log, _) = place.open("c1").await;
     append(&log, "v", 0..5).await;
-    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches()).expect("concat");
+    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches(TableName::Events))
+        .expect("concat");
     let table = Table::open(&place.root, TableName::Events).await.expect("table");
     table.stage(rows).await.expect("stage");
     drop((log, table));
@@ -58,7 +59,8 @@ async fn a_crash_between_commit_and_trim_stores_each_event_once() {
     let place = Place::new();
     let (log, _) = place.open("c1").await;
     append(&log, "v", 0..5).await;
-    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches()).expect("concat");
+    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches(TableName::Events))
+        .expect("concat");
     let mut table = Table::open(&place.root, TableName::Events).await.expect("table");
     table.append(rows.clone(), "c1", log.tail().stats().wal_seq).await.expect("append");
     assert_eq!(place.stored(&[&log]).await, 5, "table and tail overlap now");
