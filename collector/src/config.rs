@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 use spillway_lake::wal::Durability;
 use spillway_service::config::ConfigError;
+use spillway_service::tls::TlsConfig;
 
 /// `[collector]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -12,6 +13,8 @@ use spillway_service::config::ConfigError;
 pub struct CollectorConfig {
     /// Address to listen on. Default `127.0.0.1:4300`.
     pub listen: SocketAddr,
+    /// Another port, for players only, that speaks TLS. Default: none.
+    pub tls: Option<TlsConfig>,
     /// Id: names its commits in the table and its frames; no two collectors of a lake may share it. Default
     /// `collector-1`.
     pub id: String,
@@ -51,6 +54,7 @@ impl Default for CollectorConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 4300)),
+            tls: None,
             id: "collector-1".into(),
             path: "/v1/beacons".into(),
             durability: Durability::Fsync,

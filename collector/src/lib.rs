@@ -37,6 +37,7 @@ use spillway_model::Clock;
 use spillway_service::auth::token_hash;
 use spillway_service::config::ConfigError;
 use spillway_service::deployment::Deployment;
+use spillway_service::tls::Listener;
 use spillway_service::{CancellationToken, Readiness};
 use spillway_wire::frame::FRAME_TOPIC;
 use tokio::net::TcpListener;
@@ -121,7 +122,7 @@ pub struct Collector {
 /// # Errors
 /// [`CollectorError`] before the first beacon is taken; nothing afterwards.
 pub async fn run(config: CollectorConfig, shell: Shell, listener: TcpListener) -> Result<(), CollectorError> {
-    Collector::open(config, shell).await?.serve(listener).await;
+    Collector::open(config, shell).await?.serve(listener, None).await;
     Ok(())
 }
 
@@ -186,10 +187,14 @@ impl Collector {
         self.app.log.tail()
     }
 
-    /// Serves until the shell's shutdown; then stops the intake, writes what is queued and commits, within 8 s.
-    pub async fn serve(self, listener: TcpListener) {
+    /// Serves everything on `listener`, and what players send also on `public`, until the shell's shutdown; then stops the intake, writes what is queued and commits, within 8 s.
+    pub async fn serve(self, listener: TcpListener, public: Option<Listener>) {
         let Self { app, shell } = self;
         let router = router(Arc::clone(&app), &shell);
+        let _public = public.map(|listener| {
+            let router = intake(&app.config).with_state(Arc::clone(&app));
+            AbortOnDropHandle::new(tokio::spawn(spillway_service::serve(listener, router, shell.shutdown.clone())))
+        });
         let interval = Duration::from_secs(app.config.commit_interval_s);
         let commits = AbortOnDropHandle::new(tokio::spawn(write::commit_loop(
             Arc::clone(&app.log),
@@ -224,9 +229,13 @@ impl Collector {
     }
 }
 
+/// What players send.
+fn intake(config: &CollectorConfig) -> Router<Arc<App>> {
+    Router::new().route(&config.path, post(receive::beacon).options(receive::preflight))
+}
+
 fn router(app: Arc<App>, shell: &Shell) -> Router {
-    Router::new()
-        .route(&app.config.path, post(receive::beacon).options(receive::preflight))
+    intake(&app.config)
         .route("/internal/counters", get(internal::counters))
         .route("/internal/tail", get(internal::tail))
         .with_state(app)

@@ -19,6 +19,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("spillway-orchestrator", &["orchestrator-core", "routing", "model", "wire", "bus", "service", "lake"]),
     ("spillway-simulator", &["orchestrator-core", "routing", "model", "wire"]),
     ("spillway", &["*"]),
+    ("spillway-bench", &[]),
     ("spillway-demo", &["*"]),
     ("spillway-system-tests", &["*"]),
     ("xtask", &[]),

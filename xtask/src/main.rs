@@ -1,7 +1,8 @@
-//! `cargo xtask demo | test`: spawns, and links no workspace crate, so that it starts at once.
+//! `cargo xtask demo | test | bench`: spawns, and links no workspace crate, so that it starts at once.
 
 use std::process::ExitCode;
 
+mod bench;
 mod demo;
 mod sh;
 mod test;
@@ -15,6 +16,8 @@ usage: cargo xtask <command>
   test [--only STEP]
           format, clippy, licences, unit and system tests, SDK tests, browser test
           (steps: fmt, clippy, deny, rust, sdk, browser)
+  bench collect [--runs N] [--seconds N] [--json]
+          build for release, and measure the collector beside DuckDB (from PyPI); wants the machine to itself
 ";
 
 fn main() -> ExitCode {
@@ -24,12 +27,13 @@ fn main() -> ExitCode {
     let done = match command.as_str() {
         "demo" => demo::run(&rest),
         "test" => test::run(&rest),
+        "bench" => bench::run(&rest),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
             return if command.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
         other => {
-            eprint!("xtask: unknown command {other:?} (valid: demo, test)\n\n{HELP}");
+            eprint!("xtask: unknown command {other:?} (valid: demo, test, bench)\n\n{HELP}");
             return ExitCode::from(2);
         }
     };

@@ -59,6 +59,28 @@ fn apt(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// A Python with `packages` of PyPI, in a virtual environment below the target folder.
+pub fn python(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    let folder = sh::target_dir().join("python").join(name);
+    let (python, stamp) = (folder.join("bin/python"), folder.join(".spillway-packages"));
+    let wanted = packages.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
+    if !sh::exists("python3") {
+        return Err("python3 is missing: install Python 3.9 or newer with its venv module".into());
+    }
+    let make = || sh::run_aside(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
+    if make().is_err() {
+        apt(&["python3-venv"])?;
+        make()?;
+    }
+    let pip = ["-m", "pip", "install", "-q", "--disable-pip-version-check"];
+    sh::run_aside(Command::new(&python).args(pip).args(packages))?;
+    std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;
+    Ok(python)
+}
+
 /// cargo-deny: the machine's, or one that is built once below the target folder.
 pub fn cargo_deny() -> Result<PathBuf> {
     if sh::exists("cargo-deny") {

@@ -119,7 +119,7 @@ pub async fn start_with(dir: &Path, config: CollectorConfig, clock: Arc<Hand>) -
     let address = listener.local_addr().expect("address");
     let collector = Collector::open(config, shell).await.expect("open");
     let tail = collector.tail();
-    let task = tokio::spawn(collector.serve(listener));
+    let task = tokio::spawn(collector.serve(listener, None));
     let client = reqwest::Client::new();
     Running {
         base: format!("http://{address}"),

@@ -1,22 +1,29 @@
 //! Listeners: bind with a clear error, serve with the peer's address, drain within a bound.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
 use http::HeaderMap;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use crate::DRAIN;
 use crate::config::ConfigError;
+use crate::tls::Listener;
 
 /// A client that has not sent its headers by then is cut.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// A silent HTTP/2 connection is asked whether it is still there.
+const HTTP2_PING: Duration = Duration::from_secs(30);
 
 /// Binds `address`; `key` names the configuration key in the error.
 ///
@@ -28,21 +35,18 @@ pub async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, ConfigE
         .map_err(|error| ConfigError::invalid(key, address, format!("a free address; the system says: {error}")))
 }
 
-/// Serves `router` (HTTP/1.1) until `shutdown`, then lets open requests end for at most
-/// [`DRAIN`]. Handlers find the peer as `ConnectInfo<SocketAddr>` in the request's extensions.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    serve_within(listener, router, shutdown, HEADER_TIMEOUT).await;
+/// Serves `router` until `shutdown`, then lets open requests end for at most [`DRAIN`]. HTTP/1.1, and over TLS also
+/// HTTP/2. Handlers find the peer as `ConnectInfo<SocketAddr>` in the request's extensions.
+pub async fn serve(listener: impl Into<Listener>, router: Router, shutdown: CancellationToken) {
+    serve_within(listener.into(), router, shutdown, HEADER_TIMEOUT).await;
 }
 
-async fn serve_within(listener: TcpListener, router: Router, shutdown: CancellationToken, header_timeout: Duration) {
-    // Without TLS nobody negotiates HTTP/2, and telling the two apart by the first bytes has no time-out: a client
-    // that sends nothing would stay for ever.
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(header_timeout);
+async fn serve_within(listener: Listener, router: Router, shutdown: CancellationToken, header_timeout: Duration) {
+    let Listener { tcp, tls } = listener;
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = tcp.accept() => accepted,
             () = shutdown.cancelled() => break,
         };
         let (stream, peer) = match accepted {
@@ -55,21 +59,76 @@ async fn serve_within(listener: TcpListener, router: Router, shutdown: Cancellat
             }
         };
         let _ = stream.set_nodelay(true);
-        let router = router.clone();
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
-            router.clone().call(request)
-        });
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, %peer, "connection ended");
-            }
-        });
+        let connection = Connection { router: router.clone(), peer, header_timeout, watcher: graceful.watcher() };
+        match tls.clone() {
+            None => tokio::spawn(connection.http1(stream)),
+            Some(tls) => tokio::spawn(connection.tls(tls, stream, shutdown.clone())),
+        };
     }
-    drop(listener);
+    drop(tcp);
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("open requests were cut at the end of the drain");
+    }
+}
+
+/// One connection, to be served.
+struct Connection {
+    router: Router,
+    peer: SocketAddr,
+    header_timeout: Duration,
+    watcher: Watcher,
+}
+
+impl Connection {
+    /// Shakes hands, then speaks what was negotiated.
+    async fn tls(self, tls: TlsAcceptor, stream: TcpStream, shutdown: CancellationToken) {
+        let handshake = tokio::select! {
+            handshake = tokio::time::timeout(self.header_timeout, tls.accept(stream)) => handshake,
+            () = shutdown.cancelled() => return,
+        };
+        match handshake {
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => self.http2(stream).await,
+            Ok(Ok(stream)) => self.http1(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, peer = %self.peer, "a handshake failed"),
+            Err(_) => tracing::debug!(peer = %self.peer, "a handshake took too long"),
+        }
+    }
+
+    // Without TLS nobody negotiates HTTP/2, and telling the two apart by the first bytes has no time-out: a client that
+    // sends nothing would stay for ever.
+    async fn http1(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(self.header_timeout);
+        let connection = builder.serve_connection(TokioIo::new(stream), service(self.router, self.peer));
+        ended(self.watcher.watch(connection).await, self.peer);
+    }
+
+    async fn http2(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).keep_alive_interval(Some(HTTP2_PING)).keep_alive_timeout(self.header_timeout);
+        let connection = builder.serve_connection(TokioIo::new(stream), service(self.router, self.peer));
+        ended(self.watcher.watch(connection).await, self.peer);
+    }
+}
+
+fn service(
+    router: Router,
+    peer: SocketAddr,
+) -> impl hyper::service::Service<
+    hyper::Request<Incoming>,
+    Response = axum::response::Response,
+    Error = Infallible,
+    Future: Send + 'static,
+> {
+    hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
+        router.clone().call(request)
+    })
+}
+
+fn ended(result: Result<(), hyper::Error>, peer: SocketAddr) {
+    if let Err(error) = result {
+        tracing::debug!(%error, %peer, "connection ended");
     }
 }
 
@@ -102,7 +161,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
         let address = listener.local_addr().expect("address");
         let impatient = Duration::from_millis(50);
-        tokio::spawn(serve_within(listener, Router::new(), CancellationToken::new(), impatient));
+        tokio::spawn(serve_within(listener.into(), Router::new(), CancellationToken::new(), impatient));
         let mut silent = tokio::net::TcpStream::connect(address).await.expect("connected");
         let mut said = Vec::new();
         let cut = tokio::time::timeout(Duration::from_secs(10), silent.read_to_end(&mut said)).await;

@@ -12,6 +12,7 @@ mod http;
 pub mod logging;
 pub mod random;
 mod shutdown;
+pub mod tls;
 
 pub use clock::SystemClock;
 pub use health::{Readiness, health_router, install_metrics};

@@ -1,5 +1,6 @@
 //! The roles: read the configuration, bind every port, hand each role its parts, run until a signal.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use spillway_lake::{TailSource, lake_root};
 use spillway_model::Clock;
 use spillway_orchestrator::{Lake, steer};
 use spillway_service::deployment::Deployment;
+use spillway_service::tls::Listener;
 use spillway_service::{CancellationToken, Readiness, SystemClock, bind, install_metrics, logging, shutdown_on_signal};
 use tokio::net::TcpListener;
 
@@ -64,10 +66,11 @@ impl Process {
 }
 
 /// Says on standard output, once all ports are open, where each role listens: one JSON line.
-fn announce(listeners: &[(&str, &TcpListener)]) -> anyhow::Result<()> {
+fn announce(ports: &[(&str, std::io::Result<SocketAddr>)]) -> anyhow::Result<()> {
     let mut out = serde_json::Map::new();
-    for (role, listener) in listeners {
-        out.insert((*role).to_owned(), listener.local_addr()?.to_string().into());
+    for (role, address) in ports {
+        let address = address.as_ref().map_err(|error| anyhow::anyhow!("where does {role} listen? {error}"))?;
+        out.insert((*role).to_owned(), address.to_string().into());
     }
     println!("{}", serde_json::json!({ "listening": out }));
     Ok(())
@@ -84,17 +87,20 @@ pub async fn all(file: &Path) -> anyhow::Result<()> {
     let steer_at = bind("steer.listen", steer_config.listen).await?;
     let orchestrator_at = bind("orchestrator.listen", config.orchestrator.listen).await?;
     let dashboard_at = bind("dashboard.listen", config.dashboard.listen).await?;
-    announce(&[
-        ("collector", &collector_at),
-        ("steer", &steer_at),
-        ("orchestrator", &orchestrator_at),
-        ("dashboard", &dashboard_at),
-    ])?;
+    let public = public_port(config).await?;
+    let mut ports = vec![
+        ("collector", collector_at.local_addr()),
+        ("steer", steer_at.local_addr()),
+        ("orchestrator", orchestrator_at.local_addr()),
+        ("dashboard", dashboard_at.local_addr()),
+    ];
+    ports.extend(public.iter().map(|listener| ("collector_tls", listener.local_addr())));
+    announce(&ports)?;
     let collector = open_collector(&process, &deployment).await?;
     let tail = collector.tail();
     tokio::try_join!(
         async {
-            collector.serve(collector_at).await;
+            collector.serve(collector_at, public).await;
             anyhow::Ok(())
         },
         run_orchestrator(&process, &deployment, orchestrator_at, TailSource::Local(tail)),
@@ -109,8 +115,11 @@ pub async fn collector(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
     let deployment = process.config.deployment()?;
     let listener = bind("collector.listen", process.config.collector.listen).await?;
-    announce(&[("collector", &listener)])?;
-    open_collector(&process, &deployment).await?.serve(listener).await;
+    let public = public_port(&process.config).await?;
+    let mut ports = vec![("collector", listener.local_addr())];
+    ports.extend(public.iter().map(|listener| ("collector_tls", listener.local_addr())));
+    announce(&ports)?;
+    open_collector(&process, &deployment).await?.serve(listener, public).await;
     Ok(())
 }
 
@@ -119,7 +128,7 @@ pub async fn orchestrator(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
     let deployment = process.config.deployment()?;
     let listener = bind("orchestrator.listen", process.config.orchestrator.listen).await?;
-    announce(&[("orchestrator", &listener)])?;
+    announce(&[("orchestrator", listener.local_addr())])?;
     run_orchestrator(&process, &deployment, listener, process.remote_tail()).await
 }
 
@@ -129,7 +138,7 @@ pub async fn steer(file: &Path) -> anyhow::Result<()> {
     let deployment = process.config.deployment()?;
     let config = process.config.steer()?;
     let listener = bind("steer.listen", config.listen).await?;
-    announce(&[("steer", &listener)])?;
+    announce(&[("steer", listener.local_addr())])?;
     run_steer(&process, &deployment, config, listener).await
 }
 
@@ -137,7 +146,7 @@ pub async fn steer(file: &Path) -> anyhow::Result<()> {
 pub async fn dashboard(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
     let listener = bind("dashboard.listen", process.config.dashboard.listen).await?;
-    announce(&[("dashboard", &listener)])?;
+    announce(&[("dashboard", listener.local_addr())])?;
     let bus = http_router(process.bus.clone(), &process.config.service_token);
     run_dashboard(&process, listener, bus).await
 }
@@ -147,7 +156,7 @@ pub async fn edge(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
     let config = process.config.edge()?;
     let listener = bind("edge.listen", config.listen).await?;
-    announce(&[("edge", &listener)])?;
+    announce(&[("edge", listener.local_addr())])?;
     let shell = spillway_own_edge::EdgeShell {
         service_token: process.config.service_token.clone(),
         clock: Arc::clone(&process.clock),
@@ -156,6 +165,14 @@ pub async fn edge(file: &Path) -> anyhow::Result<()> {
         shutdown: process.shutdown.clone(),
     };
     Ok(spillway_own_edge::run(config, shell, listener).await?)
+}
+
+/// The collector's TLS port, if it has one.
+async fn public_port(config: &Config) -> anyhow::Result<Option<Listener>> {
+    Ok(match &config.collector.tls {
+        Some(tls) => Some(Listener::tls("collector.tls", tls).await?),
+        None => None,
+    })
 }
 
 async fn open_collector(process: &Process, deployment: &Arc<Deployment>) -> anyhow::Result<Collector> {

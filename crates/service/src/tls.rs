@@ -1,0 +1,154 @@
+//! TLS for a listener: certificate and key from PEM files, HTTP/2 and HTTP/1.1 by negotiation.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::config::ConfigError;
+use crate::http::bind;
+
+/// A port that speaks TLS, beside the plain one of the private network.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// PEM file: the certificate, then those that it was signed by.
+    pub cert: PathBuf,
+    /// PEM file: its private key.
+    pub key: PathBuf,
+}
+
+/// A bound port, with TLS or without.
+pub struct Listener {
+    pub(crate) tcp: TcpListener,
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
+impl From<TcpListener> for Listener {
+    fn from(tcp: TcpListener) -> Self {
+        Self { tcp, tls: None }
+    }
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("tcp", &self.tcp).field("tls", &self.tls.is_some()).finish()
+    }
+}
+
+impl Listener {
+    /// Binds the port and reads certificate and key; `key` names the configuration key in errors.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`]: a taken port, a file that can't be read, holds no PEM, or a key that doesn't fit the
+    /// certificate.
+    pub async fn tls(key: &str, tls: &TlsConfig) -> Result<Self, ConfigError> {
+        let config = server_config(key, tls)?;
+        let tcp = bind(&format!("{key}.listen"), tls.listen).await?;
+        Ok(Self { tcp, tls: Some(TlsAcceptor::from(Arc::new(config))) })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+}
+
+fn server_config(key: &str, tls: &TlsConfig) -> Result<ServerConfig, ConfigError> {
+    let bad = |name: &str, file: &PathBuf, valid: &str, error: &dyn std::fmt::Display| {
+        ConfigError::invalid(format!("{key}.{name}"), file.display(), format!("{valid}; {error}"))
+    };
+    let certs = CertificateDer::pem_file_iter(&tls.cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| bad("cert", &tls.cert, "a readable PEM file of certificates", &error))?;
+    let private = PrivateKeyDer::from_pem_file(&tls.key)
+        .map_err(|error| bad("key", &tls.key, "a readable PEM file of a private key", &error))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map(|builder| builder.with_no_client_auth())
+        .and_then(|builder| builder.with_single_cert(certs, private))
+        .map_err(|error| bad("cert", &tls.cert, "a certificate and the key that belongs to it", &error))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::client::TlsStream;
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    fn port(dir: &std::path::Path) -> TlsConfig {
+        TlsConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            cert: dir.join("cert.pem"),
+            key: dir.join("key.pem"),
+        }
+    }
+
+    async fn connect(at: SocketAddr, pem: &str, protocol: &[u8]) -> TlsStream<tokio::net::TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("pem")).expect("root");
+        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        let stream = tokio::net::TcpStream::connect(at).await.expect("connected");
+        let name = "localhost".try_into().expect("name");
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("handshake")
+    }
+
+    #[tokio::test]
+    async fn both_versions_of_http_are_spoken_under_the_certificate() {
+        let dir = tempfile::tempdir().expect("dir");
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("certificate");
+        let tls = port(dir.path());
+        std::fs::write(&tls.cert, made.cert.pem()).expect("written");
+        std::fs::write(&tls.key, made.signing_key.serialize_pem()).expect("written");
+        let listener = Listener::tls("collector.tls", &tls).await.expect("listener");
+        let at = listener.local_addr().expect("address");
+        let shutdown = CancellationToken::new();
+        let router = axum::Router::new().route("/", get(|| async { "good" }));
+        let serving = tokio::spawn(crate::serve(listener, router, shutdown.clone()));
+
+        let mut http1 = connect(at, &made.cert.pem(), b"http/1.1").await;
+        http1.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.expect("sent");
+        let mut answer = String::new();
+        http1.read_to_string(&mut answer).await.expect("answer");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("good"), "{answer}");
+
+        let http2 = connect(at, &made.cert.pem(), b"h2").await;
+        assert_eq!(http2.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        drop(http2);
+        shutdown.cancel();
+        serving.await.expect("it ends");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_holds_no_certificate_is_named() {
+        let dir = tempfile::tempdir().expect("dir");
+        let tls = port(dir.path());
+        std::fs::write(&tls.cert, "no pem").expect("written");
+        let error = Listener::tls("collector.tls", &tls).await.expect_err("refused").to_string();
+        assert!(error.contains("collector.tls.") && error.contains(dir.path().to_str().expect("path")), "{error}");
+    }
+}

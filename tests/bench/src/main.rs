@@ -1,0 +1,45 @@
+//! Benchmarks: the real binary beside a peer on the same machine, in one run.
+//!
+//! Server and client each get a core of their own. Rates are per CPU-second of the server, as the kernel counts it for the
+//! process, so that the client's core is not the limit; the result is the median of alternating runs.
+
+mod collect;
+mod collector;
+mod duckdb;
+mod process;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What to measure.
+#[derive(Debug, Parser)]
+#[command(about = "Benchmarks of Spillway beside its peers")]
+struct Cli {
+    /// The `spillway` binary, built for release
+    #[arg(long, value_name = "FILE")]
+    spillway: PathBuf,
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// The collector beside DuckDB's NDJSON → Parquet
+    Collect(collect::Arguments),
+}
+
+fn main() -> ExitCode {
+    let Cli { spillway, bench } = Cli::parse();
+    let done = match bench {
+        Bench::Collect(arguments) => collect::run(&spillway, &arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

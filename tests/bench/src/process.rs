@@ -1,0 +1,98 @@
+//! Processes of a benchmark: pinned to a core, measured by the kernel, ended with us.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+
+/// Core of the server under test, and of its peer.
+pub(crate) const SERVER_CORE: u8 = 0;
+/// Core of the client.
+pub(crate) const CLIENT_CORE: u8 = 1;
+/// Unit of the kernel's process times: `USER_HZ`, 100 on every Linux of today.
+const TICKS_PER_S: f64 = 100.0;
+/// A server has 15 s to end after SIGTERM: asked this often, with 50 ms between.
+const ASKS_UNTIL_ENDED: u32 = 300;
+
+/// `program` on one core, with descriptors for many connections.
+pub(crate) fn pinned(core: u8, program: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n \"$(ulimit -Hn)\"; exec taskset -c \"$0\" \"$@\""]).arg(core.to_string());
+    command.arg(program);
+    command
+}
+
+/// Runs to the end; the last line of its standard output as JSON.
+pub(crate) fn json(command: &mut Command) -> anyhow::Result<Value> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::piped()).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        bail!("{command:?}: {}\n{said}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    let last = said.lines().last().with_context(|| format!("{command:?} said nothing"))?;
+    serde_json::from_str(last).with_context(|| format!("{command:?} said {last:?}"))
+}
+
+/// A number of a JSON object.
+pub(crate) fn number(value: &Value, key: &str) -> anyhow::Result<f64> {
+    value[key].as_f64().with_context(|| format!("{key} is no number in {value}"))
+}
+
+/// A server; ended with this value.
+pub(crate) struct Server(Child);
+
+impl Server {
+    pub(crate) fn start(command: &mut Command) -> anyhow::Result<Self> {
+        Ok(Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().with_context(|| format!("{command:?}"))?))
+    }
+
+    /// CPU time so far, user and system, s.
+    pub(crate) fn cpu_s(&self) -> anyhow::Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        // The name in parentheses may hold blanks; the fields behind it begin with the third.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        ensure!(fields.len() > 13, "/proc/…/stat is {stat:?}");
+        Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / TICKS_PER_S)
+    }
+
+    /// Largest resident memory so far, MB.
+    pub(crate) fn rss_mb_max(&self) -> anyhow::Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? * 1024.0 / 1e6)
+    }
+
+    /// SIGTERM, and its end.
+    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+        let pid = self.0.id().to_string();
+        ensure!(Command::new("kill").args(["-TERM", &pid]).status()?.success(), "kill -TERM {pid}");
+        for _ in 0..ASKS_UNTIL_ENDED {
+            if let Some(status) = self.0.try_wait()? {
+                ensure!(status.success(), "the server ended with {status}");
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("the server did not end within 15 s of SIGTERM")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The middle one.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        odd if odd % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
