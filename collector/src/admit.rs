@@ -2,18 +2,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use spillway_lake::events::{EventBatch, StampedEvent};
 use spillway_model::limits::EVENT_MAX_AGE_MS;
-use spillway_wire::beacon::{self, BeaconError, Event, Received, Rejected};
+use spillway_wire::beacon::{Event, Received, Rejected};
 
 use crate::App;
 use crate::limit::Prefix;
 use crate::receive::Sender;
-use crate::refusal::Refusal;
 
-/// JSON deeper than this is no beacon.
-const DEPTH_MAX: usize = 16;
 /// What JavaScript can count to; larger numbers are not meant.
 const NUMBER_MAX: u64 = 1 << 53;
 /// Bytes of an error's message.
@@ -24,37 +20,6 @@ pub(crate) struct Admitted {
     pub(crate) batch: EventBatch,
     pub(crate) prefix: Prefix,
     pub(crate) rejected: Vec<Rejected>,
-}
-
-/// Reads a beacon's bytes.
-pub(crate) fn parse(body: &Bytes) -> Result<Received, Refusal> {
-    if !shallow(body) {
-        let detail = format!("nesting is deeper than {DEPTH_MAX}");
-        return Err(Refusal::Beacon(BeaconError::BadJson(detail)));
-    }
-    beacon::parse(body).map_err(Refusal::Beacon)
-}
-
-/// Whether JSON text nests at most [`DEPTH_MAX`] deep. Bad JSON may pass: the parser tells.
-fn shallow(body: &[u8]) -> bool {
-    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
-    for byte in body {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_text => escaped = true,
-            b'"' => in_text = !in_text,
-            _ if in_text => {}
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > DEPTH_MAX {
-                    return false;
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    true
 }
 
 /// Checks each event, gives it its time and its pathway, and adds what the address says. The address ends here.
@@ -201,13 +166,6 @@ mod tests {
         assert_eq!(stamp(&event(NOW_MS - EVENT_MAX_AGE_MS), NOW_MS, NOW_MS), Ok(NOW_MS - EVENT_MAX_AGE_MS));
         assert_eq!(stamp(&event(NOW_MS - EVENT_MAX_AGE_MS - 1), NOW_MS, NOW_MS), Err("too_old"));
         assert_eq!(stamp(&event(u64::MAX), NOW_MS, NOW_MS), Err("bad_value"));
-    }
-
-    #[test]
-    fn nesting_counts_outside_of_texts_only() {
-        let deep = |depth: usize| [vec![b'['; depth], vec![b']'; depth]].concat();
-        assert!(shallow(&deep(DEPTH_MAX)) && !shallow(&deep(DEPTH_MAX + 1)));
-        assert!(shallow(format!(r#"{{"a":"{}\"{}"}}"#, "[".repeat(99), "{".repeat(99)).as_bytes()));
     }
 
     #[test]

@@ -145,8 +145,7 @@ impl Collector {
         let started_ms = shell.clock.monotonic().0;
         let memory = Arc::clone(&dedupe);
         let on_rows = move |rows: &RecordBatch| remember(&memory, rows, started_ms);
-        let (log, recovered) =
-            EventLog::open(&shell.lake_root, &shell.wal_dir, options, Arc::clone(&shell.clock), on_rows).await?;
+        let (log, recovered) = EventLog::open(&shell.lake_root, &shell.wal_dir, options, on_rows).await?;
         let since_ms = shell.clock.now().0.saturating_sub(RECENT_MS);
         for rows in spillway_lake::recent_keys(&shell.lake_root, since_ms).await? {
             remember(&dedupe, &rows, started_ms);

@@ -16,7 +16,7 @@ use flate2::read::GzDecoder;
 use futures::StreamExt as _;
 use spillway_model::PropertyId;
 use spillway_model::limits::{BEACON_MAX_BYTES, BEACON_MAX_UNPACKED_BYTES};
-use spillway_wire::beacon::Accepted;
+use spillway_wire::beacon::{self, Accepted};
 
 use crate::limit::Prefix;
 use crate::refusal::Refusal;
@@ -83,7 +83,7 @@ async fn take(
     let gzip = is_gzip(headers, &bytes)?;
     let read = move || {
         let plain = if gzip { Bytes::from(gunzip(&bytes)?) } else { bytes };
-        Ok((admit::parse(&plain)?, plain.len()))
+        Ok((beacon::parse(&plain).map_err(Refusal::Beacon)?, plain.len()))
     };
     let (received, size) = if gzip || content_length(headers).is_none_or(|length| length > INLINE_MAX_BYTES) {
         tokio::task::spawn_blocking(read).await.map_err(|_| Refusal::BodyCut)??

@@ -41,9 +41,9 @@ fn many_events() -> String {
     beacon("v", (0..301).map(|seq| event("heartbeat", seq, json!({}))).collect())
 }
 
+/// JSON that nests 100,000 deep.
 fn deep() -> String {
-    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
-    beacon("v", json!([event("heartbeat", 0, json!({"x": "HERE"}))])).replace("\"HERE\"", &deep)
+    format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000))
 }
 
 refusals! {
@@ -54,6 +54,7 @@ refusals! {
     invalid_utf8_is_refused: b"{\"v\":1,\"sdk\":\"\xff\"}".to_vec() => 400 "bad_utf8";
     text_that_is_no_json_is_refused: "hello" => 400 "bad_json";
     deep_json_is_refused: deep() => 400 "bad_json";
+    deep_json_in_the_context_is_refused: heartbeats("v", 0..1).replace("\"ctx\":{", &format!("\"ctx\":{{\"title\":{},", deep())) => 400 "bad_json";
     too_many_events_are_refused: many_events() => 400 "too_many_events";
     an_unknown_version_is_refused: heartbeats("v", 0..1).replace("\"v\":1", "\"v\":2") => 400 "unknown_version";
     nan_is_refused: heartbeats("v", 0..1).replace("\"playing\"", "NaN") => 400 "bad_json";
@@ -139,6 +140,20 @@ async fn one_bad_event_costs_only_itself() {
     let discarded: u64 = counters["discarded"].as_object().expect("map").values().filter_map(Value::as_u64).sum();
     assert_eq!((counters["received"].as_u64(), counters["accepted"].as_u64()), (Some(12), Some(3)));
     assert_eq!(discarded, 9);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn deep_json_costs_its_event_where_a_value_belongs_and_nothing_where_we_know_no_field() {
+    let dir = tempfile::tempdir().expect("dir");
+    let running = start(&dir, config()).await;
+    let events = json!([
+        event("heartbeat", 0, json!({"state": "HERE"})),
+        event("heartbeat", 1, json!({"unknown_field": "HERE"}))
+    ]);
+    let (status, body) = running.post(beacon("v", events).replace("\"HERE\"", &deep())).await;
+    assert_eq!((status, body["accepted"].as_u64()), (202, Some(1)), "{body}");
+    assert_eq!(body["rejected"], json!([{"index": 0, "reason": "bad_value"}]));
     running.stop().await;
 }
 

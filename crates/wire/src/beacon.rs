@@ -375,8 +375,9 @@ pub struct Refused {
     pub detail: String,
 }
 
+/// The envelope, with events of which each is read, or kept as text.
 #[derive(Deserialize)]
-struct RawBeacon<'a> {
+struct Envelope<E> {
     v: u32,
     #[serde(default)]
     sdk: String,
@@ -386,8 +387,7 @@ struct RawBeacon<'a> {
     #[serde(default)]
     dropped: u64,
     ctx: Context,
-    #[serde(borrow)]
-    events: Vec<&'a RawValue>,
+    events: Vec<E>,
 }
 
 /// Reads a beacon's JSON.
@@ -403,38 +403,48 @@ pub fn parse(body: &[u8]) -> Result<Received, BeaconError> {
         return Err(BeaconError::EmptyBody);
     }
     let text = std::str::from_utf8(body).map_err(|_| BeaconError::BadUtf8)?;
-    let raw: RawBeacon<'_> = serde_json::from_str(text).map_err(|error| {
+    // Nearly every beacon is good as a whole. Only where one is not, its events are read one by one.
+    if let Ok(envelope) = serde_json::from_str::<Envelope<Event>>(text) {
+        return envelope.received(|event| check_event(&event).map(|()| event));
+    }
+    let envelope: Envelope<&RawValue> = serde_json::from_str(text).map_err(|error| {
         // A version that we don't know may have another shape: say that rather than what is missing from ours.
         match serde_json::from_str::<Version>(text) {
             Ok(Version { v }) if v != BEACON_VERSION => BeaconError::UnknownVersion(v),
             _ => BeaconError::BadJson(error.to_string()),
         }
     })?;
-    if raw.v != BEACON_VERSION {
-        return Err(BeaconError::UnknownVersion(raw.v));
-    }
-    if raw.events.len() > BEACON_MAX_EVENTS {
-        return Err(BeaconError::TooManyEvents(raw.events.len()));
-    }
-    let view_id = check_context(&raw.ctx)?;
-    let mut events = Vec::with_capacity(raw.events.len());
-    let mut rejected = Vec::new();
-    for (index, event) in raw.events.into_iter().enumerate() {
-        match parse_event(event.get()) {
-            Ok(event) => events.push(event),
-            Err(reason) => rejected.push(Rejected { index, reason: reason.into() }),
+    envelope.received(|event| parse_event(event.get()))
+}
+
+impl<E> Envelope<E> {
+    fn received(self, event: impl Fn(E) -> Result<Event, &'static str>) -> Result<Received, BeaconError> {
+        if self.v != BEACON_VERSION {
+            return Err(BeaconError::UnknownVersion(self.v));
         }
+        if self.events.len() > BEACON_MAX_EVENTS {
+            return Err(BeaconError::TooManyEvents(self.events.len()));
+        }
+        let view_id = check_context(&self.ctx)?;
+        let mut events = Vec::with_capacity(self.events.len());
+        let mut rejected = Vec::new();
+        for (index, read) in self.events.into_iter().map(event).enumerate() {
+            match read {
+                Ok(event) => events.push(event),
+                Err(reason) => rejected.push(Rejected { index, reason: reason.into() }),
+            }
+        }
+        let beacon = Beacon {
+            v: self.v,
+            sdk: truncated(self.sdk, 64),
+            sent_ms: self.sent_ms,
+            rtt_ms: self.rtt_ms,
+            dropped: self.dropped,
+            ctx: self.ctx,
+            events,
+        };
+        Ok(Received { beacon, view_id, rejected })
     }
-    let beacon = Beacon {
-        v: raw.v,
-        sdk: truncated(raw.sdk, 64),
-        sent_ms: raw.sent_ms,
-        rtt_ms: raw.rtt_ms,
-        dropped: raw.dropped,
-        ctx: raw.ctx,
-        events,
-    };
-    Ok(Received { beacon, view_id, rejected })
 }
 
 fn check_context(ctx: &Context) -> Result<ViewId, BeaconError> {
@@ -456,6 +466,11 @@ fn check_context(ctx: &Context) -> Result<ViewId, BeaconError> {
 fn parse_event(text: &str) -> Result<Event, &'static str> {
     let event: Event = serde_json::from_str(text)
         .map_err(|error| if error.to_string().starts_with("missing field") { "missing_field" } else { "bad_value" })?;
+    check_event(&event)?;
+    Ok(event)
+}
+
+fn check_event(event: &Event) -> Result<(), &'static str> {
     if !EVENT_TYPES.contains(&event.kind.as_str()) {
         return Err("unknown_type");
     }
@@ -470,7 +485,7 @@ fn parse_event(text: &str) -> Result<Event, &'static str> {
     if event.error.as_ref().is_some_and(|error| !ERROR_CLASSES.contains(&error.class.as_str())) {
         return Err("bad_value");
     }
-    if !ids_hold(&event) {
+    if !ids_hold(event) {
         return Err("bad_id");
     }
     let message = event.error.as_ref().and_then(|error| error.message.as_ref());
@@ -479,7 +494,7 @@ fn parse_event(text: &str) -> Result<Event, &'static str> {
     if long || event.pathways.len() > EVENT_MAX_PATHWAYS {
         return Err("bad_value");
     }
-    Ok(event)
+    Ok(())
 }
 
 fn ids_hold(event: &Event) -> bool {

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use spillway_model::Clock;
 use tokio::sync::{Notify, oneshot};
 use url::Url;
 
@@ -144,7 +144,6 @@ impl EventLog {
         root: &Url,
         wal_dir: &Path,
         options: EventLogOptions,
-        clock: Arc<dyn Clock>,
         mut on_rows: impl FnMut(&RecordBatch) + Send + 'static,
     ) -> Result<(Self, Recovered), LakeError> {
         let mut tables = BTreeMap::from([(TableName::Events, Table::open(root, TableName::Events).await?)]);
@@ -178,8 +177,7 @@ impl EventLog {
             tail: tail.clone(),
             queue: Arc::clone(&queue),
             due: Arc::clone(&due),
-            clock,
-            window_ms: options.group_commit_ms,
+            window: Duration::from_millis(options.group_commit_ms),
             commit_max_bytes: options.commit_max_bytes,
         };
         let thread = std::thread::Builder::new()

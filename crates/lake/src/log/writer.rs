@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use spillway_model::Clock;
 use tokio::sync::{Notify, oneshot};
 
 use super::AppendError;
@@ -62,8 +61,7 @@ pub(super) struct Writer {
     pub(super) tail: Tail,
     pub(super) queue: Arc<Queue>,
     pub(super) due: Arc<Notify>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) window_ms: u64,
+    pub(super) window: Duration,
     pub(super) commit_max_bytes: usize,
 }
 
@@ -80,17 +78,18 @@ impl Writer {
         }
     }
 
-    /// Waits for company until the window of the first job is over.
+    /// Waits for company until the window of the first job is over. Sleeping through it costs one wake-up a group,
+    /// where waiting for each job would cost one a beacon.
     fn collect(&mut self, first: Job, jobs: &Receiver<Job>) -> (Group, usize) {
         let (mut group, mut bytes) = (Vec::new(), 0);
         self.take(first, &mut group, &mut bytes);
-        let until = self.clock.monotonic().0 + self.window_ms;
-        while bytes < GROUP_MAX_BYTES && !group.is_empty() {
-            let left = until.saturating_sub(self.clock.monotonic().0);
-            match jobs.recv_timeout(Duration::from_millis(left)) {
-                Ok(job) => self.take(job, &mut group, &mut bytes),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-            }
+        if !group.is_empty() && self.queue.bytes() < GROUP_MAX_BYTES {
+            std::thread::sleep(self.window);
+        }
+        while bytes < GROUP_MAX_BYTES
+            && let Ok(job) = jobs.try_recv()
+        {
+            self.take(job, &mut group, &mut bytes);
         }
         (group, bytes)
     }
