@@ -30,7 +30,7 @@ pub enum LakeError {
     #[error("wal directory {0} is in use by another process")]
     Locked(PathBuf),
     /// A root that is no URL of a lake.
-    #[error("lake root {0:?} is not valid (valid: an absolute path or a file:// URL)")]
+    #[error("lake root {0:?} is not valid (valid: an absolute path, a file:// URL, or s3://bucket/prefix)")]
     BadRoot(String),
     /// The Delta table failed.
     #[error("table {table}: {source}")]

@@ -13,6 +13,7 @@ pub mod events;
 pub mod format;
 pub mod log;
 pub mod records;
+mod s3;
 pub mod schema;
 pub mod session;
 pub mod table;

@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::schema::{self, TableName};
 use crate::tail::Tail;
-use crate::{LakeError, table};
+use crate::{LakeError, s3, table};
 
 /// A tail that has not answered by then is left out and named.
 const TAIL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -45,7 +45,7 @@ pub struct LakeSession {
     warnings: Vec<String>,
 }
 
-/// A lake's root as URL, from an absolute path or a URL.
+/// A lake's root as URL, from an absolute path, a `file://` URL or `s3://bucket/prefix`.
 ///
 /// # Errors
 /// [`LakeError::BadRoot`].
@@ -53,7 +53,13 @@ pub fn lake_root(root: &str) -> Result<Url, LakeError> {
     if root.starts_with('/') {
         return Url::from_directory_path(Path::new(root)).map_err(|()| LakeError::BadRoot(root.into()));
     }
-    Url::parse(root).map_err(|_| LakeError::BadRoot(root.into()))
+    let url = Url::parse(root).map_err(|_| LakeError::BadRoot(root.into()))?;
+    let valid = match url.scheme() {
+        "file" => url.to_file_path().is_ok(),
+        s3::SCHEME => url.host_str().is_some_and(|bucket| !bucket.is_empty()),
+        _ => false,
+    };
+    if valid { Ok(url) } else { Err(LakeError::BadRoot(root.into())) }
 }
 
 impl LakeSession {

@@ -12,8 +12,8 @@ use deltalake::writer::{DeltaWriter as _, RecordBatchWriter};
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use url::Url;
 
-use crate::LakeError;
 use crate::schema::TableName;
+use crate::{LakeError, s3};
 
 /// Partition of every table.
 const PARTITION: &str = "dt";
@@ -32,6 +32,7 @@ pub struct Table {
 pub struct Staged(Vec<Add>);
 
 pub(crate) fn location(root: &Url, name: TableName) -> Result<Url, LakeError> {
+    s3::register();
     let text = format!("{}/{}", root.as_str().trim_end_matches('/'), name.as_str());
     Url::parse(&text).map_err(|_| LakeError::BadRoot(root.to_string()))
 }

@@ -13,6 +13,7 @@ use spillway_own_edge::EdgeConfig;
 use spillway_service::auth::TokenConfig;
 use spillway_service::config::{self, ConfigError};
 use spillway_service::deployment::{Deployment, PathwayConfig, PrefixConfig, PropertyConfig, RegionConfig};
+use url::Url;
 
 /// The whole file. Every key is described in `deploy/spillway.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -43,6 +44,9 @@ pub struct Config {
     /// Parameters of decisions.
     #[serde(default)]
     pub policy: PolicyConfig,
+    /// Lake.
+    #[serde(default)]
+    pub lake: LakeConfig,
     /// Collector.
     #[serde(default)]
     pub collector: CollectorConfig,
@@ -56,6 +60,15 @@ pub struct Config {
     pub dashboard: DashboardConfig,
     /// Own edge (in an edge's own file).
     pub edge: Option<EdgeConfig>,
+}
+
+/// `[lake]`: where the tables are. All roles and collectors of a deployment name the same place.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LakeConfig {
+    /// Absolute path, `file://` URL or `s3://bucket/prefix`; the store's address, region and credentials come from the
+    /// environment (`AWS_*`). Default: the folder `lake` in `data_dir`.
+    pub root: Option<String>,
 }
 
 /// `[policy]`: the parameters that an operator may change; the others and all reasons: `check-config --explain`.
@@ -158,9 +171,20 @@ impl Config {
     }
 
     /// Where the lake is.
-    #[must_use]
-    pub fn lake_dir(&self) -> PathBuf {
-        self.data_dir.join("lake")
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] for a root that is none.
+    pub fn lake_root(&self) -> Result<Url, ConfigError> {
+        let root = match &self.lake.root {
+            Some(root) => root.clone(),
+            None => {
+                let folder = std::path::absolute(self.data_dir.join("lake"))
+                    .map_err(|error| ConfigError::invalid("data_dir", self.data_dir.display(), error.to_string()))?;
+                folder.to_string_lossy().into_owned()
+            }
+        };
+        let valid = "an absolute path, a file:// URL, or s3://bucket/prefix";
+        spillway_lake::lake_root(&root).map_err(|_| ConfigError::invalid("lake.root", &root, valid))
     }
 
     /// Where the WAL is.

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use spillway_bus::{DirStore, HttpPush, LocalBus, Store, http_router};
 use spillway_collector::Collector;
-use spillway_lake::{TailSource, lake_root};
+use spillway_lake::TailSource;
 use spillway_model::Clock;
 use spillway_orchestrator::{Lake, steer};
 use spillway_service::deployment::Deployment;
@@ -47,13 +47,6 @@ impl Process {
 
     fn store(&self) -> anyhow::Result<Arc<dyn Store>> {
         Ok(Arc::new(DirStore::open(&self.config.store_dir()).context("open the store")?))
-    }
-
-    fn lake_root(&self) -> anyhow::Result<url::Url> {
-        let folder = self.config.lake_dir();
-        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        let folder = std::fs::canonicalize(&folder).with_context(|| format!("open {}", folder.display()))?;
-        Ok(lake_root(&folder.to_string_lossy())?)
     }
 
     /// The collector's tail over HTTP: for roles that run without it.
@@ -177,7 +170,7 @@ async fn public_port(config: &Config) -> anyhow::Result<Option<Listener>> {
 
 async fn open_collector(process: &Process, deployment: &Arc<Deployment>) -> anyhow::Result<Collector> {
     let shell = spillway_collector::Shell {
-        lake_root: process.lake_root()?,
+        lake_root: process.config.lake_root()?,
         wal_dir: process.config.wal_dir(),
         deployment: Arc::clone(deployment),
         bus: Arc::new(process.bus.clone()),
@@ -203,7 +196,7 @@ async fn run_orchestrator(
         tokens: process.config.token.clone(),
         service_token: process.config.service_token.clone(),
         key_file: process.config.key_file(),
-        lake: Lake { root: process.lake_root()?, tails: vec![tail] },
+        lake: Lake { root: process.config.lake_root()?, tails: vec![tail] },
         store: process.store()?,
         bus: process.bus.clone(),
         clock: Arc::clone(&process.clock),

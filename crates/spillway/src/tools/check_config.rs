@@ -10,6 +10,7 @@ use crate::config::Config;
 pub fn run(arguments: &CheckConfig) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config)?;
     let parameters = config.parameters()?;
+    config.lake_root()?;
     if config.edge.is_some() && config.region.is_empty() {
         println!("{}: valid (an own edge)", arguments.config.display());
         return Ok(());

@@ -1,7 +1,7 @@
 //! `spillway query "SQL"`: the lake, the newest rows included.
 
 use anyhow::Context as _;
-use spillway_lake::{LakeSession, TailSource, format, lake_root};
+use spillway_lake::{LakeSession, TailSource, format};
 
 use crate::cli::Query;
 use crate::config::Config;
@@ -12,8 +12,7 @@ use crate::config::Config;
 /// A bad configuration, an unreadable lake, bad SQL.
 pub async fn run(arguments: &Query) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config)?;
-    let root = std::path::absolute(config.lake_dir())?;
-    let root = lake_root(&root.to_string_lossy())?;
+    let root = config.lake_root()?;
     let collector =
         TailSource::Http { url: format!("http://{}", config.collector.listen), token: config.service_token.clone() };
     let session = LakeSession::open(&root, vec![collector]).await?;
