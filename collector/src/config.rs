@@ -26,6 +26,11 @@ pub struct CollectorConfig {
     pub group_commit_ms: u64,
     /// Interval of commits to the table, s. Default 5.
     pub commit_interval_s: u64,
+    /// A commit comes earlier when so many bytes wait, as they are in the WAL. Default 64 MiB.
+    pub commit_max_bytes: usize,
+    /// A WAL segment is closed at this size, bytes; segments are removed as a whole, once all in them is committed.
+    /// Default 64 MiB.
+    pub segment_max_bytes: u64,
     /// Heartbeat interval that senders are told, s. Default 10.
     pub heartbeat_s: u32,
     /// Beacons that wait to be written, bytes. Default 64 MiB.
@@ -60,6 +65,8 @@ impl Default for CollectorConfig {
             durability: Durability::Fsync,
             group_commit_ms: 20,
             commit_interval_s: 5,
+            commit_max_bytes: 64 << 20,
+            segment_max_bytes: 64 << 20,
             heartbeat_s: 10,
             queue_max_bytes: 64 << 20,
             tail_max_bytes: 512 << 20,
@@ -102,6 +109,12 @@ impl CollectorConfig {
         }
         if !(1..=300).contains(&self.commit_interval_s) {
             return fails("commit_interval_s", &self.commit_interval_s, "1 to 300");
+        }
+        if !(1 << 10..=1 << 30).contains(&self.commit_max_bytes) {
+            return fails("commit_max_bytes", &self.commit_max_bytes, "1024 to 1073741824");
+        }
+        if !(1 << 10..=1 << 30).contains(&self.segment_max_bytes) {
+            return fails("segment_max_bytes", &self.segment_max_bytes, "1024 to 1073741824");
         }
         if !(1..=30).contains(&self.heartbeat_s) {
             return fails("heartbeat_s", &self.heartbeat_s, "1 to 30");

@@ -138,6 +138,8 @@ impl Collector {
             group_commit_ms: config.group_commit_ms,
             queue_max_bytes: config.queue_max_bytes,
             tail_max_bytes: config.tail_max_bytes,
+            commit_max_bytes: config.commit_max_bytes,
+            segment_max_bytes: config.segment_max_bytes,
             skip_corrupt: config.skip_corrupt,
             ..EventLogOptions::new(&config.id)
         };
