@@ -34,6 +34,8 @@ pub enum Command {
     Query(Query),
     /// Run a drill and print its report
     Drill(Drill),
+    /// Send load, bounded, as many players would
+    Load(Load),
     /// Make an admin token and its hash
     Token,
     /// Make a manifest signing key
@@ -109,6 +111,80 @@ pub struct DrillRun {
     /// The report as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `load`.
+#[derive(Debug, Args)]
+pub struct Load {
+    /// What to send
+    #[command(subcommand)]
+    pub what: LoadWhat,
+}
+
+/// What to send.
+#[derive(Debug, Subcommand)]
+pub enum LoadWhat {
+    /// Beacons to a collector, each until it is acknowledged; ends at --seconds or --count, whichever is first
+    Beacons(Box<LoadBeacons>),
+}
+
+/// `load beacons`.
+#[derive(Debug, Args)]
+pub struct LoadBeacons {
+    /// Collector (http:// or https://); without a path, /v1/beacons is taken
+    #[arg(long)]
+    pub url: String,
+    /// Write key
+    #[arg(long)]
+    pub key: String,
+    /// Another collector: connections are spread over both, and a beacon that one does not take goes to the other
+    #[arg(long, value_name = "URL")]
+    pub failover: Option<String>,
+    /// Events of a beacon
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub events_per_beacon: u64,
+    /// Connections, kept alive; each has one beacon under way
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub connections: u64,
+    /// Views, spread over the connections
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub views: u64,
+    /// Beacons a second, all connections together
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: u32,
+    /// As many beacons as the collector takes
+    #[arg(long, conflicts_with = "rate")]
+    pub max: bool,
+    /// Duration, s
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// Beacons; without it only the duration ends the run
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub count: Option<u64>,
+    /// Pathways of the views
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',', default_value = "cdn-a,cdn-b")]
+    pub pathways: Vec<String>,
+    /// Compress bodies
+    #[arg(long)]
+    pub gzip: bool,
+    /// Certificates (PEM) that vouch for an https collector
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub tls_ca: Option<PathBuf>,
+    /// Take any certificate
+    #[arg(long)]
+    pub insecure: bool,
+    /// Names the views; a seed used again sends the same events. Default: the time
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// One JSON line
+    #[arg(long)]
+    pub json: bool,
+    /// Append a line `view_id first_seq count` for each acknowledged beacon
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// Send to other machines than this one
+    #[arg(long)]
+    pub allow_remote: bool,
 }
 
 /// `keygen`.

@@ -41,6 +41,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::CheckConfig(arguments) => tools::check_config::run(&arguments),
             Command::Query(arguments) => tools::query::run(&arguments).await,
             Command::Drill(arguments) => tools::drill::run(&arguments).await,
+            Command::Load(load) => match &load.what {
+                cli::LoadWhat::Beacons(arguments) => tools::load::beacons(arguments).await,
+            },
             Command::Token => tools::token::run(),
             Command::Keygen(arguments) => tools::keygen::run(&arguments),
             Command::Simulate(_) => Ok(()),
