@@ -1,5 +1,7 @@
 //! What system tests share: the real binary, started and killed.
 
+pub mod crash;
+
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;

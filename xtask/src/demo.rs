@@ -5,11 +5,16 @@ use std::process::Command;
 use crate::sh::{self, Result};
 use crate::tools;
 
-/// Builds the two programs and the parts of the watch page.
-pub fn build() -> Result<()> {
+/// Builds the programs. Always the same ones together, so that they share the features of their dependencies.
+pub fn build_programs() -> Result<()> {
     let mut build = sh::cargo();
-    build.args(["build", "--profile", "demo", "-p", "spillway", "-p", "spillway-demo"]).current_dir(sh::root());
-    sh::run_aside(&mut build)?;
+    build.args(["build", "--profile", "demo", "-p", "spillway", "-p", "spillway-demo", "-p", "spillway-system-tests"]);
+    sh::run_aside(build.current_dir(sh::root()))
+}
+
+/// Builds the programs and the parts of the watch page.
+pub fn build() -> Result<()> {
+    build_programs()?;
     tools::npm_ci("player-sdk-js")?;
     tools::npm_ci("tests/demo/watch")?;
     sh::run_aside(Command::new("npm").args(["run", "--silent", "build"]).current_dir(sh::root().join("player-sdk-js")))

@@ -1,8 +1,9 @@
-//! `cargo xtask demo | test | bench`: spawns, and links no workspace crate, so that it starts at once.
+//! `cargo xtask demo | test | bench | crash`: spawns, and links no workspace crate, so that it starts at once.
 
 use std::process::ExitCode;
 
 mod bench;
+mod crash;
 mod demo;
 mod sh;
 mod test;
@@ -18,6 +19,9 @@ usage: cargo xtask <command>
           (steps: fmt, clippy, deny, rust, sdk, browser)
   bench collect [--runs N] [--seconds N] [--json]
           build for release, and measure the collector beside DuckDB (from PyPI); wants the machine to itself
+  crash [--rounds N] [--seed N] [--collectors 2] [--s3] [--rate N] [--json]
+          kill the real collector under load again and again, then compare what it acknowledged with the table;
+          --s3: the table on an S3 protocol server (moto, from PyPI)
 ";
 
 fn main() -> ExitCode {
@@ -28,12 +32,13 @@ fn main() -> ExitCode {
         "demo" => demo::run(&rest),
         "test" => test::run(&rest),
         "bench" => bench::run(&rest),
+        "crash" => crash::run(&rest),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
             return if command.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
         other => {
-            eprint!("xtask: unknown command {other:?} (valid: demo, test, bench)\n\n{HELP}");
+            eprint!("xtask: unknown command {other:?} (valid: demo, test, bench, crash)\n\n{HELP}");
             return ExitCode::from(2);
         }
     };

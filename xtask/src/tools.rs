@@ -7,6 +7,8 @@ use crate::sh::{self, Result};
 
 /// Version of cargo-deny that is installed where there is none.
 const CARGO_DENY: &str = "0.20.2";
+/// The S3 protocol server of the crash campaign: it knows conditional put.
+const MOTO: &str = "moto[server]==5.2.5";
 
 /// Makes sure that Node.js and npm are there.
 pub fn node() -> Result<()> {
@@ -97,4 +99,9 @@ pub fn cargo_deny() -> Result<PathBuf> {
         sh::run_aside(&mut install)?;
     }
     Ok(program)
+}
+
+/// moto's server, from PyPI.
+pub fn moto_server() -> Result<PathBuf> {
+    Ok(python("moto", &[MOTO])?.with_file_name("moto_server"))
 }
