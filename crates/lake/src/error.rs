@@ -49,6 +49,18 @@ pub enum LakeError {
     /// A WAL record for a table that this version does not know.
     #[error("a wal record is for table {0:?}, which this version does not know; start the version that wrote it")]
     UnknownTable(String),
+    /// A job has lost its lease, or the process stops.
+    #[error("the job was interrupted: its lease is lost or the process stops; nothing of it was committed")]
+    Interrupted,
+    /// Others changed the files that a job was to replace.
+    #[error("table {table}: files that were to be replaced are gone by now; the job is done again at its next turn")]
+    Raced {
+        /// Which table.
+        table: String,
+    },
+    /// The store of the lease failed.
+    #[error("lease of the lake's jobs: {0}")]
+    Lease(String),
     /// The writer thread is gone.
     #[error("the wal writer has stopped")]
     Stopped,

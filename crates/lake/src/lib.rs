@@ -11,6 +11,7 @@ pub mod baseline;
 mod error;
 pub mod events;
 pub mod format;
+pub mod jobs;
 pub mod log;
 pub mod records;
 mod s3;

@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod lake;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -32,6 +34,8 @@ pub enum Command {
     CheckConfig(CheckConfig),
     /// SQL over the lake, the newest rows included
     Query(Query),
+    /// Look after the lake: verify, compact, rewrite, vacuum, retain, checkpoint, forget
+    Lake(lake::Lake),
     /// Run a drill and print its report
     Drill(Drill),
     /// Send load, bounded, as many players would

@@ -40,6 +40,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Edge(file) => roles::edge(&file.config).await,
             Command::CheckConfig(arguments) => tools::check_config::run(&arguments),
             Command::Query(arguments) => tools::query::run(&arguments).await,
+            Command::Lake(arguments) => tools::lake::run(&arguments).await,
             Command::Drill(arguments) => tools::drill::run(&arguments).await,
             Command::Load(load) => match &load.what {
                 cli::LoadWhat::Beacons(arguments) => tools::load::beacons(arguments).await,

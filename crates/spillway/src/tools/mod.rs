@@ -4,6 +4,7 @@ pub mod check_config;
 pub mod drill;
 pub mod keygen;
 pub mod load;
+pub mod lake;
 pub mod query;
 pub mod simulate;
 pub mod token;
