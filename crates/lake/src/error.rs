@@ -58,6 +58,14 @@ pub enum LakeError {
         /// Which table.
         table: String,
     },
+    /// More than a bound allows.
+    #[error("more than {max} {what}; at most {max} are valid")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The bound.
+        max: usize,
+    },
     /// The store of the lease failed.
     #[error("lease of the lake's jobs: {0}")]
     Lease(String),

@@ -9,16 +9,20 @@ use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::file::properties::WriterProperties;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::writer::{DeltaWriter as _, RecordBatchWriter};
-use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, TableProperty};
 use url::Url;
 
 use crate::schema::TableName;
 use crate::{LakeError, s3};
 
 /// Partition of every table.
-const PARTITION: &str = "dt";
+pub(crate) const PARTITION: &str = "dt";
 /// Other collectors may win the race for a version this often in a row.
 const COMMIT_RETRIES: usize = 50;
+
+/// Files and log entries that left a table stay so long for readers that pinned a version. Delta's own defaults (a week
+/// and a month) would leave half a million log entries to list, since collectors commit every few seconds.
+const HISTORY: &str = "interval 1 days";
 
 /// An open Delta table.
 #[derive(Debug)]
@@ -75,6 +79,8 @@ impl Table {
             .with_table_name(name.as_str())
             .with_columns(columns.fields().cloned())
             .with_partition_columns([PARTITION])
+            .with_configuration_property(TableProperty::DeletedFileRetentionDuration, Some(HISTORY))
+            .with_configuration_property(TableProperty::LogRetentionDuration, Some(HISTORY))
             .with_save_mode(SaveMode::Ignore)
             .await;
         match created {

@@ -1,8 +1,11 @@
 //! Calendar days without a calendar library.
 
+/// A day, ms.
+pub(crate) const DAY_MS: u64 = 86_400_000;
+
 /// `YYYY-MM-DD` (UTC) of a moment, ms since epoch. Howard Hinnant's civil-from-days, for days since 1970.
 pub(crate) fn day_of(ms: u64) -> String {
-    let z = ms / 86_400_000 + 719_468;
+    let z = ms / DAY_MS + 719_468;
     let era = z / 146_097;
     let day_of_era = z % 146_097;
     let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

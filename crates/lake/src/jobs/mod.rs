@@ -3,19 +3,48 @@
 //! Invariant: a job changes a table by single commits only; each replaces files that are still part of the table at
 //! that very version, so a job that lost its lease, raced another or crashed half-way changes nothing.
 
+mod checkpoint;
+mod compact;
+mod config;
+mod forget;
+mod layout;
 pub mod lease;
+mod replace;
+mod retain;
+mod rewrite;
+pub mod runner;
+mod vacuum;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use deltalake::kernel::Add;
 use spillway_model::Clock;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+pub use checkpoint::Checkpoint;
+pub use compact::Compact;
+pub use config::LakeConfig;
+pub use forget::{Forgotten, Subject, forget};
+pub use retain::{Retain, default_days, first_kept};
+pub use rewrite::Rewrite;
+pub use vacuum::{VACUUM_RETENTION_HOURS, Vacuum, vacuum_replaced};
+
+pub(crate) use forget::forgotten_mark;
+pub(crate) use layout::layout;
+pub(crate) use replace::{DataFile, Upkeep};
+
 use crate::LakeError;
+use crate::time::day_of;
+
+/// Rows of a batch; events are wide, and each run that a sort spilled holds one while it is merged.
+const BATCH_ROWS: usize = 2_048;
 
 /// A piece of work on the lake that is done again and again.
 #[async_trait]
@@ -66,6 +95,26 @@ pub struct JobReport {
 }
 
 impl JobReport {
+    /// The files of one commit.
+    pub(crate) fn of(removed: &[DataFile], added: &[Add]) -> Self {
+        let rows = |add: &Add| add.get_stats().ok().flatten().map_or(0, |stats| stats.num_records);
+        Self {
+            commits: 1,
+            files_removed: removed.len() as u64,
+            files_added: added.len() as u64,
+            bytes_removed: removed.iter().map(|file| file.bytes).sum(),
+            bytes_added: added.iter().map(|add| u64::try_from(add.size).unwrap_or(0)).sum(),
+            rows: added.iter().map(|add| u64::try_from(rows(add)).unwrap_or(0)).sum(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// With `line` for people.
+    pub(crate) fn line(mut self, line: String) -> Self {
+        self.lines.push(line);
+        self
+    }
+
     /// Adds what another part of the run did.
     pub fn add(&mut self, other: Self) {
         self.commits += other.commits;
@@ -104,6 +153,10 @@ impl Permit {
         self.until.store(until, Ordering::Release);
     }
 
+    pub(crate) fn until(&self) -> u64 {
+        self.until.load(Ordering::Acquire)
+    }
+
     /// Ends it.
     pub fn end(&self) {
         self.stop.cancel();
@@ -133,7 +186,48 @@ impl JobContext {
     /// # Errors
     /// [`LakeError::Interrupted`].
     pub fn check(&self) -> Result<(), LakeError> {
-        let held = self.clock.monotonic().0 < self.permit.until.load(Ordering::Acquire);
+        let held = self.clock.monotonic().0 < self.permit.until();
         if held && !self.permit.stop.is_cancelled() { Ok(()) } else { Err(LakeError::Interrupted) }
+    }
+
+    /// A session whose sorts and joins stay within the context's memory and spill the rest.
+    ///
+    /// # Errors
+    /// [`LakeError::Io`] if the spill folder can't be made.
+    pub fn session(&self) -> Result<SessionContext, LakeError> {
+        session(self.memory_max_bytes, self.spill_dir.as_deref())
+    }
+}
+
+pub(crate) fn session(memory_max_bytes: usize, spill_dir: Option<&Path>) -> Result<SessionContext, LakeError> {
+    // One partition: a job must not take the collector's cores, and a day's rows stay in order.
+    let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(BATCH_ROWS);
+    config.options_mut().execution.parquet.schema_force_view_types = false;
+    let mut runtime = RuntimeEnvBuilder::new().with_memory_limit(memory_max_bytes, 1.0);
+    if let Some(dir) = spill_dir {
+        std::fs::create_dir_all(dir).map_err(LakeError::io(dir))?;
+        runtime = runtime.with_temp_file_path(dir);
+    }
+    Ok(SessionContext::new_with_config_rt(config, runtime.build_arc()?))
+}
+
+/// Whether `day` ended `lateness_ms` ago or earlier.
+pub(crate) fn day_closed(day: &str, now_ms: u64, lateness_ms: u64) -> bool {
+    day < day_of(now_ms.saturating_sub(lateness_ms)).as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::DAY_MS;
+
+    #[test]
+    fn a_day_is_closed_when_its_end_and_the_lateness_are_over() {
+        // 2026-01-01 00:00; the day's end is at + 24 h, with 48 h lateness it closes at + 72 h.
+        let (start, late) = (1_767_225_600_000, 2 * DAY_MS);
+        assert!(!day_closed("2026-01-01", start, late));
+        assert!(!day_closed("2026-01-01", start + 3 * DAY_MS - 1, late));
+        assert!(day_closed("2026-01-01", start + 3 * DAY_MS, late));
+        assert!(!day_closed("2026-01-02", start + 3 * DAY_MS, late));
     }
 }
