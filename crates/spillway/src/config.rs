@@ -6,6 +6,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use spillway_collector::CollectorConfig;
 use spillway_dashboards::DashboardConfig;
+use spillway_lake::jobs::{JobContext, LakeConfig, Permit};
+use spillway_model::Clock;
 use spillway_orchestrator::OrchestratorConfig;
 use spillway_orchestrator::steer::SteerConfig;
 use spillway_orchestrator_core::Parameters;
@@ -62,15 +64,6 @@ pub struct Config {
     pub edge: Option<EdgeConfig>,
 }
 
-/// `[lake]`: where the tables are. All roles and collectors of a deployment name the same place.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LakeConfig {
-    /// Absolute path, `file://` URL or `s3://bucket/prefix`; the store's address, region and credentials come from the
-    /// environment (`AWS_*`). Default: the folder `lake` in `data_dir`.
-    pub root: Option<String>,
-}
-
 /// `[policy]`: the parameters that an operator may change; the others and all reasons: `check-config --explain`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -100,6 +93,7 @@ impl Config {
             let shown = format!("{} characters", config.service_token.len());
             return Err(ConfigError::invalid("service_token", shown, "16 characters or more"));
         }
+        config.lake.check().map_err(|(key, value, valid)| ConfigError::invalid(key, value, valid))?;
         for token in &config.token {
             if token.sha256.len() != 64 || !token.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 let key = format!("token[{}].sha256", token.name);
@@ -185,6 +179,16 @@ impl Config {
         };
         let valid = "an absolute path, a file:// URL, or s3://bucket/prefix";
         spillway_lake::lake_root(&root).map_err(|_| ConfigError::invalid("lake.root", &root, valid))
+    }
+
+    /// What surrounds a job on the lake.
+    #[must_use]
+    pub fn job_context(&self, root: &Url, clock: Arc<dyn Clock>, permit: Permit) -> JobContext {
+        JobContext {
+            memory_max_bytes: self.lake.job_memory_max_mb << 20,
+            spill_dir: Some(self.data_dir.join("spill")),
+            ..JobContext::new(root, clock, permit)
+        }
     }
 
     /// Where the WAL is.

@@ -4,6 +4,7 @@
 
 mod cli;
 mod config;
+mod lease;
 mod roles;
 mod tools;
 

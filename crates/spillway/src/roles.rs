@@ -3,12 +3,15 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use spillway_bus::{DirStore, HttpPush, LocalBus, Store, http_router};
 use spillway_collector::Collector;
 use spillway_lake::TailSource;
+use spillway_lake::jobs::Permit;
+use spillway_lake::jobs::runner::{self, JobsThread, Keeper};
 use spillway_model::Clock;
 use spillway_orchestrator::{Lake, steer};
 use spillway_service::deployment::Deployment;
@@ -17,6 +20,10 @@ use spillway_service::{CancellationToken, Readiness, SystemClock, bind, install_
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::lease::StoredLease;
+
+/// The end of a running job of the lake; it commits nothing after the signal.
+const DRAIN_JOBS: Duration = Duration::from_secs(5);
 
 /// What every role of this process shares.
 struct Process {
@@ -47,6 +54,23 @@ impl Process {
 
     fn store(&self) -> anyhow::Result<Arc<dyn Store>> {
         Ok(Arc::new(DirStore::open(&self.config.store_dir()).context("open the store")?))
+    }
+
+    /// The lake's jobs on a thread of their own, where the configuration wants them.
+    fn lake_jobs(&self) -> anyhow::Result<Option<JobsThread>> {
+        if !self.config.lake.jobs {
+            return Ok(None);
+        }
+        let (root, clock) = (self.config.lake_root()?, Arc::clone(&self.clock));
+        let keeper = Keeper {
+            store: Arc::new(StoredLease(self.store()?)),
+            who: self.config.collector.id.clone(),
+            clock: Arc::clone(&clock),
+        };
+        // The runner lends each run a permit of its own.
+        let context = self.config.job_context(&root, clock, Permit::unlimited());
+        let jobs = runner::start(keeper, self.config.lake.upkeep(), context, self.shutdown.child_token());
+        Ok(Some(jobs.context("start the lake's jobs")?))
     }
 
     /// The collector's tail over HTTP: for roles that run without it.
@@ -93,7 +117,7 @@ pub async fn all(file: &Path) -> anyhow::Result<()> {
     let tail = collector.tail();
     tokio::try_join!(
         async {
-            collector.serve(collector_at, public).await;
+            serve_collector(&process, collector, collector_at, public).await?;
             anyhow::Ok(())
         },
         run_orchestrator(&process, &deployment, orchestrator_at, TailSource::Local(tail)),
@@ -112,8 +136,8 @@ pub async fn collector(file: &Path) -> anyhow::Result<()> {
     let mut ports = vec![("collector", listener.local_addr())];
     ports.extend(public.iter().map(|listener| ("collector_tls", listener.local_addr())));
     announce(&ports)?;
-    open_collector(&process, &deployment).await?.serve(listener, public).await;
-    Ok(())
+    let collector = open_collector(&process, &deployment).await?;
+    serve_collector(&process, collector, listener, public).await
 }
 
 /// The orchestrator alone.
@@ -181,6 +205,21 @@ async fn open_collector(process: &Process, deployment: &Arc<Deployment>) -> anyh
         shutdown: process.shutdown.clone(),
     };
     Ok(Collector::open(process.config.collector.clone(), shell).await?)
+}
+
+/// Serves until the signal, with the lake's jobs beside it.
+async fn serve_collector(
+    process: &Process,
+    collector: Collector,
+    listener: TcpListener,
+    public: Option<Listener>,
+) -> anyhow::Result<()> {
+    let jobs = process.lake_jobs()?;
+    collector.serve(listener, public).await;
+    if let Some(jobs) = jobs {
+        jobs.stop(DRAIN_JOBS).await;
+    }
+    Ok(())
 }
 
 async fn run_orchestrator(

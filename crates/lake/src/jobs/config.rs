@@ -1,4 +1,4 @@
-//! What an operator may set about the lake's jobs.
+//! What an operator may set about the lake: where it is, and its jobs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +13,9 @@ use crate::schema::TableName;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LakeConfig {
+    /// Absolute path, `file://` URL or `s3://bucket/prefix`; the store's address, region and credentials come from the
+    /// environment (`AWS_*`). All roles of a deployment name the same place. Default: the folder `lake` in `data_dir`.
+    pub root: Option<String>,
     /// The collector of this process runs the lake's jobs when it gets their lease. Default true.
     pub jobs: bool,
     /// Small files are merged so often, s. Default 300.
@@ -29,6 +32,7 @@ pub struct LakeConfig {
 impl Default for LakeConfig {
     fn default() -> Self {
         Self {
+            root: None,
             jobs: true,
             compact_interval_s: 300,
             lateness_hours: 48,

@@ -39,6 +39,17 @@ pub struct Forgotten {
     pub files: u64,
 }
 
+impl Forgotten {
+    /// Adds what a second run found.
+    pub fn add(&mut self, other: Self) {
+        for (table, rows) in other.rows {
+            *self.rows.entry(table).or_default() += rows;
+        }
+        self.views = self.views.max(other.views);
+        self.files += other.files;
+    }
+}
+
 /// Deletes the rows of `subject` (in `property` alone, if given) from every table that names views or sessions, one
 /// commit a table. Rows that are not committed yet are not seen: the caller waits for their commit and asks again.
 ///

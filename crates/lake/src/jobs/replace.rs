@@ -251,3 +251,97 @@ fn remove(file: &DataFile, now_ms: i64, data_change: bool) -> Remove {
         default_row_commit_version: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use spillway_model::{Clock, Millis, TimestampMs};
+
+    use super::*;
+    use crate::jobs::Permit;
+    use crate::records::{self, Decision};
+    use crate::table::append;
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> TimestampMs {
+            TimestampMs(1_767_225_600_000)
+        }
+
+        fn monotonic(&self) -> Millis {
+            Millis(0)
+        }
+    }
+
+    async fn store(context: &JobContext, epoch: u64) {
+        let decision = Decision { region: "eu".into(), epoch, issued_ms: context.now_ms(), ..Decision::default() };
+        let rows = records::decisions(&[decision]).expect("rows");
+        append(&context.root, TableName::Decisions, rows, "orchestrator", epoch).await.expect("append");
+    }
+
+    async fn open(context: &JobContext) -> (Upkeep, Vec<DataFile>) {
+        let upkeep = Upkeep::open(&context.root, TableName::Decisions).await.expect("open").expect("a table");
+        let files = upkeep.days().expect("files").into_values().flatten().collect();
+        (upkeep, files)
+    }
+
+    async fn merged(context: &JobContext, upkeep: &Upkeep, files: &[DataFile]) -> Vec<Add> {
+        let session = context.session().expect("session");
+        let rows = upkeep.rows(&session, Some(files)).await.expect("rows").execute_stream().await.expect("stream");
+        upkeep.write(context, rows, false).await.expect("write")
+    }
+
+    async fn rows(context: &JobContext) -> u64 {
+        open(context).await.1.iter().map(|file| file.rows).sum()
+    }
+
+    fn context(dir: &tempfile::TempDir) -> JobContext {
+        let root = Url::from_directory_path(dir.path()).expect("url");
+        JobContext::new(&root, Arc::new(Still), Permit::unlimited())
+    }
+
+    #[tokio::test]
+    async fn of_two_that_replace_the_same_files_one_wins_and_no_row_is_doubled() {
+        let dir = tempfile::tempdir().expect("dir");
+        let context = context(&dir);
+        for epoch in 1..=4 {
+            store(&context, epoch).await;
+        }
+        let ((mut a, files), (mut b, _)) = (open(&context).await, open(&context).await);
+        let (of_a, of_b) = (merged(&context, &a, &files).await, merged(&context, &b, &files[1..]).await);
+        assert!(a.replace(&context, &files, of_a, Change::Layout).await.expect("first"));
+        let lost = b.replace(&context, &files[1..], of_b, Change::Layout).await.expect_err("second");
+        assert!(matches!(lost, LakeError::Raced { .. }), "{lost}");
+        assert_eq!((rows(&context).await, open(&context).await.1.len()), (4, 1));
+    }
+
+    #[tokio::test]
+    async fn rows_that_came_meanwhile_stay() {
+        let dir = tempfile::tempdir().expect("dir");
+        let context = context(&dir);
+        store(&context, 1).await;
+        store(&context, 2).await;
+        let (mut upkeep, files) = open(&context).await;
+        let added = merged(&context, &upkeep, &files).await;
+        for epoch in 3..=5 {
+            store(&context, epoch).await;
+        }
+        assert!(upkeep.replace(&context, &files, added, Change::Layout).await.expect("on top of them"));
+        assert_eq!((rows(&context).await, open(&context).await.1.len()), (5, 4));
+    }
+
+    #[tokio::test]
+    async fn a_crash_before_the_commit_leaves_all_as_it_was() {
+        let dir = tempfile::tempdir().expect("dir");
+        let context = context(&dir);
+        store(&context, 1).await;
+        store(&context, 2).await;
+        let (mut upkeep, files) = open(&context).await;
+        let added = merged(&context, &upkeep, &files).await;
+        assert_eq!(open(&context).await.1, files, "files that are written are not seen");
+        context.permit.end();
+        let stopped = upkeep.replace(&context, &files, added, Change::Layout).await.expect_err("no permit");
+        assert!(matches!(stopped, LakeError::Interrupted), "{stopped}");
+        assert_eq!(open(&context).await.1, files);
+    }
+}

@@ -170,21 +170,30 @@ fn due<'a>(jobs: &'a [Arc<dyn Job>], last_ms: &BTreeMap<String, u64>, now_ms: u6
 /// Runs `jobs` until `stop`, one at a time. `context` lends all but the permit.
 pub async fn run_jobs(keeper: Keeper, jobs: Vec<Arc<dyn Job>>, context: JobContext, stop: CancellationToken) {
     let mut not_before: BTreeMap<&'static str, u64> = BTreeMap::new();
-    while !stop.is_cancelled() {
-        let now_ms = keeper.clock.now().0;
-        let ready: Vec<Arc<dyn Job>> =
-            jobs.iter().filter(|job| not_before.get(job.name()).is_none_or(|at| *at <= now_ms)).cloned().collect();
-        let more = turn(&keeper, &ready, &context, &stop, &mut not_before).await;
+    let mut more = false;
+    loop {
         if !more {
+            // Also before the first look: a start has more urgent things to do.
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
                 () = stop.cancelled() => {}
             }
         }
+        if stop.is_cancelled() {
+            return;
+        }
+        let now_ms = keeper.clock.now().0;
+        let ready: Vec<Arc<dyn Job>> =
+            jobs.iter().filter(|job| not_before.get(job.name()).is_none_or(|at| *at <= now_ms)).cloned().collect();
+        more = turn(&keeper, &ready, &context, &stop, &mut not_before).await;
     }
 }
 
-/// Runs what is due most; true if something ran.
+/// Runs the job of `jobs` that is due most, if one is and the lease is free; true if something ran.
+pub async fn run_due(keeper: &Keeper, jobs: &[Arc<dyn Job>], context: &JobContext, stop: &CancellationToken) -> bool {
+    turn(keeper, jobs, context, stop, &mut BTreeMap::new()).await
+}
+
 async fn turn(
     keeper: &Keeper,
     jobs: &[Arc<dyn Job>],
@@ -260,12 +269,18 @@ pub struct JobsThread {
     done: oneshot::Receiver<()>,
 }
 
-/// Starts [`run_jobs`] on a thread and runtime of its own, so that a sort never holds up who takes beacons in.
+/// Starts [`run_jobs`] on a thread and runtime of its own, so that a sort never holds up who takes beacons in. It ends
+/// with `stop`.
 ///
 /// # Errors
 /// The system's, if there is no thread.
-pub fn start(keeper: Keeper, jobs: Vec<Arc<dyn Job>>, context: JobContext) -> io::Result<JobsThread> {
-    let (stop, (tell, done)) = (CancellationToken::new(), oneshot::channel());
+pub fn start(
+    keeper: Keeper,
+    jobs: Vec<Arc<dyn Job>>,
+    context: JobContext,
+    stop: CancellationToken,
+) -> io::Result<JobsThread> {
+    let (tell, done) = oneshot::channel();
     let stopped = stop.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -285,6 +300,10 @@ impl JobsThread {
     /// job had written until then is for vacuum.
     pub async fn stop(self, within: Duration) -> bool {
         self.stop.cancel();
-        tokio::time::timeout(within, self.done).await.is_ok()
+        let ended = tokio::time::timeout(within, self.done).await.is_ok();
+        if !ended {
+            tracing::warn!("a lake job did not stop in time; what it had begun is for vacuum");
+        }
+        ended
     }
 }

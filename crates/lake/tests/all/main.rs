@@ -1,5 +1,6 @@
 //! The lake from outside: durable, exactly once, queryable at once.
 
 mod exactly_once;
+mod jobs;
 mod queries;
 mod support;

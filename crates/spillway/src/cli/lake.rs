@@ -17,6 +17,33 @@ pub struct Lake {
 pub enum LakeAction {
     /// Compare WAL and tables; exit 1 if a row is missing, doubled or out of order
     Verify(LakeVerify),
+    /// Merge small files
+    Compact(LakeRun),
+    /// Rewrite closed days: deduplicated for good, sorted
+    Rewrite(LakeRun),
+    /// Remove files that no table names any more
+    Vacuum(LakeVacuum),
+    /// Drop days that are older than their table's retention (`[lake] retention_days`; by default events, deliveries and
+    /// steers 395 days, views 760, quarantine 14, sums and the orchestrator's tables 3650)
+    Retain(LakeRun),
+    /// Write checkpoints and remove old log entries
+    Checkpoint(LakeRun),
+    /// Delete every row of a view or of a viewer's session
+    Forget(LakeForget),
+}
+
+/// Which lake, and how to answer.
+#[derive(Debug, Args)]
+pub struct LakeRun {
+    /// Configuration (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// One JSON line
+    #[arg(long)]
+    pub json: bool,
+    /// Wait so long for a running job to end, s
+    #[arg(long, value_name = "S", default_value_t = 120)]
+    pub wait_s: u64,
 }
 
 /// `lake verify`.
@@ -28,4 +55,39 @@ pub struct LakeVerify {
     /// One JSON line
     #[arg(long)]
     pub json: bool,
+}
+
+/// `lake vacuum`.
+#[derive(Debug, Args)]
+pub struct LakeVacuum {
+    /// Which lake, and how to answer
+    #[command(flatten)]
+    pub run: LakeRun,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Keep files for so long after they left their table, h; running queries need them
+    #[arg(long, value_name = "H", default_value_t = 24, value_parser = clap::value_parser!(u64).range(24..))]
+    pub retention_hours: u64,
+}
+
+/// `lake forget`.
+#[derive(Debug, Args)]
+pub struct LakeForget {
+    /// Which lake, and how to answer
+    #[command(flatten)]
+    pub run: LakeRun,
+    /// View (playback attempt) to forget
+    #[arg(long, value_name = "ID", required_unless_present = "viewer", conflicts_with = "viewer")]
+    pub view: Option<String>,
+    /// Viewer to forget: the session (`session_id`) that the viewer's player reported; all its views go. There is no
+    /// viewer id at rest, so each session of a viewer has to be named
+    #[arg(long, value_name = "ID")]
+    pub viewer: Option<String>,
+    /// Only in this property (tenant's app)
+    #[arg(long, value_name = "ID")]
+    pub property: Option<String>,
+    /// Remove the files that held the rows at once, not after 24 h; queries that run now may fail
+    #[arg(long)]
+    pub vacuum_now: bool,
 }

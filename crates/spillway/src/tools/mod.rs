@@ -3,8 +3,8 @@
 pub mod check_config;
 pub mod drill;
 pub mod keygen;
-pub mod load;
 pub mod lake;
+pub mod load;
 pub mod query;
 pub mod simulate;
 pub mod token;
