@@ -130,6 +130,40 @@ pub struct Load {
 pub enum LoadWhat {
     /// Beacons to a collector, each until it is acknowledged; ends at --seconds or --count, whichever is first
     Beacons(Box<LoadBeacons>),
+    /// Write the events that `load beacons` sends as NDJSON, to give another tool the same work
+    Events(LoadEvents),
+    /// Send marked beacons and measure when queries see them
+    Freshness(LoadFreshness),
+}
+
+/// `load events`.
+#[derive(Debug, Args)]
+pub struct LoadEvents {
+    /// File to write
+    pub file: PathBuf,
+    /// Events
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub count: u64,
+    /// Views that they are of, in turn
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub views: u64,
+    /// Pathways of the views
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',', default_value = "cdn-a,cdn-b")]
+    pub pathways: Vec<String>,
+}
+
+/// `load freshness`.
+#[derive(Debug, Args)]
+pub struct LoadFreshness {
+    /// Configuration: its collector gets the marks, its lake is looked at
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Duration, s
+    #[arg(long, value_name = "S", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub seconds: u64,
+    /// One JSON line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `load beacons`.

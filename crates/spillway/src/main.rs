@@ -45,6 +45,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Drill(arguments) => tools::drill::run(&arguments).await,
             Command::Load(load) => match &load.what {
                 cli::LoadWhat::Beacons(arguments) => tools::load::beacons(arguments).await,
+                cli::LoadWhat::Events(arguments) => tools::load::events::write(arguments),
+                cli::LoadWhat::Freshness(arguments) => tools::load::freshness::run(arguments).await,
             },
             Command::Token => tools::token::run(),
             Command::Keygen(arguments) => tools::keygen::run(&arguments),

@@ -13,8 +13,9 @@ use crate::process::{self, median, number};
 
 /// Seconds between two heartbeats of a viewer, for cores per million viewers.
 const HEARTBEAT_S: f64 = 10.0;
-/// Connections of the bulk case.
-const CONNECTIONS: u32 = 32;
+/// Connections of the bulk case: each waits for the end
+/// of a group commit of 20 ms, so enough of them that waiting for it is not the limit.
+const CONNECTIONS: u32 = 256;
 /// Connections of the steady case.
 const STEADY_CONNECTIONS: u32 = 1_000;
 /// Views that report in turn.
@@ -54,10 +55,10 @@ struct Run {
 pub(crate) fn run(spillway: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let ndjson = dir.path().join("events.ndjson");
+    let events = arguments.duckdb_events;
     let mut write = std::process::Command::new(spillway);
-    write.args(["load", "beacons", "--json", "--events-per-beacon", "20", "--ndjson"]).arg(&ndjson);
-    let events = arguments.duckdb_events.next_multiple_of(20);
-    let written = process::json(write.args(["--count", &(events / 20).to_string(), "--views", &VIEWS.to_string()]))?;
+    write.args(["load", "events", "--count", &events.to_string(), "--views", &VIEWS.to_string()]).arg(&ndjson);
+    let written = process::json(&mut write)?;
 
     let (mut bulk, mut peer, mut version) = (Vec::new(), Vec::new(), Value::Null);
     for number in 1..=arguments.runs {

@@ -80,7 +80,8 @@ async fn rows_go_from_the_disk_at_once_and_a_commit_under_way_is_not_touched() {
     fill(&log).await;
     log.append(beat("x", 3, NOON_MS), 100).await.expect("append");
     let mut table = Table::open(&place.root, TableName::Events).await.expect("table");
-    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches(TableName::Events)).expect("concat");
+    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches(TableName::Events))
+        .expect("concat");
     let staged = table.stage(rows).await.expect("stage");
     let newest =
         place.on_disk().iter().map(|path| path.metadata().and_then(|file| file.modified()).expect("time")).max();

@@ -1,9 +1,12 @@
-//! `spillway load beacons`: load for a collector, bounded, as many players would send it.
+//! `spillway load`: `beacons` is load for a collector, bounded, as many players would send it; [`events`] writes the same
+//! events to a file, [`freshness`] asks when they are seen.
 //!
 //! [`template`] writes bodies, [`worker`] sends them over one [`client`] connection each until they are acknowledged,
 //! [`ledger`] notes what was, [`tally`] counts.
 
 mod client;
+pub mod events;
+pub mod freshness;
 mod insecure;
 mod ledger;
 mod tally;

@@ -47,11 +47,20 @@ impl Template {
         format!("load-{:x}-{view}", self.seed)
     }
 
+    fn pathway(&self, view: u64) -> &str {
+        self.pathways.get(pick(view, self.pathways.len())).map_or("cdn-a", String::as_str)
+    }
+
+    /// Writes one event of view number `view`, as in a beacon.
+    pub(super) fn write_event(&self, out: &mut Vec<u8>, view: u64, seq: u64, created_ms: u64) {
+        event(out, seq, created_ms, self.pathway(view));
+    }
+
     /// Writes the body of `beacon`, sent at `sent_ms`, behind what is in `out`.
     pub(super) fn write(&self, out: &mut Vec<u8>, beacon: Beacon, sent_ms: u64) {
         let Beacon { view, first_seq, created_ms } = beacon;
         let (device, os, browser) = DEVICES[pick(view, DEVICES.len())];
-        let pathway = self.pathways.get(pick(view, self.pathways.len())).map_or("cdn-a", String::as_str);
+        let pathway = self.pathway(view);
         text(out, r#"{"v":1,"sdk":"spillway-load/1","sent_ms":"#);
         number(out, sent_ms);
         text(out, r#","rtt_ms":24,"dropped":0,"ctx":{"view_id":""#);

@@ -74,10 +74,7 @@ fn arguments(more: &[&str]) -> LoadBeacons {
     let line = ["spillway", "load", "beacons", "--key", "a-write-key", "--max", "--seed", "7"];
     let cli = Cli::try_parse_from(line.iter().chain(more)).expect("valid arguments");
     match cli.command {
-        Command::Load(load) => {
-            let LoadWhat::Beacons(beacons) = load.what;
-            *beacons
-        }
+        Command::Load(Load { what: LoadWhat::Beacons(beacons) }) => *beacons,
         other => panic!("{other:?}"),
     }
 }
