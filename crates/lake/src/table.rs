@@ -129,6 +129,11 @@ impl Table {
             tracing::warn!(table = self.name.as_str(), app_id, version, "a commit was there already");
             return Ok(());
         }
+        self.commit(staged, app_id, version).await
+    }
+
+    /// Commits on the state that was read last: a commit of the same application since then is a conflict, and an error.
+    async fn commit(&mut self, staged: Staged, app_id: &str, version: u64) -> Result<(), LakeError> {
         let txn = Transaction::new(app_id, i64::try_from(version).unwrap_or(i64::MAX));
         let properties = CommitProperties::default().with_max_retries(COMMIT_RETRIES).with_application_transaction(txn);
         let operation = DeltaOperation::Write {
@@ -162,6 +167,29 @@ impl Table {
     pub async fn append(&mut self, batch: RecordBatch, app_id: &str, version: u64) -> Result<(), LakeError> {
         let staged = self.stage(batch).await?;
         self.finish(staged, app_id, version).await
+    }
+
+    /// Appends `batch`, which holds everything of `app_id` above `after` up to `version`, unless the table has reached
+    /// more than `after` meanwhile: the answer to an earlier commit may have been lost, or a store may have executed it
+    /// late. What the table has now reached; below `version` nothing was appended, and what is above it can be.
+    ///
+    /// # Errors
+    /// [`LakeError::Table`]; nothing was appended, or it was and the next call says so.
+    pub async fn append_above(
+        &mut self,
+        batch: RecordBatch,
+        app_id: &str,
+        after: u64,
+        version: u64,
+    ) -> Result<u64, LakeError> {
+        let staged = self.stage(batch).await?;
+        let reached = self.committed(app_id).await?.unwrap_or(0);
+        if reached > after {
+            tracing::warn!(table = self.name.as_str(), app_id, after, reached, "a commit came late and is there");
+            return Ok(reached);
+        }
+        self.commit(staged, app_id, version).await?;
+        Ok(version)
     }
 
     /// Version of the table, rising with each commit of anyone.

@@ -60,7 +60,11 @@ pub struct TailStats {
 pub(crate) struct Oldest {
     pub(crate) batches: Vec<RecordBatch>,
     pub(crate) rows: usize,
+    /// The table has everything up to here.
+    pub(crate) after: u64,
     pub(crate) last_seq: u64,
+    /// More rows were there already.
+    pub(crate) more: bool,
 }
 
 impl State {
@@ -106,20 +110,21 @@ impl Tail {
         state.bytes += bytes;
     }
 
-    /// The table whose oldest rows wait the longest.
-    pub(crate) fn oldest_table(&self) -> Option<TableName> {
+    /// The tables that rows wait for.
+    pub(crate) fn waiting(&self) -> Vec<TableName> {
         let state = self.state();
-        let waiting = state.pending.iter().filter_map(|(table, pending)| Some((pending.entries.front()?.seq, *table)));
-        waiting.min().map(|(_, table)| table)
+        state.pending.iter().filter(|(_, pending)| !pending.entries.is_empty()).map(|(table, _)| *table).collect()
     }
 
     /// Whole records of `table` from the oldest on, until `max_bytes` are reached.
     pub(crate) fn oldest(&self, table: TableName, max_bytes: usize) -> Option<Oldest> {
         let state = self.state();
         let mut bytes = 0;
-        let mut out = Oldest { batches: Vec::new(), rows: 0, last_seq: 0 };
-        for entry in &state.pending.get(&table)?.entries {
+        let pending = state.pending.get(&table)?;
+        let mut out = Oldest { batches: Vec::new(), rows: 0, after: pending.committed_seq, last_seq: 0, more: false };
+        for entry in &pending.entries {
             if bytes >= max_bytes {
+                out.more = true;
                 break;
             }
             bytes += entry.bytes;
@@ -199,7 +204,7 @@ mod tests {
         tail.push(TableName::Events, 6, rows(3), 30);
         assert_eq!(tail.stats().pending_rows, 5, "sequence 4 is in the table already");
         tail.committed(TableName::Events, 6);
-        assert_eq!((tail.stats().committed_seq, tail.oldest_table()), (4, Some(TableName::Drills)));
+        assert_eq!((tail.stats().committed_seq, tail.waiting()), (4, vec![TableName::Drills]));
         tail.committed(TableName::Drills, 5);
         let stats = tail.stats();
         assert_eq!((stats.committed_seq, stats.pending_rows, stats.pending_bytes), (6, 0, 0));

@@ -103,7 +103,7 @@ pub struct CommitReport {
     pub rows: usize,
     /// WAL sequence that the table reaches.
     pub committed_seq: u64,
-    /// More rows wait.
+    /// More rows waited when it began than it could take.
     pub more: bool,
 }
 
@@ -167,7 +167,7 @@ impl EventLog {
         let replayed_rows = tail.stats().pending_rows as u64;
         // A WAL larger than the tail may be must be in its tables before new events come.
         while tail.stats().pending_bytes > options.tail_max_bytes / 2 {
-            commit_oldest(root, &mut tables, &tail, &options).await?;
+            commit_waiting(root, &mut tables, &tail, &options).await?;
         }
         let queue = Arc::new(Queue::default());
         let due = Arc::new(Notify::new());
@@ -241,14 +241,14 @@ impl EventLog {
         durable.await.unwrap_or(Err(AppendError::Stopped))
     }
 
-    /// Puts the oldest rows of the tail into their table (one commit), then trims the WAL behind what all tables have.
+    /// Puts the oldest rows of the tail into their tables (a commit for each), then trims the WAL behind what all have.
     ///
     /// # Errors
     /// [`LakeError::Table`]; the rows stay in WAL and tail.
     pub async fn commit(&self) -> Result<CommitReport, LakeError> {
         let mut tables = self.tables.lock().await;
-        let report = commit_oldest(&self.root, &mut tables, &self.tail, &self.options).await?;
-        if report.rows > 0
+        let report = commit_waiting(&self.root, &mut tables, &self.tail, &self.options).await?;
+        if report.committed_seq > 0
             && let Some(sender) = self.sender.lock().unwrap_or_else(PoisonError::into_inner).as_ref()
         {
             // A full queue only delays the trim to the next commit.
@@ -325,24 +325,29 @@ fn report(dir: &Path, recovery: &Recovery) {
     }
 }
 
-async fn commit_oldest(
+/// One commit for each table that rows wait for.
+async fn commit_waiting(
     root: &Url,
     tables: &mut BTreeMap<TableName, Table>,
     tail: &Tail,
     options: &EventLogOptions,
 ) -> Result<CommitReport, LakeError> {
-    let waiting = tail.oldest_table().and_then(|name| Some((name, tail.oldest(name, options.commit_max_bytes)?)));
-    let Some((name, oldest)) = waiting else {
-        return Ok(CommitReport { committed_seq: tail.stats().committed_seq, ..CommitReport::default() });
-    };
-    let table = match tables.entry(name) {
-        Entry::Occupied(table) => table.into_mut(),
-        Entry::Vacant(vacant) => vacant.insert(Table::open(root, name).await?),
-    };
-    let batch = concat_batches(&name.schema(), &oldest.batches)?;
-    table.append(batch, &options.collector, oldest.last_seq).await?;
-    tail.committed(name, oldest.last_seq);
-    metrics::counter!("spillway_lake_committed_rows_total", "table" => name.as_str()).increment(oldest.rows as u64);
-    let stats = tail.stats();
-    Ok(CommitReport { rows: oldest.rows, committed_seq: stats.committed_seq, more: stats.pending_rows > 0 })
+    let mut report = CommitReport::default();
+    for name in tail.waiting() {
+        let Some(oldest) = tail.oldest(name, options.commit_max_bytes) else { continue };
+        let table = match tables.entry(name) {
+            Entry::Occupied(table) => table.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(Table::open(root, name).await?),
+        };
+        let batch = concat_batches(&name.schema(), &oldest.batches)?;
+        let reached = table.append_above(batch, &options.collector, oldest.after, oldest.last_seq).await?;
+        tail.committed(name, reached);
+        let rows = if reached == oldest.last_seq { oldest.rows } else { 0 };
+        metrics::counter!("spillway_lake_committed_rows_total", "table" => name.as_str()).increment(rows as u64);
+        report.rows += rows;
+        // Not what came during the commit: it waits for its turn, else commits would follow each other without a pause.
+        report.more |= oldest.more || reached < oldest.last_seq;
+    }
+    report.committed_seq = tail.stats().committed_seq;
+    Ok(report)
 }

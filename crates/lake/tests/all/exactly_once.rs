@@ -82,6 +82,38 @@ async fn a_crash_between_commit_and_trim_stores_each_event_once() {
 }
 
 #[tokio::test]
+async fn a_commit_that_reaches_the_table_after_the_restart_is_not_repeated() {
+    let place = Place::new();
+    let (log, _) = place.open("c1").await;
+    append(&log, "v", 0..3).await;
+    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches(TableName::Events)).expect("concat");
+    let reached = log.tail().stats().wal_seq;
+    drop(log);
+    let (log, recovered) = place.open("c1").await;
+    assert_eq!((recovered.replayed_rows, recovered.committed_seq), (3, 0));
+    append(&log, "v", 3..4).await;
+    // What the killed process had sent.
+    let mut table = Table::open(&place.root, TableName::Events).await.expect("table");
+    table.append(rows, "c1", reached).await.expect("append");
+
+    while log.commit().await.expect("commit").more {}
+    let report = verify(&place.root, None).await.expect("verify");
+    assert_eq!((report.committed_rows, report.duplicates), (4, 0));
+    assert_eq!(log.tail().stats().pending_rows, 0);
+}
+
+#[tokio::test]
+async fn what_comes_during_a_commit_waits_for_the_next_one() {
+    let place = Place::new();
+    let (log, _) = place.open("c1").await;
+    append(&log, "v", 0..3).await;
+    let (report, ()) = tokio::join!(log.commit(), append(&log, "v", 3..4));
+    let report = report.expect("commit");
+    assert_eq!((report.rows, report.more), (3, false));
+    assert_eq!(log.tail().stats().pending_rows, 1);
+}
+
+#[tokio::test]
 async fn sequences_go_on_above_the_table_when_the_wal_is_lost() {
     let place = Place::new();
     let (log, _) = place.open("c1").await;

@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{ServerConfig, crypto};
 
 use super::*;
-use crate::cli::{Cli, Command, LoadWhat};
+use crate::cli::{Cli, Command, Load, LoadWhat};
 
 /// A collector that answers with these statuses, then with 202.
 #[derive(Clone, Default)]
