@@ -15,6 +15,14 @@ pub const BEACON_MAX_EVENTS: usize = 300;
 pub const TEXT_MAX_BYTES: usize = 4 * 1024;
 /// Pathways a view's counters may name in one event: a playlist holds at most six.
 pub const EVENT_MAX_PATHWAYS: usize = 8;
+/// What JavaScript can count to: a larger number is not meant.
+pub const NUMBER_MAX: u64 = 1 << 53;
+/// Rows of a batch that a role posts: an edge's log of a second at 10,000 requests.
+pub const SERVICE_ROWS_MAX: usize = 10_000;
+/// CMCD keys of one request: version 2 has some 60, and a player may add its own.
+pub const CMCD_MAX_KEYS: usize = 96;
+/// Bytes of a refused event that quarantine keeps: enough to see what it was.
+pub const QUARANTINE_MAX_BYTES: usize = 4 * 1024;
 /// How far an event may lie back: later ones go to quarantine.
 pub const EVENT_MAX_AGE_MS: u64 = 48 * 3600 * 1000;
 

@@ -342,7 +342,12 @@ pub struct Received {
     pub view_id: ViewId,
     /// Indexes and stable reasons of the others.
     pub rejected: Vec<Rejected>,
+    /// Their JSON in the same order, as it came, for quarantine; empty where it is longer than [`REJECTED_MAX_BYTES`].
+    pub rejected_json: Vec<String>,
 }
+
+/// A refused event longer than this is garbage that nobody wants to read.
+pub const REJECTED_MAX_BYTES: usize = 16 * 1024;
 
 /// One refused event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -404,8 +409,10 @@ pub fn parse(body: &[u8]) -> Result<Received, BeaconError> {
     }
     let text = std::str::from_utf8(body).map_err(|_| BeaconError::BadUtf8)?;
     // Nearly every beacon is good as a whole. Only where one is not, its events are read one by one.
-    if let Ok(envelope) = serde_json::from_str::<Envelope<Event>>(text) {
-        return envelope.received(|event| check_event(&event).map(|()| event));
+    if let Ok(envelope) = serde_json::from_str::<Envelope<Event>>(text)
+        && envelope.events.iter().all(|event| check_event(event).is_ok())
+    {
+        return envelope.received(Ok);
     }
     let envelope: Envelope<&RawValue> = serde_json::from_str(text).map_err(|error| {
         // A version that we don't know may have another shape: say that rather than what is missing from ours.
@@ -414,11 +421,14 @@ pub fn parse(body: &[u8]) -> Result<Received, BeaconError> {
             _ => BeaconError::BadJson(error.to_string()),
         }
     })?;
-    envelope.received(|event| parse_event(event.get()))
+    envelope.received(|event| parse_event(event.get()).map_err(|reason| (reason, event.get())))
 }
 
 impl<E> Envelope<E> {
-    fn received(self, event: impl Fn(E) -> Result<Event, &'static str>) -> Result<Received, BeaconError> {
+    fn received<'a>(
+        self,
+        event: impl Fn(E) -> Result<Event, (&'static str, &'a str)>,
+    ) -> Result<Received, BeaconError> {
         if self.v != BEACON_VERSION {
             return Err(BeaconError::UnknownVersion(self.v));
         }
@@ -427,11 +437,14 @@ impl<E> Envelope<E> {
         }
         let view_id = check_context(&self.ctx)?;
         let mut events = Vec::with_capacity(self.events.len());
-        let mut rejected = Vec::new();
+        let (mut rejected, mut rejected_json) = (Vec::new(), Vec::new());
         for (index, read) in self.events.into_iter().map(event).enumerate() {
             match read {
                 Ok(event) => events.push(event),
-                Err(reason) => rejected.push(Rejected { index, reason: reason.into() }),
+                Err((reason, json)) => {
+                    rejected.push(Rejected { index, reason: reason.into() });
+                    rejected_json.push(if json.len() > REJECTED_MAX_BYTES { String::new() } else { json.to_owned() });
+                }
             }
         }
         let beacon = Beacon {
@@ -443,7 +456,7 @@ impl<E> Envelope<E> {
             ctx: self.ctx,
             events,
         };
-        Ok(Received { beacon, view_id, rejected })
+        Ok(Received { beacon, view_id, rejected, rejected_json })
     }
 }
 
@@ -505,9 +518,6 @@ fn ids_hold(event: &Event) -> bool {
 }
 
 fn truncated(mut text: String, max: usize) -> String {
-    if text.len() > max {
-        let end = (0..=max).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        text.truncate(end);
-    }
+    crate::scrub::truncate(&mut text, max);
     text
 }

@@ -5,6 +5,7 @@
 //! changed: a new version gets a new file, and the old one still reads.
 
 pub mod beacon;
+pub mod delivery;
 pub mod envelope;
 pub mod frame;
 pub mod lenient;
@@ -12,5 +13,8 @@ pub mod load;
 pub mod manifest;
 pub mod overview;
 pub mod probe;
+pub mod rows;
+pub mod scrub;
+pub mod steer_answer;
 pub mod steering;
 pub mod token;

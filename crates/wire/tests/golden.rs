@@ -11,12 +11,15 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use spillway_model::{ContentClass, ContentId, PathwayId, RegionId, TimestampMs, ViewId};
 use spillway_wire::beacon::{self, BeaconError};
+use spillway_wire::delivery::Delivery;
 use spillway_wire::envelope::{self, Envelope};
 use spillway_wire::frame::Frame;
 use spillway_wire::load::{Directives, LoadReport};
 use spillway_wire::manifest;
 use spillway_wire::overview::Overview;
 use spillway_wire::probe::ProbeResult;
+use spillway_wire::rows::{self, RowsError};
+use spillway_wire::steer_answer::SteerAnswer;
 use spillway_wire::steering::SteeringAnswer;
 use spillway_wire::token::{Token, TokenKeys};
 
@@ -167,6 +170,44 @@ fn frames_loads_probes_overviews_and_answers_read_and_write_themselves_back() {
     round_trip::<ProbeResult>("probe/v1-no-answer.json", &[""]);
     let inside = ["", "/regions/eu-south", "/regions/eu-south/pathways/cdn-a", "/pathways/cdn-a", "/log/0"];
     round_trip::<Overview>("overview/v1.json", &inside);
+}
+
+#[test]
+fn rows_of_deliveries_and_steering_answers_read_and_write_themselves_back() {
+    round_trip::<Delivery>("delivery/v1.json", &[""]);
+    round_trip::<Delivery>("delivery/v1-least.json", &[""]);
+    round_trip::<SteerAnswer>("steer-answer/v1.json", &[""]);
+    round_trip::<SteerAnswer>("steer-answer/v1-least.json", &[""]);
+}
+
+#[test]
+fn rows_come_as_lines_or_as_an_array_and_a_bad_one_costs_only_itself() {
+    let lines = bytes("delivery/v1-batch.ndjson");
+    let text = String::from_utf8(lines.clone()).expect("UTF-8");
+    let array = format!("[{}]", text.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>().join(","));
+    for body in [lines, array.into_bytes()] {
+        let received = rows::parse::<Delivery>(&body).expect("rows");
+        assert_eq!(received.rows.iter().map(|(index, row)| (*index, row.status)).collect::<Vec<_>>(), [(0, Some(200))]);
+        let why: Vec<_> = received.rejected.iter().map(|row| (row.index, row.reason.as_str())).collect();
+        assert_eq!(why, [(1, "bad_value"), (2, "missing_field")]);
+    }
+}
+
+#[test]
+fn a_body_that_is_no_rows_is_refused_whole() {
+    let refused = |body: &[u8]| rows::parse::<Delivery>(body).expect_err("refused");
+    assert_eq!(refused(b""), RowsError::EmptyBody);
+    assert_eq!(refused(b" \n\n"), RowsError::EmptyBody);
+    assert_eq!(refused(b"[]"), RowsError::EmptyBody);
+    assert_eq!(refused(b"\xff\xfe"), RowsError::BadUtf8);
+    assert_eq!(refused(b"hello").reason(), "bad_json");
+    assert_eq!(refused(b"[{}").reason(), "bad_json");
+    assert_eq!(refused("{}\n".repeat(10_001).as_bytes()), RowsError::TooManyRows);
+    assert_eq!(refused(format!("[{}0]", "0,".repeat(10_000)).as_bytes()), RowsError::TooManyRows);
+    let name = |v, source: &str| rows::BatchName { v, source: source.into(), seq: 1 }.check();
+    assert_eq!(name(1, "own-mil-1"), Ok(()));
+    assert_eq!(name(2, "own-mil-1"), Err(RowsError::UnknownVersion(2)));
+    assert!(matches!(name(1, "a/b"), Err(RowsError::BadSource(_))));
 }
 
 fn golden_token(first: bool) -> Token {
