@@ -2,12 +2,15 @@
 //! tables host → pathway and address → cohort that follow from them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use http::HeaderMap;
 use serde::Deserialize;
 use spillway_model::{Cohort, GroupId, PathwayId, PathwayKind, PropertyId, RegionId};
 
 use crate::config::ConfigError;
+use crate::geo::{CONTINENTS, Client, Country, Databases, GeoConfig, Place, PrefixTable, Proxies};
 
 /// A tenant's app.
 #[derive(Clone, Debug, Deserialize)]
@@ -38,6 +41,12 @@ pub struct RegionConfig {
     pub static_weights: BTreeMap<String, f64>,
     /// Source address of probes for this region; default: the system's choice.
     pub probe_from: Option<IpAddr>,
+    /// Countries that belong to it (`["DE", "FR"]`), where nothing nearer tells a client's region.
+    #[serde(default)]
+    pub countries: Vec<String>,
+    /// Continents that belong to it (`["EU"]`), but for countries that another region names.
+    #[serde(default)]
+    pub continents: Vec<String>,
 }
 
 /// One way to deliver.
@@ -79,6 +88,9 @@ pub struct PrefixConfig {
     pub region: String,
     /// Network.
     pub asn: Option<u32>,
+    /// Country.
+    #[serde(default)]
+    pub country: Option<String>,
 }
 
 fn control() -> String {
@@ -104,8 +116,13 @@ pub struct Deployment {
     pub pathways: BTreeMap<PathwayId, PathwayConfig>,
     /// Nodes by group.
     pub groups: BTreeMap<GroupId, BTreeSet<PathwayId>>,
-    cohorts: CohortTable,
+    prefixes: PrefixTable<(Cohort, Option<Country>)>,
     hosts: BTreeMap<String, PathwayId>,
+    by_country: BTreeMap<Country, RegionId>,
+    by_continent: BTreeMap<&'static str, RegionId>,
+    default_region: RegionId,
+    proxies: Proxies,
+    databases: Arc<Databases>,
 }
 
 impl Deployment {
@@ -120,13 +137,23 @@ impl Deployment {
         prefixes: Vec<PrefixConfig>,
     ) -> Result<Self, ConfigError> {
         let bad_id = |key: &str, error: spillway_model::IdError| ConfigError::invalid(key, error, "an id");
+        let none = || ConfigError::invalid("region", "none", "at least one [[region]]");
+        let by_id: BTreeMap<RegionId, RegionConfig> = regions
+            .into_iter()
+            .map(|region| Ok((RegionId::new(&region.id).map_err(|e| bad_id("region.id", e))?, region)))
+            .collect::<Result<_, ConfigError>>()?;
         let mut out = Self {
             properties: BTreeMap::new(),
-            regions: BTreeMap::new(),
+            default_region: by_id.keys().next().ok_or_else(none)?.clone(),
+            regions: by_id,
             pathways: BTreeMap::new(),
             groups: BTreeMap::new(),
-            cohorts: CohortTable::default(),
+            prefixes: PrefixTable::default(),
             hosts: BTreeMap::new(),
+            by_country: BTreeMap::new(),
+            by_continent: BTreeMap::new(),
+            proxies: Proxies::default(),
+            databases: Arc::default(),
         };
         for property in properties {
             let id = PropertyId::new(&property.id).map_err(|e| bad_id("property.id", e))?;
@@ -135,22 +162,72 @@ impl Deployment {
             }
             out.properties.insert(property.write_key, (id, property.origins));
         }
-        for region in regions {
-            let id = RegionId::new(&region.id).map_err(|e| bad_id("region.id", e))?;
-            out.regions.insert(id, region);
-        }
-        if out.regions.is_empty() {
-            return Err(ConfigError::invalid("region", "none", "at least one [[region]]"));
-        }
         for pathway in pathways {
             out.add_pathway(pathway)?;
         }
         out.check_regions()?;
+        out.map_countries()?;
         for prefix in prefixes {
-            out.cohorts.add(&prefix, &out.regions)?;
+            out.add_prefix(&prefix)?;
         }
-        out.cohorts.sort();
         Ok(out)
+    }
+
+    /// With the databases, trusted proxies and default region of `[geo]`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] names key, value and what is valid; a database that can't be used among them.
+    pub fn with_geo(mut self, config: &GeoConfig) -> Result<Self, ConfigError> {
+        if let Some(name) = &config.default_region {
+            let (id, _) = self
+                .regions
+                .get_key_value(name.as_str())
+                .ok_or_else(|| ConfigError::invalid("geo.default_region", name, self.region_names()))?;
+            self.default_region = id.clone();
+        }
+        self.proxies = Proxies::new(config)?;
+        self.databases = Arc::new(Databases::open(config)?);
+        Ok(self)
+    }
+
+    fn add_prefix(&mut self, config: &PrefixConfig) -> Result<(), ConfigError> {
+        let region = self
+            .regions
+            .get_key_value(config.region.as_str())
+            .ok_or_else(|| ConfigError::invalid("prefix.region", &config.region, self.region_names()))?;
+        let country = match &config.country {
+            Some(code) => Some(country("prefix.country", code)?),
+            None => None,
+        };
+        let cohort = Cohort { region: region.0.clone(), asn: config.asn };
+        if !self.prefixes.add(&config.prefix, (cohort, country)) {
+            let valid = "address/length, as 203.0.113.0/24 or 2001:db8::/32";
+            return Err(ConfigError::invalid("prefix.prefix", &config.prefix, valid));
+        }
+        Ok(())
+    }
+
+    fn map_countries(&mut self) -> Result<(), ConfigError> {
+        for (id, region) in &self.regions {
+            let key = |name: &str| format!("region[{id}].{name}");
+            let twice = |name: &str, code: &str, other: &RegionId| {
+                Err(ConfigError::invalid(key(name), code, format!("in one region only; {other} has it too")))
+            };
+            for code in &region.countries {
+                if let Some(other) = self.by_country.insert(country(&key("countries"), code)?, id.clone()) {
+                    return twice("countries", code, &other);
+                }
+            }
+            for code in &region.continents {
+                let known = CONTINENTS.into_iter().find(|continent| continent.eq_ignore_ascii_case(code));
+                let continent =
+                    known.ok_or_else(|| ConfigError::invalid(key("continents"), code, CONTINENTS.join(", ")))?;
+                if let Some(other) = self.by_continent.insert(continent, id.clone()) {
+                    return twice("continents", code, &other);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn add_pathway(&mut self, pathway: PathwayConfig) -> Result<(), ConfigError> {
@@ -235,13 +312,51 @@ impl Deployment {
         })
     }
 
-    /// The cohort of an address: the longest prefix that holds it; without one the first region and no network.
+    /// The client of a request: its address by `trusted_header` (the role's own), and what a trusted proxy says.
+    #[must_use]
+    pub fn client(&self, peer: SocketAddr, headers: &HeaderMap, trusted_header: Option<&str>) -> Client {
+        Client::new(peer, headers, trusted_header, &self.proxies)
+    }
+
+    /// Where a client is. Region, network and country each come from the first that knows: the longest `[[prefix]]`, a
+    /// trusted proxy's headers, the databases; a region also from the country; else it is the default.
+    #[must_use]
+    pub fn locate(&self, client: &Client) -> Place {
+        let told = &client.stated;
+        let found = self.databases.find(client.address);
+        let (prefix, prefix_country) = self.prefixes.lookup(client.address).cloned().unzip();
+        let country = prefix_country.flatten().or(told.country).or(found.country);
+        let asn = prefix.as_ref().and_then(|cohort| cohort.asn).or(told.asn).or(found.asn);
+        let named = || {
+            let (id, _) = self.regions.get_key_value(told.region.as_deref()?)?;
+            Some((id.clone(), "header"))
+        };
+        let by_country = |country: Option<Country>, told_by| Some((self.region_of(country?)?.clone(), told_by));
+        let (region, told_by) = prefix
+            .map(|cohort| (cohort.region, "prefix"))
+            .or_else(named)
+            .or_else(|| by_country(told.country, "header"))
+            .or_else(|| by_country(found.country, "database"))
+            .unwrap_or_else(|| (self.default_region.clone(), "default"));
+        Place { cohort: Cohort { region, asn }, country, told_by }
+    }
+
+    /// [`Deployment::locate`] of a bare address: only region and network.
     #[must_use]
     pub fn cohort(&self, address: IpAddr) -> Cohort {
-        self.cohorts.lookup(address).unwrap_or_else(|| Cohort {
-            region: self.regions.keys().next().expect("a deployment has at least one region").clone(),
-            asn: None,
-        })
+        self.locate(&Client::at(address)).cohort
+    }
+
+    /// The region that a country belongs to, if any says so.
+    #[must_use]
+    pub fn region_of(&self, country: Country) -> Option<&RegionId> {
+        self.by_country.get(&country).or_else(|| self.by_continent.get(country.continent()?))
+    }
+
+    /// The geo databases, for [`crate::geo::watch`].
+    #[must_use]
+    pub fn databases(&self) -> Arc<Databases> {
+        Arc::clone(&self.databases)
     }
 
     /// The pathway of a media URL's host (`host` or `host:port`).
@@ -253,6 +368,10 @@ impl Deployment {
     fn region_names(&self) -> String {
         self.regions.keys().map(RegionId::as_str).collect::<Vec<_>>().join(", ")
     }
+}
+
+fn country(key: &str, code: &str) -> Result<Country, ConfigError> {
+    Country::new(code).ok_or_else(|| ConfigError::invalid(key, code, "a country's two letters, as DE (ISO 3166-1)"))
 }
 
 /// Own nodes are told by their id.
@@ -269,124 +388,6 @@ pub fn host_of(url: &str) -> Option<&str> {
     (!host.is_empty()).then_some(host)
 }
 
-/// Prefix → cohort, longest first.
-#[derive(Clone, Debug, Default)]
-struct CohortTable {
-    /// (is IPv6, length, network bits, cohort); longest first.
-    prefixes: Vec<(bool, u8, u128, Cohort)>,
-}
-
-impl CohortTable {
-    fn add(&mut self, config: &PrefixConfig, regions: &BTreeMap<RegionId, RegionConfig>) -> Result<(), ConfigError> {
-        let bad = || {
-            ConfigError::invalid("prefix.prefix", &config.prefix, "address/length, as 203.0.113.0/24 or 2001:db8::/32")
-        };
-        let (address, length) = config.prefix.split_once('/').ok_or_else(bad)?;
-        let address: IpAddr = address.parse().map_err(|_| bad())?;
-        let length: u8 = length.parse().map_err(|_| bad())?;
-        if length > if address.is_ipv6() { 128 } else { 32 } {
-            return Err(bad());
-        }
-        let region = regions.get_key_value(config.region.as_str()).ok_or_else(|| {
-            let names: Vec<&str> = regions.keys().map(RegionId::as_str).collect();
-            ConfigError::invalid("prefix.region", &config.region, names.join(", "))
-        })?;
-        let cohort = Cohort { region: region.0.clone(), asn: config.asn };
-        self.prefixes.push((address.is_ipv6(), length, network(address, length), cohort));
-        Ok(())
-    }
-
-    fn sort(&mut self) {
-        self.prefixes.sort_by_key(|(_, length, ..)| std::cmp::Reverse(*length));
-    }
-
-    fn lookup(&self, address: IpAddr) -> Option<Cohort> {
-        let address = address.to_canonical();
-        self.prefixes
-            .iter()
-            .find(|(v6, length, bits, _)| *v6 == address.is_ipv6() && network(address, *length) == *bits)
-            .map(|(.., cohort)| cohort.clone())
-    }
-}
-
-fn network(address: IpAddr, length: u8) -> u128 {
-    let (bits, width) = match address {
-        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
-        IpAddr::V6(v6) => (v6.to_bits(), 128),
-    };
-    if length == 0 { 0 } else { bits >> (width - u32::from(length)) }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn region(id: &str) -> RegionConfig {
-        RegionConfig {
-            id: id.into(),
-            mode: control(),
-            control_share: 0.99,
-            static_weights: BTreeMap::from([("cdn-a".into(), 1.0)]),
-            probe_from: None,
-        }
-    }
-
-    fn pathway(id: &str, base_url: &str) -> PathwayConfig {
-        PathwayConfig {
-            id: id.into(),
-            base_url: base_url.into(),
-            regions: vec![],
-            group: None,
-            capacity_mbps: 100.0,
-            price_usd_per_gb: 0.01,
-            failure_domains: vec![],
-            origin_group: default_origin_group(),
-            classes: vec![],
-        }
-    }
-
-    fn prefix(prefix: &str, region: &str, asn: u32) -> PrefixConfig {
-        PrefixConfig { prefix: prefix.into(), region: region.into(), asn: Some(asn) }
-    }
-
-    #[test]
-    fn the_longest_prefix_wins_and_hosts_find_their_pathway() {
-        let deployment = Deployment::new(
-            vec![],
-            vec![region("eu-a"), region("eu-b")],
-            vec![pathway("cdn-a", "http://a.example:8080/x")],
-            vec![
-                prefix("127.11.0.0/16", "eu-a", 1),
-                prefix("127.11.2.0/24", "eu-b", 2),
-                prefix("2001:db8::/32", "eu-b", 3),
-            ],
-        )
-        .expect("valid");
-        let cohort = |text: &str| deployment.cohort(text.parse().expect("address"));
-        assert_eq!(cohort("127.11.1.9").asn, Some(1));
-        assert_eq!(
-            (cohort("127.11.2.9").asn, cohort("127.11.2.9").region.as_str().to_owned()),
-            (Some(2), "eu-b".into())
-        );
-        assert_eq!(cohort("2001:db8::1").asn, Some(3));
-        assert_eq!(cohort("::ffff:127.11.1.9").asn, Some(1));
-        assert_eq!(cohort("8.8.8.8"), Cohort { region: RegionId::new("eu-a").expect("id"), asn: None });
-        assert_eq!(deployment.pathway_of_host("a.example:8080").map(PathwayId::as_str), Some("cdn-a"));
-    }
-
-    #[test]
-    fn a_wrong_value_names_key_value_and_what_is_valid() {
-        let fails = |pathways, prefixes| {
-            Deployment::new(vec![], vec![region("eu-a")], pathways, prefixes).expect_err("invalid").to_string()
-        };
-        let text = fails(vec![pathway("cdn-a", "ftp://x")], vec![]);
-        assert_eq!(
-            text,
-            "configuration key `pathway[cdn-a].base_url`: value \"ftp://x\" is not valid (valid: an absolute http:// or https:// URL)"
-        );
-        let text = fails(vec![pathway("cdn-a", "http://a")], vec![prefix("10.0.0.0/8", "mars", 1)]);
-        assert!(text.contains("mars") && text.contains("eu-a"), "{text}");
-        let text = fails(vec![pathway("cdn-b", "http://b")], vec![]);
-        assert!(text.contains("static_weights") && text.contains("cdn-a"), "{text}");
-    }
-}
+#[path = "deployment_tests.rs"]
+mod tests;

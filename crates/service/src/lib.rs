@@ -1,5 +1,5 @@
 //! The shell that all roles share: configuration, listeners, health, drain, metrics, auth, the system clock, and the
-//! tables host → pathway and address → cohort.
+//! tables host → pathway, address → place and user agent → device.
 //!
 //! Invariant: no wire shape, no policy; a role works the same with another shell around it.
 
@@ -7,6 +7,8 @@ pub mod auth;
 mod clock;
 pub mod config;
 pub mod deployment;
+pub mod device;
+pub mod geo;
 mod health;
 mod http;
 pub mod logging;

@@ -15,6 +15,7 @@ use spillway_own_edge::EdgeConfig;
 use spillway_service::auth::TokenConfig;
 use spillway_service::config::{self, ConfigError};
 use spillway_service::deployment::{Deployment, PathwayConfig, PrefixConfig, PropertyConfig, RegionConfig};
+use spillway_service::geo::GeoConfig;
 use url::Url;
 
 /// The whole file. Every key is described in `deploy/spillway.toml`.
@@ -43,6 +44,9 @@ pub struct Config {
     /// Address → region and network.
     #[serde(default)]
     pub prefix: Vec<PrefixConfig>,
+    /// Geo databases, and whose word counts for where a client is.
+    #[serde(default)]
+    pub geo: GeoConfig,
     /// Parameters of decisions.
     #[serde(default)]
     pub policy: PolicyConfig,
@@ -109,7 +113,8 @@ impl Config {
     /// [`ConfigError::Invalid`].
     pub fn deployment(&self) -> Result<Arc<Deployment>, ConfigError> {
         let (property, region) = (self.property.clone(), self.region.clone());
-        Ok(Arc::new(Deployment::new(property, region, self.pathway.clone(), self.prefix.clone())?))
+        let deployment = Deployment::new(property, region, self.pathway.clone(), self.prefix.clone())?;
+        Ok(Arc::new(deployment.with_geo(&self.geo)?))
     }
 
     /// Decision parameters: production defaults with the operator's changes.

@@ -16,7 +16,9 @@ use spillway_model::Clock;
 use spillway_orchestrator::{Lake, steer};
 use spillway_service::deployment::Deployment;
 use spillway_service::tls::Listener;
-use spillway_service::{CancellationToken, Readiness, SystemClock, bind, install_metrics, logging, shutdown_on_signal};
+use spillway_service::{
+    CancellationToken, Readiness, SystemClock, bind, geo, install_metrics, logging, shutdown_on_signal,
+};
 use tokio::net::TcpListener;
 
 use crate::config::Config;
@@ -50,6 +52,13 @@ impl Process {
             metrics: Some(install_metrics()?),
             shutdown: shutdown_on_signal().context("listen for signals")?,
         })
+    }
+
+    /// The deployment, with its geo databases looked after as long as the process runs.
+    fn deployment(&self) -> anyhow::Result<Arc<Deployment>> {
+        let deployment = self.config.deployment()?;
+        tokio::spawn(geo::watch(deployment.databases(), self.shutdown.clone()));
+        Ok(deployment)
     }
 
     fn store(&self) -> anyhow::Result<Arc<dyn Store>> {
@@ -97,7 +106,7 @@ fn announce(ports: &[(&str, std::io::Result<SocketAddr>)]) -> anyhow::Result<()>
 pub async fn all(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
     let config = &process.config;
-    let deployment = config.deployment()?;
+    let deployment = process.deployment()?;
     let steer_config = config.steer()?;
     config.parameters()?;
     let collector_at = bind("collector.listen", config.collector.listen).await?;
@@ -130,7 +139,7 @@ pub async fn all(file: &Path) -> anyhow::Result<()> {
 /// The collector alone; `bus_peers` get its frames.
 pub async fn collector(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
-    let deployment = process.config.deployment()?;
+    let deployment = process.deployment()?;
     let listener = bind("collector.listen", process.config.collector.listen).await?;
     let public = public_port(&process.config).await?;
     let mut ports = vec![("collector", listener.local_addr())];
@@ -143,7 +152,7 @@ pub async fn collector(file: &Path) -> anyhow::Result<()> {
 /// The orchestrator alone.
 pub async fn orchestrator(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
-    let deployment = process.config.deployment()?;
+    let deployment = process.deployment()?;
     let listener = bind("orchestrator.listen", process.config.orchestrator.listen).await?;
     announce(&[("orchestrator", listener.local_addr())])?;
     run_orchestrator(&process, &deployment, listener, process.remote_tail()).await
@@ -152,7 +161,7 @@ pub async fn orchestrator(file: &Path) -> anyhow::Result<()> {
 /// A steering node alone; `bus_peers` get its frames.
 pub async fn steer(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
-    let deployment = process.config.deployment()?;
+    let deployment = process.deployment()?;
     let config = process.config.steer()?;
     let listener = bind("steer.listen", config.listen).await?;
     announce(&[("steer", listener.local_addr())])?;

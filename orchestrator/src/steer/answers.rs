@@ -7,7 +7,6 @@ use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use spillway_model::{ContentId, Protocol};
-use spillway_service::client_ip;
 use spillway_wire::steering::{STEERING_MEDIA_TYPE, SteeringAnswer};
 
 use super::asker::Asker;
@@ -42,11 +41,11 @@ fn steer(
     query: Option<&str>,
 ) -> Response {
     let query = Query::parse(query);
-    let address = client_ip(peer, headers, state.settings.trusted_header.as_deref());
-    let asker = Asker::by_token(state, &query, address).unwrap_or_else(|error| {
+    let client = state.deployment.client(peer, headers, state.settings.trusted_header.as_deref());
+    let asker = Asker::by_token(state, &query, &client).unwrap_or_else(|error| {
         metrics::counter!("spillway_steer_bad_tokens_total", "reason" => error.name()).increment(1);
         let unknown = ContentId::new("unknown").expect("letters make an id");
-        Asker::anonymous(state, &query, address, unknown)
+        Asker::anonymous(state, &query, &client, unknown)
     });
     let now = state.clock.now();
     let current = state.manifests.current(&asker.token.region, now);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use spillway_model::{ContentClass, ContentId, RegionId, TimestampMs, ViewId};
 use spillway_routing::{AddressFamily, hash_pair};
+use spillway_service::geo::Client;
 use spillway_wire::token::{Token, TokenError};
 
 use super::SteerState;
@@ -24,29 +25,29 @@ pub(crate) struct Asker {
 
 impl Asker {
     /// The session of a valid `t`.
-    pub(crate) fn by_token(state: &SteerState, query: &Query, address: IpAddr) -> Result<Self, TokenError> {
+    pub(crate) fn by_token(state: &SteerState, query: &Query, client: &Client) -> Result<Self, TokenError> {
         let token = state.settings.keys.verify(query.first("t").unwrap_or_default())?;
-        Ok(Self { token, family: family(address), known: true })
+        Ok(Self { token, family: family(client.address), known: true })
     }
 
     /// A session that begins now: `sid` if the page gave one, else a new id.
-    pub(crate) fn new_session(state: &SteerState, query: &Query, address: IpAddr, content: ContentId) -> Self {
+    pub(crate) fn new_session(state: &SteerState, query: &Query, client: &Client, content: ContentId) -> Self {
         let view = query.first("sid").and_then(|sid| ViewId::new(sid).ok());
         let view = view.unwrap_or_else(|| {
             ViewId::new(&spillway_service::random::id(MINTED_ID_CHARS)).expect("letters and digits make an id")
         });
-        Self::of_view(state, query, address, content, view)
+        Self::of_view(state, query, client, content, view)
     }
 
     /// Nobody we know: the same address gets the same answer from every node.
-    pub(crate) fn anonymous(state: &SteerState, query: &Query, address: IpAddr, content: ContentId) -> Self {
-        let hash = hash_pair(&address.to_canonical().to_string(), "address");
+    pub(crate) fn anonymous(state: &SteerState, query: &Query, client: &Client, content: ContentId) -> Self {
+        let hash = hash_pair(&client.address.to_canonical().to_string(), "address");
         let view = ViewId::new(&format!("address-{hash:08x}")).expect("letters and digits make an id");
-        Self::of_view(state, query, address, content, view)
+        Self::of_view(state, query, client, content, view)
     }
 
-    fn of_view(state: &SteerState, query: &Query, address: IpAddr, content: ContentId, view: ViewId) -> Self {
-        let (region, asn) = place(state, query, address);
+    fn of_view(state: &SteerState, query: &Query, client: &Client, content: ContentId, view: ViewId) -> Self {
+        let (region, asn) = place(state, query, client);
         let token = Token {
             view,
             region,
@@ -58,7 +59,7 @@ impl Asker {
             pathways: vec![],
             first: None,
         };
-        Self { token, family: family(address), known: false }
+        Self { token, family: family(client.address), known: false }
     }
 
     /// What RELOAD-URI carries: identity only.
@@ -71,8 +72,8 @@ fn family(address: IpAddr) -> Option<AddressFamily> {
     Some(if address.to_canonical().is_ipv4() { AddressFamily::V4 } else { AddressFamily::V6 })
 }
 
-fn place(state: &SteerState, query: &Query, address: IpAddr) -> (RegionId, Option<u32>) {
-    let cohort = state.deployment.cohort(address);
+fn place(state: &SteerState, query: &Query, client: &Client) -> (RegionId, Option<u32>) {
+    let cohort = state.deployment.locate(client).cohort;
     let asked =
         query.first("region").filter(|name| state.settings.allow_region_parameter && state.manifests.knows(name));
     match asked.and_then(|name| RegionId::new(name).ok()) {

@@ -2,7 +2,7 @@
 //! `GET /v1/explain`, which says why.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, RawQuery, State};
@@ -12,7 +12,7 @@ use serde::Serialize;
 use spillway_model::{ContentClass, Protocol};
 use spillway_routing::{CohortRule, Manifest, Ranked, Weights, rule_for};
 use spillway_service::auth::{AuthError, Role, authorize};
-use spillway_service::client_ip;
+use spillway_service::geo::Client;
 
 use super::asker::{Asker, content_of};
 use super::decide::{self, Assignment};
@@ -87,7 +87,7 @@ pub(crate) async fn decide(
     RawQuery(query): RawQuery,
 ) -> Response {
     let query = Query::parse(query.as_deref());
-    let asker = asker(&state, &query, address(&state, peer, &headers), query.first("content").unwrap_or_default());
+    let asker = asker(&state, &query, &client(&state, peer, &headers), query.first("content").unwrap_or_default());
     let now = state.clock.now();
     let current = state.manifests.current(&asker.token.region, now);
     let manifest = &*current.manifest;
@@ -126,10 +126,10 @@ pub(crate) async fn go(
 ) -> Response {
     let path = uri.path().strip_prefix("/v1/go/").unwrap_or_default();
     let query = Query::parse(query.as_deref());
-    let address = address(&state, peer, &headers);
+    let client = client(&state, peer, &headers);
     let asker = match query.first("sid").or(query.first("t")) {
-        Some(_) => asker(&state, &query, address, &percent_decode(path)),
-        None => Asker::anonymous(&state, &query, address, content_of(&percent_decode(path))),
+        Some(_) => asker(&state, &query, &client, &percent_decode(path)),
+        None => Asker::anonymous(&state, &query, &client, content_of(&percent_decode(path))),
     };
     let current = state.manifests.current(&asker.token.region, state.clock.now());
     let assignment = decide::assign(&asker.token, asker.family, &current.manifest);
@@ -152,11 +152,11 @@ pub(crate) async fn explain(
     RawQuery(query): RawQuery,
 ) -> Response {
     let query = Query::parse(query.as_deref());
-    let address = address(&state, peer, &headers);
-    let asker = match Asker::by_token(&state, &query, address) {
+    let client = client(&state, peer, &headers);
+    let asker = match Asker::by_token(&state, &query, &client) {
         Ok(asker) => asker,
         Err(error) => match authorize(&headers, &state.tokens, Role::Viewer) {
-            Ok(_) => asker(&state, &query, address, query.first("content").unwrap_or_default()),
+            Ok(_) => asker(&state, &query, &client, query.first("content").unwrap_or_default()),
             Err(AuthError::Forbidden { .. }) => {
                 return reply::refusal(StatusCode::FORBIDDEN, "forbidden", "the bearer token allows too little");
             }
@@ -231,11 +231,11 @@ fn by_name(weights: &Weights) -> BTreeMap<&str, u32> {
     weights.iter().map(|(target, ppm)| (target.as_str(), *ppm)).collect()
 }
 
-fn address(state: &SteerState, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
-    client_ip(peer, headers, state.settings.trusted_header.as_deref())
+fn client(state: &SteerState, peer: SocketAddr, headers: &HeaderMap) -> Client {
+    state.deployment.client(peer, headers, state.settings.trusted_header.as_deref())
 }
 
-fn asker(state: &SteerState, query: &Query, address: IpAddr, content: &str) -> Asker {
-    Asker::by_token(state, query, address)
-        .unwrap_or_else(|_| Asker::new_session(state, query, address, content_of(content)))
+fn asker(state: &SteerState, query: &Query, client: &Client, content: &str) -> Asker {
+    Asker::by_token(state, query, client)
+        .unwrap_or_else(|_| Asker::new_session(state, query, client, content_of(content)))
 }

@@ -10,7 +10,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use spillway_model::Protocol;
 use spillway_routing::Manifest;
-use spillway_service::client_ip;
 use spillway_wire::token::Token;
 
 use super::asker::{Asker, content_of};
@@ -146,12 +145,12 @@ impl<'r> Request<'r> {
         query: &Query,
         path: &'r str,
     ) -> Self {
-        let address = client_ip(peer, headers, state.settings.trusted_header.as_deref());
+        let client = state.deployment.client(peer, headers, state.settings.trusted_header.as_deref());
         let content = content_of(&percent_decode(path));
         // A changing MPD is read again with the token of its session.
-        let known = query.first("t").and_then(|_| Asker::by_token(state, query, address).ok());
+        let known = query.first("t").and_then(|_| Asker::by_token(state, query, &client).ok());
         let known = known.filter(|asker| asker.token.content == content);
-        let asker = known.unwrap_or_else(|| Asker::new_session(state, query, address, content));
+        let asker = known.unwrap_or_else(|| Asker::new_session(state, query, &client, content));
         let current = state.manifests.current(&asker.token.region, state.clock.now());
         Self { state, protocol, path, asker, current }
     }

@@ -86,7 +86,8 @@ async fn a_commit_that_reaches_the_table_after_the_restart_is_not_repeated() {
     let place = Place::new();
     let (log, _) = place.open("c1").await;
     append(&log, "v", 0..3).await;
-    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches(TableName::Events)).expect("concat");
+    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches(TableName::Events))
+        .expect("concat");
     let reached = log.tail().stats().wal_seq;
     drop(log);
     let (log, recovered) = place.open("c1").await;

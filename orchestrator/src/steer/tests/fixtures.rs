@@ -82,6 +82,8 @@ pub(crate) fn deployment() -> Arc<Deployment> {
         control_share: 1.0,
         static_weights: weights.iter().map(|(name, weight)| ((*name).to_owned(), *weight)).collect(),
         probe_from: None,
+        countries: vec![],
+        continents: vec![],
     };
     let pathway = |id: &str, group: Option<&str>| PathwayConfig {
         id: id.into(),
@@ -96,8 +98,12 @@ pub(crate) fn deployment() -> Arc<Deployment> {
     };
     let cdns = ["cdn-a", "cdn-b", "cdn-c"].map(|name| pathway(name, None));
     let own = ["own-x-1", "own-x-2", "own-x-3"].map(|name| pathway(name, Some("own-x")));
-    let prefix =
-        |prefix: &str, region: &str, asn| PrefixConfig { prefix: prefix.into(), region: region.into(), asn: Some(asn) };
+    let prefix = |prefix: &str, region: &str, asn| PrefixConfig {
+        prefix: prefix.into(),
+        region: region.into(),
+        asn: Some(asn),
+        country: None,
+    };
     let property = PropertyConfig { id: "demo".into(), write_key: "write-key".into(), origins: vec![] };
     let deployment = Deployment::new(
         vec![property],
