@@ -8,15 +8,19 @@
 //! in the table exactly once, because each commit carries the WAL sequence that it reaches.
 
 pub mod baseline;
+mod cells;
+pub mod deliveries;
 mod error;
 pub mod events;
 pub mod format;
 pub mod jobs;
 pub mod log;
+pub mod quarantine;
 pub mod records;
 mod s3;
 pub mod schema;
 pub mod session;
+pub mod steers;
 pub mod table;
 pub mod tail;
 mod time;

@@ -39,7 +39,8 @@ pub enum TailSource {
 
 /// One view of the lake: a pinned snapshot of each table and the tails of that moment. Open a new one to see more.
 ///
-/// Tables: `events` (deduplicated), `events_raw` (as stored; cheaper), `decisions`, `drills`.
+/// Every table by its name, without rows that were sent twice; those that collectors feed also as `{name}_raw`, as
+/// stored, which is cheaper.
 pub struct LakeSession {
     context: SessionContext,
     warnings: Vec<String>,
@@ -150,8 +151,8 @@ async fn register(
     Ok(())
 }
 
-/// A table with the rows of its tails: `{name}_committed`, `{name}_tail`, and `{name}` for both; of `events` the latter
-/// is without duplicates, and `events_raw` has them.
+/// A table with the rows of its tails: `{name}_committed`, `{name}_tail`, `{name}_raw` for both, and `{name}` without
+/// rows that were sent twice.
 async fn register_fed(
     context: &SessionContext,
     name: TableName,
@@ -166,19 +167,16 @@ async fn register_fed(
     let names: Vec<String> = name.schema().fields().iter().map(|field| format!("\"{}\"", field.name())).collect();
     let names = names.join(", ");
     let union = format!("SELECT {names} FROM {table}_committed UNION ALL SELECT {names} FROM {table}_tail");
-    let views = if name == TableName::Events {
-        vec![
-            format!("CREATE VIEW events_raw AS {union}"),
-            // `dt` is in the key so that a filter on it reaches the partitions. The same event resent across midnight
-            // is the one duplicate that this leaves, and the collector's memory catches that.
-            format!(
-                "CREATE VIEW events AS SELECT DISTINCT ON (dt, property, view_id, source, seq) {names} FROM events_raw"
-            ),
-        ]
-    } else {
-        vec![format!("CREATE VIEW {table} AS {union}")]
+    // The same row resent across midnight is the one duplicate that a key with `dt` leaves, and the collector's memory
+    // catches that.
+    let distinct = match name.key() {
+        [] => String::new(),
+        key => format!("DISTINCT ON ({})", key.join(", ")),
     };
-    for view in views {
+    for view in [
+        format!("CREATE VIEW {table}_raw AS {union}"),
+        format!("CREATE VIEW {table} AS SELECT {distinct} {names} FROM {table}_raw"),
+    ] {
         context.sql(&view).await?.collect().await?;
     }
     Ok(())
@@ -268,13 +266,21 @@ pub async fn events_stored(root: &Url, tails: Vec<TailSource>) -> Result<u64, La
     session.count("SELECT count(*) FROM (SELECT DISTINCT property, view_id, source, seq FROM events_raw)").await
 }
 
-/// Keys (property, view, source, sequence) of the events that the table got at or after `since_ms`, for a collector's
-/// memory of duplicates. The rows may come from any collector, since a view may have moved.
+/// Keys of the rows that the tables of collectors got at or after `since_ms`, for a collector's memory of duplicates:
+/// (property, view_id, source, seq) of events, (source, batch_seq) of deliveries, (node, batch_seq) of steering
+/// answers. The rows may come from any collector, since a sender may have moved.
 ///
 /// # Errors
 /// As [`LakeSession::open`].
 pub async fn recent_keys(root: &Url, since_ms: u64) -> Result<Vec<RecordBatch>, LakeError> {
     let session = LakeSession::open(root, Vec::new()).await?;
-    let sql = format!("SELECT property, view_id, source, seq FROM events_committed WHERE received_ms >= {since_ms}");
-    session.query(&sql).await
+    let mut out = Vec::new();
+    for select in [
+        "SELECT property, view_id, source, seq FROM events_committed",
+        "SELECT DISTINCT source, batch_seq FROM deliveries_committed",
+        "SELECT DISTINCT node, batch_seq FROM steers_committed",
+    ] {
+        out.extend(session.query(&format!("{select} WHERE received_ms >= {since_ms}")).await?);
+    }
+    Ok(out)
 }

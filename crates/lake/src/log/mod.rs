@@ -136,7 +136,7 @@ const QUEUE_MAX_JOBS: usize = 16_384;
 
 impl EventLog {
     /// Opens WAL (`wal_dir`) and tables (under `root`): what the WAL has and its table lacks goes into the tail, and every
-    /// row of `events` found in the WAL is shown to `on_rows` (for the memory of duplicates).
+    /// row found in the WAL is shown to `on_rows` (for the memory of duplicates).
     ///
     /// # Errors
     /// [`LakeError`]: damage, a WAL in use, a table that can't be opened.
@@ -298,9 +298,7 @@ fn open_segments(
         for batch in codec::from_ipc(payload)? {
             let table = codec::table_of(&batch)?;
             let rows = with_position(table, &batch, &options.collector, seq)?;
-            if table == TableName::Events {
-                on_rows(&rows);
-            }
+            on_rows(&rows);
             tail.push(table, seq, rows, payload.len());
         }
         Ok(())

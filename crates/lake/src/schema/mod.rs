@@ -1,8 +1,11 @@
 //! The tables: columns with type, unit (in the name) and description (`comment` in the field's metadata, as Delta and
 //! Spark have it). Columns are only ever added, and all but the key may be null, so that old files stay readable.
 
+mod deliveries;
 mod events;
 mod orchestrator;
+mod quarantine;
+mod steers;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -19,6 +22,12 @@ use crate::LakeError;
 pub enum TableName {
     /// One row per event.
     Events,
+    /// One row per delivery of an edge or a CDN.
+    Deliveries,
+    /// One row per sampled steering answer.
+    Steers,
+    /// One row per refused event that is worth a look.
+    Quarantine,
     /// One row per published epoch and region.
     Decisions,
     /// One row per drill report.
@@ -76,17 +85,34 @@ fn field((name, kind, nullable, description): &Column) -> Field {
 
 impl TableName {
     /// Every table.
-    pub const ALL: [Self; 3] = [Self::Events, Self::Decisions, Self::Drills];
+    pub const ALL: [Self; 6] =
+        [Self::Events, Self::Deliveries, Self::Steers, Self::Quarantine, Self::Decisions, Self::Drills];
     /// Tables that collectors feed from their WAL.
-    pub const FED: [Self; 1] = [Self::Events];
+    pub const FED: [Self; 4] = [Self::Events, Self::Deliveries, Self::Steers, Self::Quarantine];
 
     /// Name in SQL and folder under the root.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Events => "events",
+            Self::Deliveries => "deliveries",
+            Self::Steers => "steers",
+            Self::Quarantine => "quarantine",
             Self::Decisions => "decisions",
             Self::Drills => "drills",
+        }
+    }
+
+    /// What names a row for good: two rows with the same values are one that was sent twice, and reading shows one.
+    /// `dt` is in it so that a filter on it reaches the partitions. Empty: no row is ever sent twice, or it does not
+    /// matter.
+    #[must_use]
+    pub const fn key(self) -> &'static [&'static str] {
+        match self {
+            Self::Events => &["dt", "property", "view_id", "source", "seq"],
+            Self::Deliveries => &["dt", "source", "batch_seq", "row"],
+            Self::Steers => &["dt", "node", "batch_seq", "row"],
+            Self::Quarantine | Self::Decisions | Self::Drills => &[],
         }
     }
 
@@ -96,9 +122,12 @@ impl TableName {
         Self::ALL.into_iter().find(|table| table.as_str() == name)
     }
 
-    const fn own_columns(self) -> &'static [Column] {
+    pub(crate) const fn own_columns(self) -> &'static [Column] {
         match self {
             Self::Events => EVENT_COLUMNS,
+            Self::Deliveries => deliveries::DELIVERY_COLUMNS,
+            Self::Steers => steers::STEER_COLUMNS,
+            Self::Quarantine => quarantine::QUARANTINE_COLUMNS,
             Self::Decisions => orchestrator::DECISION_COLUMNS,
             Self::Drills => orchestrator::DRILL_COLUMNS,
         }
@@ -177,6 +206,9 @@ mod tests {
             names.sort_unstable();
             assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
             assert!(schema.fields().iter().all(|field| !field.metadata()["comment"].is_empty()));
+            assert!(
+                table.key().iter().all(|name| schema.field_with_name(name).is_ok_and(|field| !field.is_nullable()))
+            );
         }
     }
 

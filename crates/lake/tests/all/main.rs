@@ -3,4 +3,5 @@
 mod exactly_once;
 mod jobs;
 mod queries;
+mod rows;
 mod support;
