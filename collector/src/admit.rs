@@ -3,17 +3,13 @@
 use std::sync::Arc;
 
 use spillway_lake::events::{EventBatch, StampedEvent};
-use spillway_model::limits::EVENT_MAX_AGE_MS;
+use spillway_lake::quarantine::{Quarantined, QuarantinedEvent};
+use spillway_model::limits::{EVENT_MAX_AGE_MS, NUMBER_MAX};
 use spillway_wire::beacon::{Event, Received, Rejected};
 
-use crate::App;
 use crate::limit::Prefix;
 use crate::receive::Sender;
-
-/// What JavaScript can count to; larger numbers are not meant.
-const NUMBER_MAX: u64 = 1 << 53;
-/// Bytes of an error's message.
-const MESSAGE_MAX_BYTES: usize = 1024;
+use crate::{App, clean, quarantine};
 
 /// A beacon whose good events may be stored.
 pub(crate) struct Admitted {
@@ -22,41 +18,70 @@ pub(crate) struct Admitted {
     pub(crate) rejected: Vec<Rejected>,
 }
 
-/// Checks each event, gives it its time and its pathway, and adds what the address says. The address ends here.
+/// Checks each event, gives it its time and its pathway, and adds what the address says.
 pub(crate) fn admit(app: &Arc<App>, sender: &Sender, received: Received, received_ms: u64) -> Admitted {
-    let Received { beacon, mut rejected, .. } = received;
+    let Received { beacon, mut rejected, rejected_json, .. } = received;
     let total = beacon.events.len() + rejected.len();
     app.account.received(total);
     let refused: Vec<usize> = rejected.iter().map(|event| event.index).collect();
     let indexes = (0..total).filter(|index| !refused.contains(index));
+    let mut kept: Vec<QuarantinedEvent> =
+        rejected.iter().zip(rejected_json).map(|(event, json)| refusal(sender, event, &json)).collect();
     let mut events = Vec::with_capacity(beacon.events.len());
     for (index, mut event) in indexes.zip(beacon.events) {
         match stamp(&event, received_ms, beacon.sent_ms) {
             Ok(event_ms) => {
-                clean(app, &mut event);
+                clean::event(app, &mut event);
                 events.push(StampedEvent { event_ms, event });
             }
-            Err(reason) => rejected.push(Rejected { index, reason: reason.into() }),
+            Err(reason) => {
+                let event_of = Rejected { index, reason: reason.into() };
+                kept.push(refusal(sender, &event_of, &serde_json::to_string(&event).unwrap_or_default()));
+                rejected.push(event_of);
+            }
         }
     }
     rejected.sort_by_key(|event| event.index);
     for event in &rejected {
         app.account.discarded(stable(&event.reason), 1);
     }
-    let cohort = app.deployment.cohort(sender.address);
+    if sender.gpc {
+        metrics::counter!("spillway_collector_gpc_beacons_total").increment(1);
+    }
+    let (mut sdk, mut ctx) = (beacon.sdk, beacon.ctx);
+    clean::word(&mut sdk);
+    clean::context(&mut ctx, sender.gpc, sender.device);
     let batch = EventBatch {
         property: sender.property.as_str().to_owned(),
         source: "sdk".into(),
         received_ms,
-        region: cohort.region.as_str().to_owned(),
-        asn: cohort.asn,
-        sdk: beacon.sdk,
+        region: sender.place.cohort.region.as_str().to_owned(),
+        asn: sender.place.cohort.asn,
+        country: sender.place.country.map(|country| country.as_str().to_owned()),
+        sdk,
         rtt_ms: beacon.rtt_ms.filter(|rtt| *rtt <= NUMBER_MAX),
         dropped: beacon.dropped.min(NUMBER_MAX),
-        ctx: beacon.ctx,
+        ctx,
         events,
     };
+    quarantine::keep(
+        app,
+        Quarantined {
+            property: batch.property.clone(),
+            received_ms,
+            view_id: Some(batch.ctx.view_id.clone()),
+            source: batch.source.clone(),
+            sdk: batch.sdk.clone(),
+            events: kept,
+        },
+    );
     Admitted { batch, prefix: sender.prefix, rejected }
+}
+
+/// A refused event for quarantine. Its text may hold anything, so nothing of it is kept under Global Privacy Control.
+fn refusal(sender: &Sender, event: &Rejected, json: &str) -> QuarantinedEvent {
+    let raw = if sender.gpc { None } else { quarantine::scrubbed(json) };
+    QuarantinedEvent { row: event.index, reason: stable(&event.reason).to_owned(), raw }
 }
 
 /// The reason as the static word that counters use.
@@ -107,41 +132,6 @@ fn in_range(event: &Event) -> bool {
     playhead && must.into_iter().chain(optional).all(|value| value <= NUMBER_MAX)
 }
 
-/// Pathways from hosts, no URL queries, short messages.
-fn clean(app: &App, event: &mut Event) {
-    let of_host = |host: &Option<String>| {
-        host.as_deref().and_then(|host| app.deployment.pathway_of_host(host)).map(|id| id.as_str().to_owned())
-    };
-    if event.pathway.is_none() {
-        event.pathway = of_host(&event.host);
-    }
-    if let Some(request) = &mut event.request
-        && request.pathway.is_none()
-    {
-        request.pathway = of_host(&request.host);
-    }
-    if let Some(message) = event.error.as_mut().and_then(|error| error.message.as_mut()) {
-        *message = without_queries(message);
-    }
-}
-
-fn without_queries(text: &str) -> String {
-    let mut out = String::with_capacity(text.len().min(MESSAGE_MAX_BYTES));
-    for word in text.split_inclusive(char::is_whitespace) {
-        let cut = if word.contains("://") { word.find(['?', '#']) } else { None };
-        match cut {
-            Some(at) => {
-                out.push_str(&word[..at]);
-                out.push_str(&word[word.trim_end().len()..]);
-            }
-            None => out.push_str(word),
-        }
-    }
-    let end = (0..=MESSAGE_MAX_BYTES.min(out.len())).rev().find(|end| out.is_char_boundary(*end));
-    out.truncate(end.unwrap_or(0));
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,12 +156,5 @@ mod tests {
         assert_eq!(stamp(&event(NOW_MS - EVENT_MAX_AGE_MS), NOW_MS, NOW_MS), Ok(NOW_MS - EVENT_MAX_AGE_MS));
         assert_eq!(stamp(&event(NOW_MS - EVENT_MAX_AGE_MS - 1), NOW_MS, NOW_MS), Err("too_old"));
         assert_eq!(stamp(&event(u64::MAX), NOW_MS, NOW_MS), Err("bad_value"));
-    }
-
-    #[test]
-    fn messages_lose_the_queries_of_their_urls() {
-        let text = "GET https://cdn.example/a.m4s?token=secret failed, why?";
-        assert_eq!(without_queries(text), "GET https://cdn.example/a.m4s failed, why?");
-        assert_eq!(without_queries(&"ä".repeat(2_000)).len(), MESSAGE_MAX_BYTES);
     }
 }

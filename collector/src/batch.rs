@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 
 /// A disk that takes longer is answered for with 503; the events may become durable all the same, and their
 /// repetition is then a duplicate.
-const DISK_MAX: Duration = Duration::from_secs(10);
+pub(crate) const DISK_MAX: Duration = Duration::from_secs(10);
 
 /// Stores what is new of a beacon; the answer to its sender, once everything in it is durable.
 pub(crate) async fn store(app: &Arc<App>, admitted: Admitted, bytes: usize) -> Result<Accepted, Refusal> {

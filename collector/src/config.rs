@@ -49,6 +49,9 @@ pub struct CollectorConfig {
     pub weight_cap_min_views: usize,
     /// Views followed at a time. Default 1,000,000.
     pub views_max: usize,
+    /// Refused events that are kept in `quarantine`, bytes a second of one property; 256 seconds' worth may come at
+    /// once. 0: none. Default 4,096 (at most 354 MB a day).
+    pub quarantine_bytes_per_s: u32,
     /// Header in which a trusted proxy in front names the client's address. Default: none.
     pub trusted_header: Option<String>,
     /// Set a damaged WAL segment aside at the start instead of refusing to start. Default false.
@@ -76,6 +79,7 @@ impl Default for CollectorConfig {
             weight_cap_prefix_share: 0.05,
             weight_cap_min_views: 50,
             views_max: 1_000_000,
+            quarantine_bytes_per_s: 4_096,
             trusted_header: None,
             skip_corrupt: false,
         }
@@ -94,7 +98,8 @@ impl CollectorConfig {
         if spillway_model::NodeId::new(&self.id).is_err() {
             return fails("id", &self.id, "1 to 64 characters of [A-Za-z0-9._-]");
         }
-        let reserved = ["/healthz", "/readyz", "/metrics"].contains(&self.path.as_str());
+        let reserved =
+            ["/healthz", "/readyz", "/metrics", "/v1/deliveries", "/v1/steers"].contains(&self.path.as_str());
         let plain = self.path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
         if !self.path.starts_with('/')
             || self.path.len() < 2

@@ -12,7 +12,7 @@ use spillway_service::auth::{bearer, token_hash};
 
 use crate::App;
 
-fn allowed(app: &App, headers: &HeaderMap) -> bool {
+pub(crate) fn allowed(app: &App, headers: &HeaderMap) -> bool {
     // Hashes are compared, so timing tells nothing of the token.
     bearer(headers).is_some_and(|token| token_hash(token) == app.service_token_hash)
 }

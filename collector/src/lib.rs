@@ -11,13 +11,16 @@
 mod account;
 mod admit;
 mod batch;
+mod clean;
 mod config;
 mod dedupe;
 mod internal;
 mod limit;
+mod quarantine;
 mod receive;
 mod refusal;
 mod rollup;
+mod service_rows;
 mod write;
 
 use std::net::SocketAddr;
@@ -25,18 +28,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{AsArray as _, RecordBatch};
+use arrow::array::{AsArray as _, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use axum::Router;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use spillway_bus::Bus;
+use spillway_lake::schema::TableName;
 use spillway_lake::{EventLog, EventLogOptions, LakeError, Tail};
 use spillway_model::Clock;
 use spillway_service::auth::token_hash;
 use spillway_service::config::ConfigError;
 use spillway_service::deployment::Deployment;
+use spillway_service::device::Devices;
 use spillway_service::tls::Listener;
 use spillway_service::{CancellationToken, Readiness};
 use spillway_wire::frame::FRAME_TOPIC;
@@ -46,6 +51,7 @@ use url::Url;
 
 pub use account::Counts;
 pub use config::CollectorConfig;
+pub use service_rows::complete;
 
 use account::Account;
 use dedupe::{Dedupe, view_key};
@@ -109,6 +115,8 @@ pub(crate) struct App {
     dedupe: Arc<Dedupe>,
     limits: Limits,
     rollups: Rollups,
+    devices: Devices,
+    quarantine: quarantine::Budget,
 }
 
 /// A collector with its WAL and table open.
@@ -170,6 +178,8 @@ impl Collector {
         };
         let app = App {
             limits: Limits::new(&config),
+            devices: Devices::default(),
+            quarantine: quarantine::Budget::new(config.quarantine_bytes_per_s),
             rollups: Rollups::new(settings, Arc::clone(&shell.deployment), shell.clock.now().0),
             config,
             deployment: Arc::clone(&shell.deployment),
@@ -237,6 +247,8 @@ fn intake(config: &CollectorConfig) -> Router<Arc<App>> {
 
 fn router(app: Arc<App>, shell: &Shell) -> Router {
     intake(&app.config)
+        .route("/v1/deliveries", post(service_rows::deliveries))
+        .route("/v1/steers", post(service_rows::steers))
         .route("/internal/counters", get(internal::counters))
         .route("/internal/tail", get(internal::tail))
         .with_state(app)
@@ -265,16 +277,28 @@ async fn frame_loop(app: Arc<App>, bus: Arc<dyn Bus>, shutdown: CancellationToke
     }
 }
 
+/// Remembers stored rows by their columns: events, or batches of deliveries and steering answers. Quarantined events
+/// have no sequence, and may come again.
 fn remember(dedupe: &Dedupe, rows: &RecordBatch, now_ms: u64) {
     let text = |name: &str| rows.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
-    let seq = rows.column_by_name("seq").and_then(|column| column.as_primitive_opt::<Int64Type>());
-    let (Some(property), Some(view), Some(source), Some(seq)) =
-        (text("property"), text("view_id"), text("source"), seq)
-    else {
-        return;
-    };
-    for row in 0..rows.num_rows() {
-        let key = view_key(property.value(row), view.value(row), source.value(row));
-        dedupe.remember(key, u64::try_from(seq.value(row)).unwrap_or(0), now_ms);
+    let int = |name: &str| rows.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
+    let seq_of = |seq: &Int64Array, row: usize| u64::try_from(seq.value(row)).unwrap_or(0);
+    if let (Some(property), Some(view), Some(source), Some(seq)) =
+        (text("property"), text("view_id"), text("source"), int("seq"))
+    {
+        for row in 0..rows.num_rows() {
+            let key = view_key(property.value(row), view.value(row), source.value(row));
+            dedupe.remember(key, seq_of(seq, row), now_ms);
+        }
+    }
+    for (table, sender) in [(TableName::Deliveries, text("source")), (TableName::Steers, text("node"))] {
+        let (Some(sender), Some(seq)) = (sender, int("batch_seq")) else { continue };
+        let mut last = None;
+        for row in 0..rows.num_rows() {
+            let batch = (sender.value(row), seq_of(seq, row));
+            if last.replace(batch) != Some(batch) {
+                dedupe.remember(service_rows::batch_key(table, batch.0), batch.1, now_ms);
+            }
+        }
     }
 }

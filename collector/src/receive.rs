@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use flate2::read::GzDecoder;
 use futures::StreamExt as _;
 use spillway_model::PropertyId;
 use spillway_model::limits::{BEACON_MAX_BYTES, BEACON_MAX_UNPACKED_BYTES};
+use spillway_service::device::Device;
+use spillway_service::geo::Place;
 use spillway_wire::beacon::{self, Accepted};
 
 use crate::limit::Prefix;
@@ -34,8 +36,13 @@ const PREFLIGHT_MAX_AGE_S: &str = "7200";
 /// Where a beacon came from.
 pub(crate) struct Sender {
     pub(crate) property: PropertyId,
-    pub(crate) address: IpAddr,
+    /// All that is left of the address, which goes no further.
+    pub(crate) place: Place,
     pub(crate) prefix: Prefix,
+    /// All that is left of the user agent.
+    pub(crate) device: Device,
+    /// Global Privacy Control is on.
+    pub(crate) gpc: bool,
 }
 
 /// `POST {path}`.
@@ -102,8 +109,8 @@ fn check(
     headers: &HeaderMap,
 ) -> Result<Sender, Refusal> {
     let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let address = spillway_service::client_ip(peer, headers, app.config.trusted_header.as_deref());
-    let prefix = Prefix::of(address);
+    let client = app.deployment.client(peer, headers, app.config.trusted_header.as_deref());
+    let prefix = Prefix::of(client.address);
     app.limits.check_prefix(prefix)?;
     let key = query.get("k").filter(|key| !key.is_empty()).ok_or(Refusal::MissingKey)?;
     let (property, origins) = app.deployment.properties.get(key.as_str()).ok_or(Refusal::UnknownKey)?;
@@ -123,14 +130,21 @@ fn check(
     if content_length(headers).is_some_and(|length| length > BEACON_MAX_BYTES) {
         return Err(Refusal::BodyTooLarge);
     }
-    Ok(Sender { property: property.clone(), address, prefix })
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Ok(Sender {
+        property: property.clone(),
+        place: app.deployment.locate(&client),
+        prefix,
+        device: app.devices.of(agent),
+        gpc: headers.get("sec-gpc").is_some_and(|value| value.as_bytes() == b"1"),
+    })
 }
 
 fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-async fn read(body: Body) -> Result<Bytes, Refusal> {
+pub(crate) async fn read(body: Body) -> Result<Bytes, Refusal> {
     let mut chunks = body.into_data_stream();
     let mut bytes = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
@@ -144,7 +158,7 @@ async fn read(body: Body) -> Result<Bytes, Refusal> {
     Ok(bytes.freeze())
 }
 
-async fn drain(body: Body) {
+pub(crate) async fn drain(body: Body) {
     let mut chunks = body.into_data_stream();
     let mut left = DRAIN_MAX_BYTES;
     let reading = async {
@@ -159,7 +173,7 @@ async fn drain(body: Body) {
     let _ = tokio::time::timeout(DRAIN_MAX, reading).await;
 }
 
-fn is_gzip(headers: &HeaderMap, body: &[u8]) -> Result<bool, Refusal> {
+pub(crate) fn is_gzip(headers: &HeaderMap, body: &[u8]) -> Result<bool, Refusal> {
     let encoding = headers.get(header::CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap_or("?"));
     match encoding.to_ascii_lowercase().as_str() {
         "gzip" | "x-gzip" => Ok(true),
@@ -168,7 +182,7 @@ fn is_gzip(headers: &HeaderMap, body: &[u8]) -> Result<bool, Refusal> {
     }
 }
 
-fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut plain = Vec::new();
     let mut limited = GzDecoder::new(bytes).take(BEACON_MAX_UNPACKED_BYTES as u64 + 1);
     limited.read_to_end(&mut plain).map_err(|_| Refusal::BadGzip)?;

@@ -3,6 +3,9 @@
 mod bad_input;
 mod frames;
 mod happy_path;
+mod identity;
 mod limits;
+mod quarantine;
 mod restart;
+mod rows;
 mod support;

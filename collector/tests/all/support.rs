@@ -13,6 +13,7 @@ use spillway_collector::{Collector, CollectorConfig, Shell};
 use spillway_lake::{LakeSession, Tail, TailSource, lake_root};
 use spillway_model::{Clock, Millis, TimestampMs};
 use spillway_service::deployment::Deployment;
+use spillway_service::geo::GeoConfig;
 use spillway_service::{CancellationToken, Readiness};
 use spillway_wire::frame::{Cell, FRAME_TOPIC, Frame};
 use tempfile::TempDir;
@@ -93,6 +94,13 @@ fn deployment() -> Deployment {
         ],
     )
     .expect("deployment")
+    .with_geo(&GeoConfig {
+        trusted_proxies: vec!["127.0.0.0/8".into()],
+        trusted_country_header: Some("x-country".into()),
+        trusted_asn_header: Some("x-asn".into()),
+        ..GeoConfig::default()
+    })
+    .expect("geo")
 }
 
 pub async fn start(dir: &TempDir, config: CollectorConfig) -> Running {
@@ -148,6 +156,27 @@ impl Running {
     pub async fn post_from(&self, body: impl Into<reqwest::Body>, address: &str) -> (u16, Value) {
         let request = self.client.post(self.url()).header("content-type", "text/plain").header("x-client", address);
         answer(request.body(body).send().await.expect("answer")).await
+    }
+
+    /// Posts a body with headers of one's own.
+    pub async fn post_with(&self, body: String, headers: &[(&str, &str)]) -> (u16, Value) {
+        let request = self.client.post(self.url()).header("content-type", "text/plain");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        answer(request.body(body).send().await.expect("answer")).await
+    }
+
+    /// Posts rows as a role does.
+    pub async fn rows(&self, path_and_query: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+        let request = self.client.post(format!("{}{path_and_query}", self.base)).bearer_auth(TOKEN);
+        answer(request.body(body).send().await.expect("answer")).await
+    }
+
+    /// The rows of a query as JSON.
+    pub async fn select(&self, sql: &str) -> Vec<Value> {
+        let tails = vec![TailSource::Local(self.tail.clone())];
+        let batches = LakeSession::open(&self.root, tails).await.expect("open").query(sql).await.expect("query");
+        let lines = spillway_lake::format::json_lines(&batches).expect("json");
+        lines.lines().map(|line| serde_json::from_str(line).expect("a row")).collect()
     }
 
     pub async fn counters(&self) -> Value {

@@ -25,6 +25,8 @@ pub struct EventBatch {
     pub region: String,
     /// Network of the sender's address.
     pub asn: Option<u32>,
+    /// Country of the sender's address.
+    pub country: Option<String>,
     /// Sender's name and version.
     pub sdk: String,
     /// Round trip of the previous beacon, ms.
@@ -152,7 +154,7 @@ impl Rows {
         self.text(ctx.device_class.as_deref());
         self.text(Some(&batch.region));
         self.int(batch.asn.map(u64::from));
-        self.text(None);
+        self.text(batch.country.as_deref());
         self.text(event.pathway.as_deref());
         self.text(event.from.as_deref());
         self.text(event.to.as_deref());
