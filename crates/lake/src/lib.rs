@@ -13,6 +13,7 @@ pub mod deliveries;
 mod error;
 pub mod events;
 pub mod format;
+pub mod import;
 pub mod jobs;
 pub mod log;
 pub mod quarantine;

@@ -32,8 +32,15 @@ pub struct Table {
 }
 
 /// Files that are written and not yet part of the table.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Staged(Vec<Add>);
+
+impl Staged {
+    /// With the files of `more`, for one commit of all.
+    pub fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+}
 
 pub(crate) fn location(root: &Url, name: TableName) -> Result<Url, LakeError> {
     s3::register();

@@ -34,7 +34,7 @@ pub enum Command {
     CheckConfig(CheckConfig),
     /// SQL over the lake, the newest rows included
     Query(Query),
-    /// Look after the lake: verify, compact, rewrite, vacuum, retain, checkpoint, forget
+    /// Look after the lake: import, verify, compact, rewrite, vacuum, retain, checkpoint, forget
     Lake(lake::Lake),
     /// Run a drill and print its report
     Drill(Drill),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use spillway_lake::import::{FieldMap, LogFormat};
 
 /// `lake`.
 #[derive(Debug, Args)]
@@ -30,6 +31,8 @@ pub enum LakeAction {
     Checkpoint(LakeRun),
     /// Delete every row of a view or of a viewer's session
     Forget(LakeForget),
+    /// Bring access logs of CDNs or edges into `deliveries`; each log once, whatever it is called
+    Import(LakeImport),
 }
 
 /// Which lake, and how to answer.
@@ -90,4 +93,30 @@ pub struct LakeForget {
     /// Remove the files that held the rows at once, not after 24 h; queries that run now may fail
     #[arg(long)]
     pub vacuum_now: bool,
+}
+
+/// `lake import`.
+#[derive(Debug, Args)]
+pub struct LakeImport {
+    /// Logs, plain or gzip; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Configuration (TOML): its lake, and its tables host → pathway and address → region
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Form of the logs: cmcd-log, fastly, cloudfront or akamai
+    #[arg(long, value_name = "FORMAT")]
+    pub format: LogFormat,
+    /// A field that these logs name otherwise: FIELD=COLUMN, for times in seconds or microseconds COLUMN:s or :us
+    #[arg(long = "map", value_name = "FIELD=COLUMN")]
+    pub maps: Vec<FieldMap>,
+    /// Pathway of rows that tell none, by name or by host
+    #[arg(long, value_name = "ID")]
+    pub pathway: Option<String>,
+    /// Of a hundred lines at most this many may be bad; else nothing of the log is imported
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    pub bad_max_percent: f64,
+    /// One JSON line for each log
+    #[arg(long)]
+    pub json: bool,
 }
