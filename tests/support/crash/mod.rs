@@ -130,7 +130,7 @@ fn kill(
     round: u64,
     random: &mut Random,
 ) -> Result<Point, String> {
-    // At least one commit between two kills, at most three.
+    // Some kills come before the first commit, some behind the second.
     std::thread::sleep(Duration::from_millis(300 + random.below(1_500)));
     let victim = usize::try_from(round).unwrap_or(0) % fleet.len();
     let wal = fleet[victim].wal_dir();
