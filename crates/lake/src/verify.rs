@@ -100,8 +100,7 @@ pub async fn verify(root: &Url, wal: Option<WalOf<'_>>) -> Result<Report, LakeEr
     let mut rows = WalRows::new();
     let mut first_seq = None;
     if let Some(wal) = wal {
-        let dir = wal.dir.to_owned();
-        let read = tokio::task::spawn_blocking(move || read_wal(&dir)).await.map_err(|_| LakeError::Stopped)??;
+        let read = wal_rows(wal.dir).await?;
         (report.wal_rows, report.wal_records) = (read.rows, read.recovery.records);
         (report.gaps, report.torn_tails) = (read.recovery.gaps, read.recovery.torn_tails);
         (rows, first_seq) = (read.by_table, read.first_seq);
@@ -133,6 +132,20 @@ struct WalRead {
     rows: u64,
     first_seq: Option<u64>,
     by_table: WalRows,
+}
+
+/// Its collector may be at work: a segment that was trimmed between listing and reading is no damage.
+async fn wal_rows(dir: &Path) -> Result<WalRead, LakeError> {
+    let trimmed = |error: &LakeError| matches!(error, LakeError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
+    let mut attempt = 1;
+    loop {
+        let dir = dir.to_owned();
+        let read = tokio::task::spawn_blocking(move || read_wal(&dir)).await.map_err(|_| LakeError::Stopped)?;
+        match read {
+            Err(error) if trimmed(&error) && attempt < 5 => attempt += 1,
+            done => return done,
+        }
+    }
 }
 
 fn read_wal(dir: &Path) -> Result<WalRead, LakeError> {

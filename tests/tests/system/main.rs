@@ -5,3 +5,4 @@ mod crash;
 mod detection;
 mod durability;
 mod fail_static;
+mod lake_tools;

@@ -22,7 +22,8 @@ pub struct LakeConfig {
     pub compact_interval_s: u64,
     /// A day gets its final files so long after its end, h. Default 48: as late as a collector takes events.
     pub lateness_hours: u64,
-    /// Memory of a job's sort, MB; what is above spills to `data_dir/spill`. Default 256.
+    /// Memory of a job's sort, MB; what is above spills to `data_dir/spill`. Default 128: a sort of a
+    /// larger day takes longer, but the collector beside it has its memory.
     pub job_memory_max_mb: usize,
     /// Table to the days it keeps, 1 to 36,500. Default: events, deliveries and steers 395, views 760, quarantine 14, all
     /// others 3,650.
@@ -36,7 +37,7 @@ impl Default for LakeConfig {
             jobs: true,
             compact_interval_s: 300,
             lateness_hours: 48,
-            job_memory_max_mb: 256,
+            job_memory_max_mb: 128,
             retention_days: BTreeMap::new(),
         }
     }

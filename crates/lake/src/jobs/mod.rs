@@ -169,10 +169,10 @@ impl Permit {
 }
 
 impl JobContext {
-    /// A context for `root` with 256 MB for sorts.
+    /// A context for `root` with 128 MB for sorts.
     #[must_use]
     pub fn new(root: &Url, clock: Arc<dyn Clock>, permit: Permit) -> Self {
-        Self { root: root.clone(), clock, permit, memory_max_bytes: 256 << 20, spill_dir: None }
+        Self { root: root.clone(), clock, permit, memory_max_bytes: 128 << 20, spill_dir: None }
     }
 
     /// Now, ms since epoch.

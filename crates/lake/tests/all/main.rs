@@ -6,3 +6,4 @@ mod jobs;
 mod queries;
 mod rows;
 mod support;
+mod verify;

@@ -8,7 +8,7 @@ use spillway_lake::jobs::{Job as _, Subject, forget, vacuum_replaced};
 use spillway_lake::schema::TableName;
 use spillway_lake::table::Table;
 
-use super::{DAY_MS, NOON_MS, beat, rewrite_job, store};
+use super::{DAY_MS, NOON_MS, beat, rewrite_job, store, waiting};
 use crate::support::Place;
 
 fn of_session(session: &str, view: &str, seq: u64) -> EventBatch {
@@ -80,8 +80,7 @@ async fn rows_go_from_the_disk_at_once_and_a_commit_under_way_is_not_touched() {
     fill(&log).await;
     log.append(beat("x", 3, NOON_MS), 100).await.expect("append");
     let mut table = Table::open(&place.root, TableName::Events).await.expect("table");
-    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches(TableName::Events))
-        .expect("concat");
+    let rows = waiting(&place, &log).await;
     let staged = table.stage(rows).await.expect("stage");
     let newest =
         place.on_disk().iter().map(|path| path.metadata().and_then(|file| file.modified()).expect("time")).max();

@@ -11,10 +11,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arrow::array::RecordBatch;
 use spillway_lake::events::EventBatch;
 use spillway_lake::jobs::{Compact, Job as _, JobContext, JobReport, LakeConfig, Permit, Rewrite};
+use spillway_lake::schema::{TableName, align};
 use spillway_lake::verify::{Report, WalOf, verify};
-use spillway_lake::{EventLog, LakeSession};
+use spillway_lake::{EventLog, LakeSession, TailSource};
 use spillway_model::{Clock, Millis, TimestampMs};
 
 use crate::support::{NOW_MS, Place, heartbeat};
@@ -100,6 +102,15 @@ pub fn beat(view: &str, seq: u64, at_ms: u64) -> EventBatch {
 pub async fn store(log: &EventLog, batch: EventBatch) {
     log.append(batch, 100).await.expect("append");
     while log.commit().await.expect("commit").more {}
+}
+
+/// Rows of `events` that wait for their commit, as a collector would write them.
+pub async fn waiting(place: &Place, log: &EventLog) -> RecordBatch {
+    let session = LakeSession::open(&place.root, vec![TailSource::Local(log.tail())]).await.expect("open");
+    let rows = session.query("SELECT * FROM events_tail").await.expect("rows");
+    let schema = TableName::Events.schema();
+    let rows: Vec<RecordBatch> = rows.iter().map(|batch| align(batch, &schema).expect("align")).collect();
+    arrow::compute::concat_batches(&schema, &rows).expect("concat")
 }
 
 pub async fn compact(context: &JobContext) -> JobReport {

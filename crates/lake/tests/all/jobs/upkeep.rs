@@ -6,7 +6,7 @@ use spillway_lake::jobs::{Checkpoint, Job as _, LakeConfig, Retain, Vacuum};
 use spillway_lake::schema::TableName;
 use spillway_lake::table::Table;
 
-use super::{DAY_MS, HOUR_MS, NOON_MS, beat, rewrite_job, store};
+use super::{DAY_MS, HOUR_MS, NOON_MS, beat, rewrite_job, store, waiting};
 use crate::support::Place;
 
 fn retain(days: u32) -> Retain {
@@ -71,8 +71,7 @@ async fn vacuum_takes_what_left_the_table_and_what_never_came_in_after_a_day() {
     // A crash between writing and commit.
     let table = Table::open(&place.root, TableName::Events).await.expect("table");
     log.append(beat("v", 8, NOON_MS), 100).await.expect("append");
-    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches(TableName::Events))
-        .expect("concat");
+    let rows = waiting(&place, &log).await;
     drop(table.stage(rows).await.expect("stage"));
     let now_ms = written_ms(&place);
     assert_eq!(rewrite_job().run(&place.context(now_ms)).await.expect("rewrite").files_removed, 8);
