@@ -32,7 +32,7 @@ pub(crate) fn admit(app: &Arc<App>, sender: &Sender, received: Received, receive
         match stamp(&event, received_ms, beacon.sent_ms) {
             Ok(event_ms) => {
                 clean::event(app, &mut event);
-                events.push(StampedEvent { event_ms, event });
+                events.push(StampedEvent { event_ms, event, ..StampedEvent::default() });
             }
             Err(reason) => {
                 let event_of = Rejected { index, reason: reason.into() };
@@ -60,7 +60,7 @@ pub(crate) fn admit(app: &Arc<App>, sender: &Sender, received: Received, receive
         country: sender.place.country.map(|country| country.as_str().to_owned()),
         sdk,
         rtt_ms: beacon.rtt_ms.filter(|rtt| *rtt <= NUMBER_MAX),
-        dropped: beacon.dropped.min(NUMBER_MAX),
+        dropped: Some(beacon.dropped.min(NUMBER_MAX)),
         ctx,
         events,
     };

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, RecordBatch, StringBuilder, StructBuilder,
+    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, MapBuilder, MapFieldNames, RecordBatch,
+    StringBuilder, StructBuilder,
 };
 use arrow::datatypes::{DataType, Field};
 use spillway_wire::beacon::{Context, Counters, Event, Failure, PathwayCounters, Request};
@@ -31,8 +32,8 @@ pub struct EventBatch {
     pub sdk: String,
     /// Round trip of the previous beacon, ms.
     pub rtt_ms: Option<u64>,
-    /// Events that the sender gave up.
-    pub dropped: u64,
+    /// Events that the sender gave up, if it tells.
+    pub dropped: Option<u64>,
     /// What holds for all events.
     pub ctx: Context,
     /// Events with their times.
@@ -46,6 +47,10 @@ pub struct StampedEvent {
     pub event_ms: u64,
     /// The event; `pathway` is filled in from `host` where that was possible.
     pub event: Event,
+    /// Latency to live, ms.
+    pub live_latency_ms: Option<i64>,
+    /// CMCD: keys without a column, with their values as text.
+    pub cmcd: Vec<(String, String)>,
 }
 
 enum Column {
@@ -54,6 +59,7 @@ enum Column {
     Float(Float64Builder),
     Bool(BooleanBuilder),
     Pathways(Box<ListBuilder<StructBuilder>>),
+    Map(Box<MapBuilder<StringBuilder, StringBuilder>>),
 }
 
 /// Builds the WAL's batch row by row; cells come in the order of the schema.
@@ -79,7 +85,12 @@ impl Rows {
                 let values = StructBuilder::from_fields(fields, rows);
                 Column::Pathways(Box::new(ListBuilder::with_capacity(values, rows).with_field(item)))
             }
-            Kind::Bytes | Kind::Map => unreachable!("events have no such column"),
+            Kind::Map => {
+                // As Delta names them.
+                let names = MapFieldNames { entry: "key_value".into(), key: "key".into(), value: "value".into() };
+                Column::Map(Box::new(MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())))
+            }
+            Kind::Bytes => unreachable!("events have no such column"),
         };
         Self { columns: EVENT_COLUMNS.iter().map(|(_, kind, ..)| column(*kind)).collect(), at: 0 }
     }
@@ -133,7 +144,16 @@ impl Rows {
         list.append(any);
     }
 
-    fn append(&mut self, batch: &EventBatch, stamped: &StampedEvent) {
+    fn map(&mut self, entries: &[(String, String)]) -> Result<(), LakeError> {
+        let Column::Map(map) = self.next() else { unreachable!("cells are appended in the order of the schema") };
+        for (key, value) in entries {
+            map.keys().append_value(key);
+            map.values().append_value(value);
+        }
+        Ok(map.append(!entries.is_empty())?)
+    }
+
+    fn append(&mut self, batch: &EventBatch, stamped: &StampedEvent) -> Result<(), LakeError> {
         let (event, ctx) = (&stamped.event, &batch.ctx);
         self.text(Some(&batch.property));
         self.text(Some(&ctx.view_id));
@@ -146,7 +166,7 @@ impl Rows {
         self.int(Some(event.mono_ms));
         self.text(Some(&event.kind));
         self.text(event.state.as_deref());
-        self.text(Some(&ctx.content_id));
+        self.text(Some(ctx.content_id.as_str()).filter(|content| !content.is_empty()));
         self.text(ctx.stream_type.as_deref());
         self.text(ctx.format.as_deref());
         self.text(ctx.player.as_deref());
@@ -178,8 +198,10 @@ impl Rows {
         self.text(ctx.page_type.as_deref());
         self.text(event.host.as_deref());
         self.int(batch.rtt_ms);
-        self.int(Some(batch.dropped));
+        self.int(batch.dropped);
         self.pathways(event.pathways.iter());
+        self.signed(stamped.live_latency_ms);
+        self.map(&stamped.cmcd)
     }
 
     fn counters(&mut self, counters: &Counters) {
@@ -226,6 +248,7 @@ impl Rows {
                 Column::Float(mut builder) => Arc::new(builder.finish()),
                 Column::Bool(mut builder) => Arc::new(builder.finish()),
                 Column::Pathways(mut builder) => Arc::new(builder.finish()),
+                Column::Map(mut builder) => Arc::new(builder.finish()),
             }
         });
         Ok(RecordBatch::try_new(TableName::Events.wal_schema(), columns.collect())?)
@@ -265,7 +288,7 @@ pub fn to_arrow<'a>(
     let mut rows = Rows::with_capacity(batches.clone().map(|batch| batch.events.len()).sum());
     for batch in batches {
         for event in &batch.events {
-            rows.append(batch, event);
+            rows.append(batch, event)?;
         }
     }
     rows.finish()
@@ -296,9 +319,17 @@ mod tests {
         EventBatch {
             property: "p".into(),
             source: "sdk".into(),
-            dropped: 4,
+            dropped: Some(4),
             ctx: Context { view_id: "v".into(), page_type: Some("watch".into()), ..Context::default() },
-            events: vec![StampedEvent { event_ms: 86_400_000, event }, StampedEvent::default()],
+            events: vec![
+                StampedEvent {
+                    event_ms: 86_400_000,
+                    event,
+                    live_latency_ms: Some(-3),
+                    cmcd: vec![("com.example-a".into(), "1".into()), ("rtp".into(), "900".into())],
+                },
+                StampedEvent::default(),
+            ],
             ..EventBatch::default()
         }
     }
@@ -320,5 +351,9 @@ mod tests {
         let first = pathways.value(0);
         let bytes = first.as_struct().column_by_name("bytes").expect("bytes").as_primitive::<Int64Type>().clone();
         assert_eq!(bytes.value(0), 3);
+        let cmcd = arrow.column_by_name("cmcd").expect("cmcd").as_map().clone();
+        assert_eq!((cmcd.value_length(0), cmcd.is_null(1), int("live_latency_ms").value(0)), (2, true, -3));
+        assert_eq!(cmcd.value(0).column(1).as_string::<i32>().value(1), "900");
+        assert!(text("content_id").is_null(1), "an unknown title is null");
     }
 }

@@ -75,7 +75,10 @@ mod tests {
     fn every_format_writes_every_column() {
         let pathways = [("cdn-a".to_owned(), PathwayCounters { bytes: Some(7), ..PathwayCounters::default() })];
         let event = Event { pathways: pathways.into(), seq: 3, ..Event::default() };
-        let batch = EventBatch { events: vec![StampedEvent { event_ms: 0, event }], ..EventBatch::default() };
+        let batch = EventBatch {
+            events: vec![StampedEvent { event_ms: 0, event, ..StampedEvent::default() }],
+            ..EventBatch::default()
+        };
         let rows = [to_arrow([&batch]).expect("arrow")];
         let json = json_lines(&rows).expect("json");
         assert!(json.contains(r#""seq":3"#) && json.contains(r#""country":null"#) && json.contains(r#""bytes":7"#));

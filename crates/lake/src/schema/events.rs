@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field, Fields};
 
 use super::Column;
-use super::Kind::{Bool, Float, Int, Pathways, Text};
+use super::Kind::{Bool, Float, Int, Map, Pathways, Text};
 
 /// Columns of `events` as the WAL holds them; the table has `collector` and `wal_seq` behind. The first 32 get
 /// statistics, so those that queries filter by stand first.
@@ -16,7 +16,7 @@ pub(crate) const EVENT_COLUMNS: &[Column] = &[
     ("event_ms", Int, false, "event time, ms since epoch: received - (sent - created), at most received"),
     ("received_ms", Int, false, "arrival at the collector, ms since epoch"),
     ("created_ms", Int, false, "sender's wall clock at creation, ms since epoch; may be wrong"),
-    ("mono_ms", Int, false, "sender's monotonic clock since the view began, ms"),
+    ("mono_ms", Int, false, "sender's monotonic clock since the view began, ms; CMCD has none: created_ms"),
     ("type", Text, false, "event type"),
     ("state", Text, true, "player state"),
     ("content_id", Text, true, "title or asset"),
@@ -76,6 +76,8 @@ pub(crate) const EVENT_COLUMNS: &[Column] = &[
     ("rtt_ms", Int, true, "round trip of the previous beacon, ms"),
     ("dropped_events", Int, true, "events that the sender gave up since the view began"),
     ("pathways", Pathways, true, "cumulative counters of the view by pathway"),
+    ("live_latency_ms", Int, true, "latency to live, ms"),
+    ("cmcd", Map, true, "CMCD: keys that no other column holds whole, custom ones too, as text"),
 ];
 
 /// Cumulative counters by pathway: the fields of one element of `pathways`.

@@ -35,7 +35,7 @@ pub enum TableName {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "the tables to come have them")]
+#[allow(dead_code, reason = "the tables to come have bytes")]
 pub(crate) enum Kind {
     Text,
     Int,

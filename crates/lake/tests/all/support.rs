@@ -54,7 +54,7 @@ pub fn heartbeat(view: &str, seq: u64, pathway: &str, watched_ms: u64, stall_ms:
         received_ms: NOW_MS,
         region: "eu-a".into(),
         ctx: Context { view_id: view.into(), content_id: "live/river".into(), ..Context::default() },
-        events: vec![StampedEvent { event_ms: NOW_MS - 50, event }],
+        events: vec![StampedEvent { event_ms: NOW_MS - 50, event, ..StampedEvent::default() }],
         ..EventBatch::default()
     }
 }
