@@ -26,6 +26,21 @@ pub const QUARANTINE_MAX_BYTES: usize = 4 * 1024;
 /// How far an event may lie back: later ones go to quarantine.
 pub const EVENT_MAX_AGE_MS: u64 = 48 * 3600 * 1000;
 
+/// Records of a CMCD body: what fits into its bytes. A player that could not send for long sends all it has at once, and
+/// one that is refused sends the same again for ever (dash.js).
+pub const CMCD_MAX_RECORDS: usize = 4_000;
+/// Bytes of one CMCD record: a `url` with a long token fits, a body that is one line does not.
+pub const CMCD_RECORD_MAX_BYTES: usize = 8 * 1024;
+/// Keys of a CMCD record beside those of the standard.
+pub const CMCD_OTHERS_MAX: usize = 16;
+/// Bytes of such a key: a reverse domain name with a name behind it.
+pub const CMCD_KEY_MAX_BYTES: usize = 64;
+/// Bytes of a CMCD value that is stored as text; CTA-5004 allows custom values 64 characters, headers of a response
+/// (`cmsdd`, `smrt`) need more.
+pub const CMCD_VALUE_MAX_BYTES: usize = 1024;
+/// Characters of a CMCD target's name.
+pub const CMCD_TARGET_MAX_CHARS: usize = 32;
+
 /// Pathways of one playlist: more would make every player try long.
 pub const PLAYLIST_MAX_PATHWAYS: usize = 6;
 /// Pathways of one playlist: with a single one and that one dead, hls.js and Shaka stall for good.

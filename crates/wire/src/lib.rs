@@ -5,6 +5,7 @@
 //! changed: a new version gets a new file, and the old one still reads.
 
 pub mod beacon;
+pub mod cmcd;
 pub mod delivery;
 pub mod envelope;
 pub mod frame;
