@@ -15,7 +15,11 @@ pub struct Counts {
     pub accepted: u64,
     /// Events that did not, by reason.
     pub discarded: BTreeMap<&'static str, u64>,
-    /// Beacons that were answered 202.
+    /// CMCD records among the received.
+    pub cmcd_records: u64,
+    /// Those of them without `sid`: they belong to no view.
+    pub cmcd_unlinked: u64,
+    /// Beacons that were answered 2xx.
     pub beacons_accepted: u64,
     /// Beacons that were refused whole, by reason.
     pub beacons_refused: BTreeMap<&'static str, u64>,
@@ -72,6 +76,16 @@ impl Account {
         }
         *self.counts().discarded.entry(reason).or_default() += events as u64;
         metrics::counter!("spillway_collector_events_discarded_total", "reason" => reason).increment(events as u64);
+    }
+
+    /// CMCD records that could be read, with and without `sid`.
+    pub(crate) fn cmcd(&self, linked: usize, unlinked: usize) {
+        let mut counts = self.counts();
+        counts.cmcd_records += (linked + unlinked) as u64;
+        counts.cmcd_unlinked += unlinked as u64;
+        for (name, records) in [("true", linked), ("false", unlinked)] {
+            metrics::counter!("spillway_collector_cmcd_records_total", "linked" => name).increment(records as u64);
+        }
     }
 
     pub(crate) fn beacon_accepted(&self) {

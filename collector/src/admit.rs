@@ -53,7 +53,7 @@ pub(crate) fn admit(app: &Arc<App>, sender: &Sender, received: Received, receive
     clean::context(&mut ctx, sender.gpc, sender.device);
     let batch = EventBatch {
         property: sender.property.as_str().to_owned(),
-        source: "sdk".into(),
+        source: sender.source.clone(),
         received_ms,
         region: sender.place.cohort.region.as_str().to_owned(),
         asn: sender.place.cohort.asn,

@@ -20,6 +20,8 @@ pub struct CollectorConfig {
     pub id: String,
     /// Path of beacons; ad blockers list the obvious ones. Default `/v1/beacons`.
     pub path: String,
+    /// Path of CMCD in event mode. Default `/v1/cmcd`.
+    pub cmcd_path: String,
     /// When an event is durable: `fsync` or `os`. Default `fsync`.
     pub durability: Durability,
     /// Longest wait for company before a group is written, ms. Default 20.
@@ -65,6 +67,7 @@ impl Default for CollectorConfig {
             tls: None,
             id: "collector-1".into(),
             path: "/v1/beacons".into(),
+            cmcd_path: "/v1/cmcd".into(),
             durability: Durability::Fsync,
             group_commit_ms: 20,
             commit_interval_s: 5,
@@ -98,16 +101,13 @@ impl CollectorConfig {
         if spillway_model::NodeId::new(&self.id).is_err() {
             return fails("id", &self.id, "1 to 64 characters of [A-Za-z0-9._-]");
         }
-        let reserved =
-            ["/healthz", "/readyz", "/metrics", "/v1/deliveries", "/v1/steers"].contains(&self.path.as_str());
-        let plain = self.path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
-        if !self.path.starts_with('/')
-            || self.path.len() < 2
-            || !plain
-            || reserved
-            || self.path.starts_with("/internal")
-        {
-            return fails("path", &self.path, "a path of [A-Za-z0-9._/-] such as /v1/beacons that is not ours already");
+        for (key, path) in [("path", &self.path), ("cmcd_path", &self.cmcd_path)] {
+            if !is_free_path(path) {
+                return fails(key, path, "a path of [A-Za-z0-9._/-] such as /v1/beacons that is not ours already");
+            }
+        }
+        if self.path == self.cmcd_path {
+            return fails("cmcd_path", &self.cmcd_path, "another path than collector.path");
         }
         if self.group_commit_ms > 1_000 {
             return fails("group_commit_ms", &self.group_commit_ms, "0 to 1000");
@@ -144,4 +144,11 @@ impl CollectorConfig {
         }
         Ok(())
     }
+}
+
+fn is_free_path(path: &str) -> bool {
+    let ours = ["/healthz", "/readyz", "/metrics", "/v1/deliveries", "/v1/steers"];
+    let reserved = ours.contains(&path) || path.starts_with("/internal");
+    let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+    path.starts_with('/') && path.len() >= 2 && plain && !reserved
 }

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-/// Ranges of one view: gaps come from lost beacons, and more of them than this come from no player.
-const RANGES_MAX: usize = 128;
+/// Ranges of one view: gaps come from lost beacons, and more of them than this come from no SDK. CMCD's numbers are times,
+/// so each is a range of its own: of such a view the last ones are remembered, for about a minute.
+const RANGES_MAX: usize = 64;
 /// A view is remembered this long after its last event: longer than a retry waits.
 const MEMORY_MS: u64 = 15 * 60 * 1000;
 

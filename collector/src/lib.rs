@@ -12,6 +12,7 @@ mod account;
 mod admit;
 mod batch;
 mod clean;
+mod cmcd;
 mod config;
 mod dedupe;
 mod internal;
@@ -242,7 +243,9 @@ impl Collector {
 
 /// What players send.
 fn intake(config: &CollectorConfig) -> Router<Arc<App>> {
-    Router::new().route(&config.path, post(receive::beacon).options(receive::preflight))
+    Router::new()
+        .route(&config.path, post(receive::beacon).options(receive::preflight))
+        .route(&config.cmcd_path, post(cmcd::events).options(receive::preflight))
 }
 
 fn router(app: Arc<App>, shell: &Shell) -> Router {

@@ -19,10 +19,11 @@ use spillway_model::limits::{BEACON_MAX_BYTES, BEACON_MAX_UNPACKED_BYTES};
 use spillway_service::device::Device;
 use spillway_service::geo::Place;
 use spillway_wire::beacon::{self, Accepted};
+use spillway_wire::cmcd::SenderMark;
 
 use crate::limit::Prefix;
 use crate::refusal::Refusal;
-use crate::{App, admit, batch};
+use crate::{App, admit, batch, cmcd};
 
 /// A refused body is read on (and thrown away) up to here, so that the sender hears the answer instead of a reset.
 const DRAIN_MAX_BYTES: usize = 32 << 20;
@@ -32,6 +33,25 @@ const DRAIN_MAX: Duration = Duration::from_secs(2);
 const INLINE_MAX_BYTES: usize = 32 << 10;
 /// A browser may keep a preflight's answer this long (Chromium's own limit is two hours).
 const PREFLIGHT_MAX_AGE_S: &str = "7200";
+
+/// Source of an SDK's events.
+pub(crate) const SDK: &str = "sdk";
+
+/// What an endpoint takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intake {
+    Beacon,
+    Cmcd,
+}
+
+impl Intake {
+    const fn media_types(self) -> [&'static str; 2] {
+        match self {
+            Self::Beacon => ["text/plain", "application/json"],
+            Self::Cmcd => [spillway_wire::cmcd::MEDIA_TYPE, "text/plain"],
+        }
+    }
+}
 
 /// Where a beacon came from.
 pub(crate) struct Sender {
@@ -43,6 +63,19 @@ pub(crate) struct Sender {
     pub(crate) device: Device,
     /// Global Privacy Control is on.
     pub(crate) gpc: bool,
+    /// `sdk`, or the CMCD target.
+    pub(crate) source: String,
+    /// CMCD: tells senders of records without `sid` apart.
+    pub(crate) mark: Option<SenderMark>,
+}
+
+/// What was read of a request's body.
+pub(crate) struct Taken<T> {
+    pub(crate) sender: Sender,
+    pub(crate) read: T,
+    /// Bytes, unpacked.
+    pub(crate) size: usize,
+    pub(crate) received_ms: u64,
 }
 
 /// `POST {path}`.
@@ -51,14 +84,30 @@ pub(crate) async fn beacon(
     Query(query): Query<BTreeMap<String, String>>,
     request: Request<Body>,
 ) -> Response {
-    let (parts, body) = request.into_parts();
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
-    let origin = parts.headers.get(header::ORIGIN).cloned();
-    let taken = take(&app, &query, peer, &parts.headers, body).await;
-    let (response, origin) = match taken {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let answered = async {
+        let taken = take(&app, Intake::Beacon, &query, request, parse).await?;
+        let admitted = admit::admit(&app, &taken.sender, taken.read, taken.received_ms);
+        batch::store(&app, admitted, taken.size).await
+    };
+    answer(&app, StatusCode::ACCEPTED, answered.await, origin)
+}
+
+fn parse(body: &Bytes) -> Result<beacon::Received, Refusal> {
+    beacon::parse(body).map_err(Refusal::Beacon)
+}
+
+/// The answer to a beacon of either kind, in the books and for browsers.
+pub(crate) fn answer(
+    app: &App,
+    status: StatusCode,
+    answered: Result<Accepted, Refusal>,
+    origin: Option<HeaderValue>,
+) -> Response {
+    let (response, origin) = match answered {
         Ok(accepted) => {
             app.account.beacon_accepted();
-            ((StatusCode::ACCEPTED, Json(accepted)).into_response(), origin)
+            ((status, Json(accepted)).into_response(), origin)
         }
         Err(refusal) => {
             app.account.beacon_refused(refusal.reason());
@@ -70,14 +119,18 @@ pub(crate) async fn beacon(
     cors(response, origin)
 }
 
-async fn take(
+/// Checks a request, and reads its body with `parse`, away from the event loop if it is large.
+pub(crate) async fn take<T: Send + 'static>(
     app: &Arc<App>,
+    intake: Intake,
     query: &BTreeMap<String, String>,
-    peer: Option<SocketAddr>,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Accepted, Refusal> {
-    let sender = match check(app, query, peer, headers) {
+    request: Request<Body>,
+    parse: fn(&Bytes) -> Result<T, Refusal>,
+) -> Result<Taken<T>, Refusal> {
+    let (parts, body) = request.into_parts();
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let headers = &parts.headers;
+    let sender = match check(app, intake, query, peer, headers) {
         Ok(sender) => sender,
         Err(refusal) => {
             drain(body).await;
@@ -90,20 +143,20 @@ async fn take(
     let gzip = is_gzip(headers, &bytes)?;
     let read = move || {
         let plain = if gzip { Bytes::from(gunzip(&bytes)?) } else { bytes };
-        Ok((beacon::parse(&plain).map_err(Refusal::Beacon)?, plain.len()))
+        Ok((parse(&plain)?, plain.len()))
     };
-    let (received, size) = if gzip || content_length(headers).is_none_or(|length| length > INLINE_MAX_BYTES) {
+    let (read, size) = if gzip || content_length(headers).is_none_or(|length| length > INLINE_MAX_BYTES) {
         tokio::task::spawn_blocking(read).await.map_err(|_| Refusal::BodyCut)??
     } else {
         read()?
     };
-    let admitted = admit::admit(app, &sender, received, received_ms);
-    batch::store(app, admitted, size).await
+    Ok(Taken { sender, read, size, received_ms })
 }
 
 /// Everything that can be said without the body.
 fn check(
     app: &App,
+    intake: Intake,
     query: &BTreeMap<String, String>,
     peer: Option<SocketAddr>,
     headers: &HeaderMap,
@@ -124,12 +177,16 @@ fn check(
     }
     let media_type = headers.get(header::CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or("?"));
     let essence = media_type.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("text/plain") && !essence.eq_ignore_ascii_case("application/json") {
+    if !intake.media_types().iter().any(|valid| essence.eq_ignore_ascii_case(valid)) {
         return Err(Refusal::UnsupportedMediaType(media_type.chars().take(128).collect()));
     }
     if content_length(headers).is_some_and(|length| length > BEACON_MAX_BYTES) {
         return Err(Refusal::BodyTooLarge);
     }
+    let (source, mark) = match intake {
+        Intake::Beacon => (SDK.to_owned(), None),
+        Intake::Cmcd => (cmcd::source(query.get("t").map(String::as_str))?, Some(cmcd::mark(app, client.address))),
+    };
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     Ok(Sender {
         property: property.clone(),
@@ -137,6 +194,8 @@ fn check(
         prefix,
         device: app.devices.of(agent),
         gpc: headers.get("sec-gpc").is_some_and(|value| value.as_bytes() == b"1"),
+        source,
+        mark,
     })
 }
 
@@ -189,7 +248,7 @@ pub(crate) fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
     if plain.len() > BEACON_MAX_UNPACKED_BYTES { Err(Refusal::BodyTooLarge) } else { Ok(plain) }
 }
 
-/// `OPTIONS {path}`: only senders of `application/json` or gzip come here.
+/// `OPTIONS {path}`: senders of `application/json`, `application/cmcd` or gzip come here.
 pub(crate) async fn preflight(
     State(app): State<Arc<App>>,
     Query(query): Query<BTreeMap<String, String>>,

@@ -4,8 +4,9 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use spillway_lake::AppendError;
-use spillway_model::limits::{BEACON_MAX_BYTES, BEACON_MAX_UNPACKED_BYTES};
+use spillway_model::limits::{BEACON_MAX_BYTES, BEACON_MAX_UNPACKED_BYTES, CMCD_TARGET_MAX_CHARS};
 use spillway_wire::beacon::{BeaconError, Refused};
+use spillway_wire::cmcd::BodyError;
 
 /// A refusal of a whole beacon.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -16,7 +17,9 @@ pub(crate) enum Refusal {
     UnknownKey,
     #[error("the origin {0:?} may not send for this property")]
     OriginNotAllowed(String),
-    #[error("content type {0:?} is not valid (valid: text/plain, application/json; encoding gzip or none)")]
+    #[error(
+        "content type {0:?} is not valid (valid: text/plain, application/json, for CMCD application/cmcd; encoding gzip or none)"
+    )]
     UnsupportedMediaType(String),
     #[error("the body is above {BEACON_MAX_BYTES} bytes as sent or {BEACON_MAX_UNPACKED_BYTES} unpacked")]
     BodyTooLarge,
@@ -30,6 +33,10 @@ pub(crate) enum Refusal {
     RateLimited(&'static str, u64),
     #[error("{0}")]
     Beacon(BeaconError),
+    #[error("{0}")]
+    Cmcd(BodyError),
+    #[error("the target `t` {0:?} is not valid (valid: 1 to {CMCD_TARGET_MAX_CHARS} characters of [A-Za-z0-9._-])")]
+    BadTarget(String),
     #[error("{0}")]
     NotDurable(AppendError),
     #[error("the disk did not answer in time")]
@@ -52,6 +59,8 @@ impl Refusal {
             Self::BodyCut => "body_cut",
             Self::RateLimited(..) => "rate_limited",
             Self::Beacon(error) => error.reason(),
+            Self::Cmcd(error) => error.reason(),
+            Self::BadTarget(_) => "bad_target",
             Self::NotDurable(error) => error.reason(),
             Self::DiskTimeout => "disk_timeout",
             Self::OriginalFailed => "wal_write",
@@ -64,7 +73,7 @@ impl Refusal {
             Self::UnknownKey | Self::OriginNotAllowed(_) => StatusCode::FORBIDDEN,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BadGzip | Self::Beacon(_) => StatusCode::BAD_REQUEST,
+            Self::BadGzip | Self::Beacon(_) | Self::Cmcd(_) | Self::BadTarget(_) => StatusCode::BAD_REQUEST,
             Self::BodyTimeout | Self::BodyCut => StatusCode::REQUEST_TIMEOUT,
             Self::RateLimited(..) => StatusCode::TOO_MANY_REQUESTS,
             Self::NotDurable(_) | Self::DiskTimeout | Self::OriginalFailed => StatusCode::SERVICE_UNAVAILABLE,

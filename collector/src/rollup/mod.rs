@@ -5,6 +5,7 @@
 //! because a frame speaks of now.
 
 mod cell;
+mod clock;
 mod path;
 mod view;
 
@@ -15,9 +16,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use spillway_lake::events::EventBatch;
 use spillway_model::limits::{ASNS_PER_REGION_MAX, FRAME_CONTENT_MAX, VIEW_SILENCE_MS};
 use spillway_service::deployment::Deployment;
+use spillway_wire::cmcd::UNLINKED_PREFIX;
 use spillway_wire::frame::{CellKey, ContentViews, FRAME_VERSION, Frame};
 
 use crate::limit::Prefix;
+use crate::receive::SDK;
 use cell::{Cells, Crowd, Place, Sink};
 use view::View;
 
@@ -69,19 +72,45 @@ impl Rollups {
 
     /// Counts durable events of one beacon. `now_ms` is monotonic.
     pub(crate) fn observe(&self, key: &str, batch: &EventBatch, prefix: Prefix, now_ms: u64) {
+        if batch.source != SDK && batch.ctx.view_id.starts_with(UNLINKED_PREFIX) {
+            // A bucket of records without a view says nothing of a view.
+            return;
+        }
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *guard;
-        let place = self.place(state, key, batch, prefix);
-        if !state.views.contains_key(key) {
+        // One view has one sender that is believed, whatever its source: the SDK, or else the first.
+        let view_key = key.rsplit_once('/').map_or(key, |(view, _source)| view);
+        let mut place = self.place(state, view_key, batch, prefix);
+        let mut counted_new = false;
+        if let Some(view) = state.views.get(view_key)
+            && view.source != batch.source
+        {
+            if batch.source != SDK {
+                metrics::counter!("spillway_collector_events_shadowed_total").increment(batch.events.len() as u64);
+                return;
+            }
+            counted_new = view.counted_new;
+            leave(&mut state.networks, &view.place.key);
+            state.views.remove(view_key);
+        }
+        if !state.views.contains_key(view_key) {
             if state.views.len() >= self.settings.views_max {
                 metrics::counter!("spillway_collector_views_not_followed_total").increment(1);
                 return;
             }
             enter(&mut state.networks, &place.key);
-            let view = View::new(place.clone(), &batch.ctx.content_id, now_ms, self.settings.heartbeat_ms);
-            state.views.insert(key.to_owned(), view);
+            let mut view = View::new(place.clone(), batch, now_ms, self.settings.heartbeat_ms);
+            view.counted_new = counted_new;
+            state.views.insert(view_key.to_owned(), view);
         }
-        let Some(view) = state.views.get_mut(key) else { return };
+        let Some(view) = state.views.get_mut(view_key) else { return };
+        if batch.ctx.format.is_none() {
+            // Not every CMCD record tells it.
+            place.key.protocol.clone_from(&view.place.key.protocol);
+        }
+        if view.content.is_empty() {
+            view.content.clone_from(&batch.ctx.content_id);
+        }
         if view.place.key != place.key {
             leave(&mut state.networks, &view.place.key);
             enter(&mut state.networks, &place.key);
@@ -135,7 +164,9 @@ impl Rollups {
                 let pathway = view.pathway.clone().unwrap_or_default();
                 crowd.add(&place, &pathway);
                 Sink::new(&mut state.cells, &place, false).cell(&pathway).views_active += 1;
-                *content.entry((view.content.clone(), place.key.region.clone())).or_default() += 1;
+                if !view.content.is_empty() {
+                    *content.entry((view.content.clone(), place.key.region.clone())).or_default() += 1;
+                }
             }
         }
         for key in gone {

@@ -94,6 +94,16 @@ impl PathTotals {
         }
     }
 
+    /// A single good request of a sender that has no counters.
+    pub(super) fn good_request(&mut self, name: &str, request: &Request, sink: &mut Sink<'_>) {
+        if request.status.is_some_and(|status| (200..400).contains(&status)) {
+            sink.cell(name).requests_ok += 1;
+            if let Some(ttfb_ms) = request.ttfb_ms {
+                sink.ttfb(name, ttfb_ms, 1);
+            }
+        }
+    }
+
     fn count_failed(&mut self, name: &str, sink: &mut Sink<'_>) {
         let total = self.newest.requests_failed.unwrap_or(0).saturating_sub(self.entitlement);
         let news = self.failed.news(total);

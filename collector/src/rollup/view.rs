@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use spillway_lake::events::EventBatch;
 use spillway_wire::beacon::{Counters, Event, Failure, Request};
+use spillway_wire::cmcd;
+
+use crate::receive::SDK;
 
 use super::cell::{Place, Sink};
+use super::clock::StateClock;
 use super::path::PathTotals;
 
 /// A view is silent after this many heartbeats, in halves.
@@ -13,6 +18,8 @@ const SILENT_HALF_HEARTBEATS: u64 = 5;
 const STALLED_HEARTBEAT_MS: u64 = 5_000;
 /// Heartbeat interval of a paused or hidden view, ms.
 const IDLE_HEARTBEAT_MS: u64 = 30_000;
+/// CTA-5004's interval of `t`, where the application sets no other, ms.
+const CMCD_HEARTBEAT_MS: u64 = 30_000;
 /// Longer spans between heartbeats are no window.
 const WINDOW_MAX_MS: u64 = 60_000;
 /// A slower start is bad.
@@ -40,6 +47,14 @@ pub(super) struct View {
     pub(super) content: String,
     pub(super) pathway: Option<String>,
     pub(super) last_seen_ms: u64,
+    /// Who reports it.
+    pub(super) source: String,
+    /// It counted as a new view.
+    pub(super) counted_new: bool,
+    /// CMCD: nobody else counts its time.
+    clock: Option<StateClock>,
+    /// Its heartbeats can be waited for: an SDK's always, those of CMCD once there was one.
+    beats: bool,
     heartbeat_ms: u64,
     /// Sequence of the newest event: older ones that come late change counters only.
     newest_seq: u64,
@@ -52,6 +67,8 @@ pub(super) struct View {
     whole: bool,
     new_uncounted: bool,
     started: bool,
+    /// It ended by an error, which is still to be told (hls.js: `ps` with the state first, then `e`).
+    failed: bool,
     start_judged: bool,
     slow_counted: bool,
     leave_out: bool,
@@ -61,12 +78,18 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(place: Place, content: &str, now_ms: u64, heartbeat_ms: u64) -> Self {
+    pub(super) fn new(place: Place, batch: &EventBatch, now_ms: u64, heartbeat_ms: u64) -> Self {
+        let by_sdk = batch.source == SDK;
+        let heartbeat_ms = if by_sdk { heartbeat_ms } else { CMCD_HEARTBEAT_MS };
         Self {
             place,
-            content: content.to_owned(),
+            content: batch.ctx.content_id.clone(),
             pathway: None,
             last_seen_ms: now_ms,
+            source: batch.source.clone(),
+            counted_new: false,
+            clock: (!by_sdk).then(StateClock::default),
+            beats: by_sdk,
             heartbeat_ms,
             newest_seq: 0,
             interval_ms: heartbeat_ms,
@@ -77,6 +100,7 @@ impl View {
             whole: false,
             new_uncounted: false,
             started: false,
+            failed: false,
             start_judged: false,
             slow_counted: false,
             leave_out: false,
@@ -93,7 +117,11 @@ impl View {
             // Its silence was counted already.
             self.window = None;
         }
-        if event.kind == "view_start" || event.seq == 0 {
+        let first = match self.clock {
+            Some(_) => self.totals.is_none() && cmcd::is_first(event.seq),
+            None => event.seq == 0,
+        };
+        if event.kind == "view_start" || first {
             self.begin(event);
         }
         let overtaken = event.seq < self.newest_seq;
@@ -120,11 +148,12 @@ impl View {
         {
             sink.cell(pathway).views_new += 1;
             self.new_uncounted = false;
+            self.counted_new = true;
         }
         if overtaken {
             return;
         }
-        if let Some(error) = event.error.as_ref().filter(|_| event.kind == "error") {
+        if let Some(error) = event.error.as_ref().filter(|_| matches!(event.kind.as_str(), "error" | "view_end")) {
             self.error(error, known, sink);
         }
         self.state(event, now_ms, sink);
@@ -136,7 +165,7 @@ impl View {
             self.totals = Some(Totals::default());
             self.window = Some(Totals::default());
         }
-        if event.kind == "view_start" {
+        if (event.kind == "view_start" || self.clock.is_some()) && !self.counted_new {
             self.new_uncounted = true;
         }
     }
@@ -144,12 +173,14 @@ impl View {
     /// Brings the counters up to the event's and counts what they grew by.
     fn count_growth(&mut self, event: &Event, pathway: Option<&str>, known: Known<'_>, sink: &mut Sink<'_>) {
         let first_sight = self.totals.is_none();
-        if let Some(counters) = &event.counters {
+        let timed = self.clock.as_mut().map(|clock| clock.counters(event));
+        if let Some(counters) = timed.as_ref().or(event.counters.as_ref()) {
             self.view_growth(counters, event.pathways.is_empty(), pathway, sink);
         }
         let startup_ms = self.totals.and_then(|totals| totals.startup_ms);
         // A start that was not seen is not judged.
         self.started |= !self.whole || startup_ms.is_some() || event.kind == "first_frame";
+        self.started |= self.clock.is_some() && event.state.as_deref() == Some("playing");
         self.start_judged |= !self.whole;
         for (name, counters) in event.pathways.iter().filter(|(name, _)| known(name)) {
             match self.path(name) {
@@ -179,7 +210,8 @@ impl View {
         now.startup_ms = now.startup_ms.or(counters.startup_ms);
         self.totals = Some(now);
         // Senders that don't split by pathway: all of it is of the one that serves.
-        if let (Some(before), true, true, Some(pathway)) = (before, alone, self.paths.is_empty(), pathway) {
+        let alone = alone && (self.paths.is_empty() || self.clock.is_some());
+        if let (Some(before), true, Some(pathway)) = (before, alone, pathway) {
             let cell = sink.cell(pathway);
             cell.playing_ms += now.playing_ms - before.playing_ms;
             cell.stall_ms += now.stall_ms - before.stall_ms;
@@ -189,16 +221,23 @@ impl View {
     /// A failed or late request counts at once, and always for the pathway that it names.
     fn request(&mut self, request: &Request, serving: Option<&str>, known: Known<'_>, sink: &mut Sink<'_>) {
         let named = request.pathway.as_deref().filter(|name| known(name));
+        // A host that is no pathway's (of playlists, keys, ads) says nothing of the one that serves.
+        let serving = serving.filter(|_| self.clock.is_none() || request.host.is_none());
+        let singly = self.clock.is_some();
         if let Some(name) = named.or(serving).map(str::to_owned)
             && let Some(path) = self.path(&name)
         {
             path.request(&name, request, sink);
+            if singly {
+                path.good_request(&name, request, sink);
+            }
         }
     }
 
     /// Only a fatal error of the path says something of the path.
     fn error(&mut self, error: &Failure, known: Known<'_>, sink: &mut Sink<'_>) {
-        if error.severity != "fatal" || self.over {
+        let told = self.over && !std::mem::take(&mut self.failed);
+        if error.severity != "fatal" || told {
             return;
         }
         if error.class == "path" {
@@ -226,12 +265,14 @@ impl View {
         }
         let interval_before_ms = self.interval_ms;
         self.interval_ms = match state {
+            _ if self.clock.is_some() => self.heartbeat_ms,
             _ if self.idle => IDLE_HEARTBEAT_MS.max(self.heartbeat_ms),
             "stalled" => STALLED_HEARTBEAT_MS.min(self.heartbeat_ms),
             _ => self.heartbeat_ms,
         };
         let pathway = self.pathway.clone();
         if event.kind == "heartbeat" {
+            self.beats = true;
             // A player may recover from what it had called fatal.
             self.over &= state != "playing";
             let cell = sink.cell(pathway.as_deref().unwrap_or_default());
@@ -244,6 +285,7 @@ impl View {
         if event.kind == "heartbeat" || self.interval_ms != interval_before_ms {
             self.next_due_ms = now_ms + self.interval_ms * 3 / 2;
         }
+        self.failed |= !self.over && event.kind == "view_end" && event.reason.as_deref() == Some("error");
         self.over |= event.kind == "view_end";
     }
 
@@ -301,7 +343,7 @@ impl View {
 
     /// Time went on: heartbeats that are missing, and silence.
     pub(super) fn tick(&mut self, now_ms: u64, sink: &mut Sink<'_>) {
-        if self.over || self.silent {
+        if self.over || self.silent || !self.beats {
             return;
         }
         let pathway = self.pathway.clone().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The collector from outside, over real HTTP.
 
 mod bad_input;
+mod cmcd;
 mod frames;
 mod happy_path;
 mod identity;
