@@ -5,6 +5,8 @@
 //! the playback, and without it nothing could be counted once. Region, network and country stay: they tell of many
 //! thousands at once, are needed to route, and are shared with nobody.
 
+use std::borrow::Cow;
+
 use spillway_service::device::Device;
 use spillway_wire::beacon::{Context, Event};
 use spillway_wire::scrub;
@@ -38,6 +40,18 @@ pub(crate) fn event(app: &App, event: &mut Event) {
     }
     text(&mut event.state, WORD_MAX_BYTES);
     text(&mut event.reason, MESSAGE_MAX_BYTES);
+}
+
+/// Keys of CMCD that have no column: no URL queries, and under Global Privacy Control no custom keys (their names have a
+/// hyphen), since nobody knows what they tell.
+pub(crate) fn cmcd(mut keys: Vec<(String, String)>, gpc: bool) -> Vec<(String, String)> {
+    keys.retain(|(name, _)| !gpc || !name.contains('-'));
+    for (_, value) in &mut keys {
+        if let Cow::Owned(clean) = scrub::without_queries(value) {
+            *value = clean;
+        }
+    }
+    keys
 }
 
 /// No URL queries, no session under Global Privacy Control, and what the user agent says where the player says nothing.
@@ -97,6 +111,19 @@ fn host(field: &mut Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cmcd_loses_queries_and_under_gpc_what_nobody_knows() {
+        let keys = || {
+            vec![
+                ("nor".to_owned(), "https://a.example/2.m4s?token=1".to_owned()),
+                ("com.example-user".to_owned(), "7".to_owned()),
+            ]
+        };
+        let (open, private) = (cmcd(keys(), false), cmcd(keys(), true));
+        assert_eq!((open.len(), open[0].1.as_str()), (2, "https://a.example/2.m4s"));
+        assert_eq!(private, open[..1]);
+    }
 
     #[test]
     fn no_text_of_a_context_keeps_a_query_and_gpc_ends_the_session() {

@@ -22,7 +22,7 @@ use spillway_wire::cmcd::{self, Identity, Mapped, Received, SenderMark, identify
 use crate::admit::Admitted;
 use crate::receive::{Intake, Sender, answer, take};
 use crate::refusal::Refusal;
-use crate::{App, admit, batch};
+use crate::{App, admit, batch, clean};
 
 /// Source of events whose target has no name.
 const SOURCE: &str = "cmcd";
@@ -213,7 +213,7 @@ fn admit_group(app: &Arc<App>, sender: &Sender, group: Group, sent_ms: u64, rece
             stamped.event.to.clone_from(&stamped.event.pathway);
         }
         stamped.live_latency_ms = live_latency_ms;
-        stamped.cmcd = rest;
+        stamped.cmcd = clean::cmcd(rest, sender.gpc);
     }
     admitted
 }
