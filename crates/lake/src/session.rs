@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::schema::{self, TableName};
 use crate::tail::Tail;
-use crate::{LakeError, s3, table};
+use crate::{LakeError, register, s3, table};
 
 /// A tail that has not answered by then is left out and named.
 const TAIL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -39,8 +39,8 @@ pub enum TailSource {
 
 /// One view of the lake: a pinned snapshot of each table and the tails of that moment. Open a new one to see more.
 ///
-/// Every table by its name, without rows that were sent twice; those that collectors feed also as `{name}_raw`, as
-/// stored, which is cheaper.
+/// Every table by its name: those that collectors feed without rows that were sent twice, and as `{name}_raw`, as stored,
+/// which is cheaper; `views` and `rollup_1m` in their newest revisions; and the views of [`crate::metrics`] over them.
 pub struct LakeSession {
     context: SessionContext,
     warnings: Vec<String>,
@@ -89,13 +89,16 @@ impl LakeSession {
         let context = context()?;
         for name in TableName::ALL {
             let loaded = table::load(root, name).await?;
-            if TableName::FED.contains(&name) {
-                let tail = above_commits(name, rows.remove(&name).unwrap_or_default(), loaded.as_ref()).await?;
-                register_fed(&context, name, loaded.as_ref(), tail).await?;
-            } else {
-                register(&context, name.as_str(), name, loaded.as_ref()).await?;
+            match name {
+                _ if TableName::FED.contains(&name) => {
+                    let tail = above_commits(name, rows.remove(&name).unwrap_or_default(), loaded.as_ref()).await?;
+                    register_fed(&context, name, loaded.as_ref(), tail).await?;
+                }
+                TableName::Views | TableName::Rollup1m => {}
+                _ => register_table(&context, name.as_str(), name, loaded.as_ref()).await?,
             }
         }
+        register::register(&context, root).await?;
         Ok(Self { context, warnings })
     }
 
@@ -135,7 +138,7 @@ fn context() -> Result<SessionContext, LakeError> {
     Ok(SessionContext::new_with_config_rt(config, runtime))
 }
 
-async fn register(
+pub(crate) async fn register_table(
     context: &SessionContext,
     as_name: &str,
     name: TableName,
@@ -160,7 +163,7 @@ async fn register_fed(
     tail: Vec<RecordBatch>,
 ) -> Result<(), LakeError> {
     let table = name.as_str();
-    register(context, &format!("{table}_committed"), name, loaded).await?;
+    register_table(context, &format!("{table}_committed"), name, loaded).await?;
     // A partition without a batch would have no schema to show.
     let tail = MemTable::try_new(name.schema(), vec![tail])?;
     context.register_table(format!("{table}_tail"), Arc::new(tail))?;
@@ -183,7 +186,7 @@ async fn register_fed(
 }
 
 /// `batch` with string views, large strings and dictionaries as plain strings.
-fn plain_text(batch: &RecordBatch) -> Result<RecordBatch, LakeError> {
+pub(crate) fn plain_text(batch: &RecordBatch) -> Result<RecordBatch, LakeError> {
     let is_text = |data_type: &DataType| match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => true,
         DataType::Dictionary(_, value) => matches!(**value, DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8),

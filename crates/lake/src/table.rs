@@ -40,6 +40,47 @@ impl Staged {
     pub fn extend(&mut self, more: Self) {
         self.0.extend(more.0);
     }
+
+    /// Files.
+    pub(crate) const fn files(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Their size, bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.iter().map(|add| u64::try_from(add.size).unwrap_or(0)).sum()
+    }
+}
+
+/// Writes rows into files that nobody sees yet.
+pub(crate) struct Stager {
+    name: TableName,
+    writer: RecordBatchWriter,
+    rows: u64,
+}
+
+impl Stager {
+    /// Adds `batch`; it is encoded at once.
+    ///
+    /// # Errors
+    /// [`LakeError::Table`]; files that were begun are left for vacuum.
+    pub(crate) async fn write(&mut self, batch: RecordBatch) -> Result<(), LakeError> {
+        self.rows += batch.num_rows() as u64;
+        self.writer.write(batch).await.map_err(LakeError::table(self.name.as_str()))
+    }
+
+    /// Rows so far.
+    pub(crate) const fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Closes the files.
+    ///
+    /// # Errors
+    /// As [`Stager::write`].
+    pub(crate) async fn finish(mut self) -> Result<Staged, LakeError> {
+        Ok(Staged(self.writer.flush().await.map_err(LakeError::table(self.name.as_str()))?))
+    }
 }
 
 pub(crate) fn location(root: &Url, name: TableName) -> Result<Url, LakeError> {
@@ -165,6 +206,43 @@ impl Table {
             }
             Err(error) => Err(self.failed()(error)),
         }
+    }
+
+    pub(crate) const fn delta(&self) -> &DeltaTable {
+        &self.table
+    }
+
+    /// A writer of Parquet files (zstd) that nobody sees yet: rows stream through it.
+    pub(crate) fn stager(&self) -> Result<Stager, LakeError> {
+        let zstd = Compression::ZSTD(ZstdLevel::default());
+        let properties = WriterProperties::builder().set_compression(zstd).build();
+        let writer =
+            RecordBatchWriter::for_table(&self.table).map_err(self.failed())?.with_writer_properties(properties);
+        Ok(Stager { name: self.name, writer, rows: 0 })
+    }
+
+    /// Makes staged files part of the table together with `marks` (application id and version): on top of the very
+    /// snapshot that this table was opened with, so that it fails if anyone has moved one of the marks since.
+    ///
+    /// # Errors
+    /// [`LakeError::Table`]; the files are not part of the table.
+    pub(crate) async fn commit_marked(&mut self, staged: Staged, marks: &[(String, u64)]) -> Result<(), LakeError> {
+        let txns = marks.iter().map(|(id, version)| Transaction::new(id, i64::try_from(*version).unwrap_or(i64::MAX)));
+        let properties =
+            CommitProperties::default().with_max_retries(COMMIT_RETRIES).with_application_transactions(txns.collect());
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Append,
+            partition_by: Some(vec![PARTITION.into()]),
+            predicate: None,
+        };
+        let snapshot = self.table.snapshot().map_err(self.failed())?;
+        let done = CommitBuilder::from(properties)
+            .with_actions(staged.0.into_iter().map(Action::Add).collect())
+            .build(Some(snapshot), self.table.log_store(), operation)
+            .await
+            .map_err(self.failed())?;
+        self.table.state = Some(done.snapshot());
+        Ok(())
     }
 
     /// Appends `batch` as `version` of `app_id`; nothing happens if that version is there already.

@@ -12,8 +12,11 @@ pub mod lease;
 mod replace;
 mod retain;
 mod rewrite;
+pub mod rollup;
 pub mod runner;
+mod source;
 mod vacuum;
+pub mod views;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -5,7 +5,9 @@ mod deliveries;
 mod events;
 mod orchestrator;
 mod quarantine;
+mod rollup;
 mod steers;
+mod views;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -32,6 +34,10 @@ pub enum TableName {
     Decisions,
     /// One row per drill report.
     Drills,
+    /// One row per closed view and revision.
+    Views,
+    /// Parts of ratios and sketches by minute.
+    Rollup1m,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +91,16 @@ fn field((name, kind, nullable, description): &Column) -> Field {
 
 impl TableName {
     /// Every table.
-    pub const ALL: [Self; 6] =
-        [Self::Events, Self::Deliveries, Self::Steers, Self::Quarantine, Self::Decisions, Self::Drills];
+    pub const ALL: [Self; 8] = [
+        Self::Events,
+        Self::Deliveries,
+        Self::Steers,
+        Self::Quarantine,
+        Self::Decisions,
+        Self::Drills,
+        Self::Views,
+        Self::Rollup1m,
+    ];
     /// Tables that collectors feed from their WAL.
     pub const FED: [Self; 4] = [Self::Events, Self::Deliveries, Self::Steers, Self::Quarantine];
 
@@ -100,6 +114,8 @@ impl TableName {
             Self::Quarantine => "quarantine",
             Self::Decisions => "decisions",
             Self::Drills => "drills",
+            Self::Views => "views",
+            Self::Rollup1m => "rollup_1m",
         }
     }
 
@@ -112,7 +128,7 @@ impl TableName {
             Self::Events => &["dt", "property", "view_id", "source", "seq"],
             Self::Deliveries => &["dt", "source", "batch_seq", "row"],
             Self::Steers => &["dt", "node", "batch_seq", "row"],
-            Self::Quarantine | Self::Decisions | Self::Drills => &[],
+            Self::Quarantine | Self::Decisions | Self::Drills | Self::Views | Self::Rollup1m => &[],
         }
     }
 
@@ -130,6 +146,8 @@ impl TableName {
             Self::Quarantine => quarantine::QUARANTINE_COLUMNS,
             Self::Decisions => orchestrator::DECISION_COLUMNS,
             Self::Drills => orchestrator::DRILL_COLUMNS,
+            Self::Views => views::VIEW_COLUMNS,
+            Self::Rollup1m => rollup::ROLLUP_COLUMNS,
         }
     }
 

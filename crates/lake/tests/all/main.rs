@@ -1,9 +1,14 @@
 //! The lake from outside: durable, exactly once, queryable at once.
 
+mod bulk;
 mod exactly_once;
 mod import;
 mod jobs;
+mod metrics;
 mod queries;
+mod rollup;
 mod rows;
 mod support;
 mod verify;
+mod viewing;
+mod views;

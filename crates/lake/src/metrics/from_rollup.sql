@@ -1,0 +1,27 @@
+SELECT {keys},
+  sum(events) AS events,
+  sum(views_attempted) AS views_attempted,
+  sum(views_started) AS views_started,
+  sum(views_attempted_weight) AS views_weight,
+  sum(windows) AS windows,
+  100.0 * sum(windows_bad) / nullif(sum(windows), 0) AS bad_window_pct,
+  100.0 * sum(stall_ms) / nullif(sum(CASE WHEN stall_ms IS NOT NULL THEN watched_ms END), 0) AS rebuffer_pct,
+  60000.0 * sum(stall_count) / nullif(sum(CASE WHEN stall_count IS NOT NULL THEN watched_ms END), 0)
+    AS rebuffers_per_min,
+  dd_quantile(dd_merge(startup_ms_sketch), 0.5) AS startup_ms_median,
+  dd_quantile(dd_merge(startup_ms_sketch), 0.95) AS startup_ms_p95,
+  100.0 * sum(exits_before_start) / nullif(sum(views_attempted), 0) AS exit_before_start_pct,
+  100.0 * sum(start_failures) / nullif(sum(views_attempted), 0) AS start_failure_pct,
+  100.0 * sum(start_failures + playback_failures) / nullif(sum(views_attempted), 0) AS playback_failure_pct,
+  1.0 * sum(bits_played) / nullif(sum(CASE WHEN bits_played IS NOT NULL THEN playing_ms END), 0) AS avg_bitrate_kbps,
+  60000.0 * sum(switch_up + switch_down)
+    / nullif(sum(CASE WHEN switch_up + switch_down IS NOT NULL THEN playing_ms END), 0) AS rendition_switches_per_min,
+  sum(pathway_switches) AS pathway_switches,
+  8.0 * sum(timed_bytes) / nullif(sum(timed_ms), 0) AS request_throughput_kbps,
+  1.0 * sum(ttfb_sum_ms) / nullif(sum(CASE WHEN ttfb_sum_ms IS NOT NULL THEN requests_ok END), 0) AS request_latency_ms,
+  dd_quantile(dd_merge(ttfb_ms_sketch), 0.95) AS ttfb_ms_p95,
+  dd_quantile(dd_merge(throughput_kbps_sketch), 0.5) AS throughput_kbps_median,
+  100.0 * sum(requests_failed) / nullif(sum(requests_ok) + sum(requests_failed), 0) AS request_failure_pct,
+  100.0 * sum(requests_late) / nullif(sum(requests_ok) + sum(requests_failed), 0) AS request_late_pct,
+  sum(bytes) AS bytes
+FROM rollup_1m GROUP BY {keys}
