@@ -46,7 +46,7 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 /// `batch` with nested columns as text, since CSV has no nesting.
-fn flat(batch: &RecordBatch) -> Result<RecordBatch, LakeError> {
+pub(crate) fn flat(batch: &RecordBatch) -> Result<RecordBatch, LakeError> {
     let schema = batch.schema();
     let mut fields = Vec::with_capacity(batch.num_columns());
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(batch.num_columns());

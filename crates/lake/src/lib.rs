@@ -12,6 +12,8 @@ mod cells;
 pub mod deliveries;
 mod error;
 pub mod events;
+pub mod export;
+pub mod files;
 pub mod format;
 mod functions;
 pub mod import;

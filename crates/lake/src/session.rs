@@ -10,7 +10,8 @@ use arrow::datatypes::{DataType, Int64Type, Schema};
 use datafusion::datasource::MemTable;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use deltalake::DeltaTable;
 use url::Url;
 
@@ -113,9 +114,21 @@ impl LakeSession {
     /// # Errors
     /// [`LakeError::Query`]: bad SQL, or SQL that would change something.
     pub async fn query(&self, sql: &str) -> Result<Vec<RecordBatch>, LakeError> {
-        let reading = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let batches = self.context.sql_with_options(sql, reading).await?.collect().await?;
+        let batches = self.plan(sql).await?.collect().await?;
         batches.iter().map(plain_text).collect()
+    }
+
+    /// Runs one reading statement; its rows come while it runs (for [`crate::export::write`]).
+    ///
+    /// # Errors
+    /// As [`LakeSession::query`].
+    pub async fn stream(&self, sql: &str) -> Result<SendableRecordBatchStream, LakeError> {
+        Ok(self.plan(sql).await?.execute_stream().await?)
+    }
+
+    async fn plan(&self, sql: &str) -> Result<DataFrame, LakeError> {
+        let reading = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        Ok(self.context.sql_with_options(sql, reading).await?)
     }
 
     /// The first cell of a query as a number; 0 if there is none.

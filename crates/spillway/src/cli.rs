@@ -73,8 +73,9 @@ pub struct CheckConfig {
 /// `query`.
 #[derive(Debug, Args)]
 pub struct Query {
-    /// SQL; the tables are `events` and `decisions`
-    pub sql: String,
+    /// SQL; `SHOW TABLES` lists what there is to ask
+    #[arg(required_unless_present = "metrics")]
+    pub sql: Option<String>,
     /// Configuration: its lake is read, and its collector asked for the newest rows
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
@@ -84,6 +85,12 @@ pub struct Query {
     /// Comma-separated values
     #[arg(long)]
     pub csv: bool,
+    /// Write a Parquet file instead of printing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "csv"])]
+    pub parquet: Option<PathBuf>,
+    /// List the metrics with their formulas and the SQL views that compute them
+    #[arg(long, conflicts_with = "sql")]
+    pub metrics: bool,
 }
 
 /// `drill`.

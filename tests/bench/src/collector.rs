@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{CLIENT_CORE, SERVER_CORE, Server, json, pinned};
+use crate::process::{CLIENT_CORE, SERVER_CORE, Server, json, number, pinned};
 
 /// Write key of the property.
 const KEY: &str = "bench";
@@ -99,14 +99,13 @@ impl Collector {
     /// Bytes of Parquet per row of `events`, after compaction.
     pub(crate) fn bytes_per_event(&self) -> anyhow::Result<f64> {
         json(self.tool(&["lake", "compact", "--json"]).env("RUST_LOG", "error"))?;
-        let output = self.tool(&["lake", "files", "--table", "events", "--json"]).output()?;
+        let listed = json(&mut self.tool(&["lake", "files", "--table", "events", "--json"]))?;
         let (mut bytes, mut rows) = (0.0, 0.0);
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
-            let file: Value = serde_json::from_str(line).with_context(|| format!("lake files said {line:?}"))?;
-            bytes += crate::process::number(&file, "bytes")?;
-            rows += crate::process::number(&file, "rows")?;
+        for file in listed["files"].as_array().context("lake files names no files")? {
+            bytes += number(file, "bytes")?;
+            rows += number(file, "rows")?;
         }
-        anyhow::ensure!(rows > 0.0, "lake files names no rows: {}", String::from_utf8_lossy(&output.stderr));
+        anyhow::ensure!(rows > 0.0, "lake files names no rows: {listed}");
         Ok(bytes / rows)
     }
 

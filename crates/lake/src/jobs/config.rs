@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::rollup::RollupJob;
+use super::views::ViewsJob;
 use super::{Checkpoint, Compact, Job, Retain, Rewrite, VACUUM_RETENTION_HOURS, Vacuum};
 use crate::schema::TableName;
 
@@ -121,6 +123,8 @@ impl LakeConfig {
             Arc::new(self.retain()),
             Arc::new(self.checkpoint()),
             Arc::new(self.vacuum()),
+            Arc::new(ViewsJob),
+            Arc::new(RollupJob),
         ]
     }
 }

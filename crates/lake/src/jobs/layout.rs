@@ -22,6 +22,20 @@ const EVENTS: Layout = Layout {
     order: &["property", "view_id", "source", "seq"],
 };
 
+/// A batch that was posted again is the same rows again.
+const DELIVERIES: Layout = Layout {
+    key: &["source", "batch_seq", "row"],
+    first_by: &["received_ms", "collector", "wal_seq"],
+    order: &["source", "batch_seq", "row"],
+};
+
+/// As deliveries.
+const STEERS: Layout = Layout {
+    key: &["node", "batch_seq", "row"],
+    first_by: &["received_ms", "collector", "wal_seq"],
+    order: &["node", "batch_seq", "row"],
+};
+
 /// As they came: rows of one WAL record share most of their values.
 const FED: Layout = Layout { key: &[], first_by: &[], order: &["collector", "wal_seq"] };
 
@@ -29,6 +43,8 @@ const FED: Layout = Layout { key: &[], first_by: &[], order: &["collector", "wal
 pub(crate) fn layout(table: TableName) -> Option<Layout> {
     match table {
         TableName::Events => Some(EVENTS),
+        TableName::Deliveries => Some(DELIVERIES),
+        TableName::Steers => Some(STEERS),
         fed if TableName::FED.contains(&fed) => Some(FED),
         _ => None,
     }

@@ -1,7 +1,10 @@
 //! Queries see table and tail as one.
 
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use spillway_lake::append as append_rows;
 use spillway_lake::baseline::baselines;
+use spillway_lake::export::{self, Shape};
+use spillway_lake::files::table_files;
 use spillway_lake::records::{self, Decision, Drill};
 use spillway_lake::schema::TableName;
 use spillway_lake::{LakeSession, TailSource, format};
@@ -98,4 +101,54 @@ async fn decisions_are_appended_exactly_once() {
     let rows = session.query("SELECT region, epoch, reason FROM decisions").await.expect("rows");
     assert_eq!(format::csv(&rows).expect("csv"), "region,epoch,reason\neu-a,7,cdn-a is DOWN\n");
     assert_eq!(session.count("SELECT count(*) FROM drills WHERE id = 'd1'").await.expect("count"), 1);
+}
+
+#[tokio::test]
+async fn rows_are_written_while_they_come_in_every_shape() {
+    let place = Place::new();
+    let (log, _) = place.open("c1").await;
+    append(&log, "v", 0..4).await;
+    log.commit().await.expect("commit");
+    let session = LakeSession::open(&place.root, vec![]).await.expect("open");
+    let sql = "SELECT view_id, seq, pathways FROM events ORDER BY seq";
+    for (shape, none) in [(Shape::Csv, "view_id,seq,pathways\n"), (Shape::Json, "")] {
+        let path = place.dir.path().join("out");
+        let mut texts = Vec::new();
+        for filter in ["", "WHERE seq < 0"] {
+            let rows = session.stream(&sql.replace("ORDER", &format!("{filter} ORDER"))).await.expect("rows");
+            let out = std::fs::File::create(&path).expect("file");
+            assert_eq!(export::write(rows, shape, out).await.expect("write"), if filter.is_empty() { 4 } else { 0 });
+            texts.push(std::fs::read_to_string(&path).expect("text"));
+        }
+        assert_eq!(texts[1], none);
+        assert_eq!(texts[0].lines().count(), if shape == Shape::Csv { 5 } else { 4 }, "{}", texts[0]);
+    }
+    let path = place.dir.path().join("out.parquet");
+    let rows = session.stream(sql).await.expect("rows");
+    export::write(rows, Shape::Parquet, std::fs::File::create(&path).expect("file")).await.expect("write");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&path).expect("file")).expect("parquet");
+    let read: usize = reader.build().expect("reader").map(|batch| batch.expect("batch").num_rows()).sum();
+    assert_eq!(read, 4);
+}
+
+#[tokio::test]
+async fn the_file_list_is_what_a_query_reads() {
+    let place = Place::new();
+    assert_eq!(table_files(&place.root, TableName::Events).await.expect("list"), None);
+    let (log, _) = place.open("c1").await;
+    for seqs in [0..4, 4..6] {
+        append(&log, "v", seqs).await;
+        log.commit().await.expect("commit");
+    }
+    let listed = table_files(&place.root, TableName::Events).await.expect("list").expect("table");
+    assert_eq!((listed.table, listed.version, listed.files.len()), ("events", 2, 2));
+    let mut rows = 0;
+    for file in &listed.files {
+        let opened = std::fs::File::open(&file.path).expect("an absolute path");
+        assert_eq!(file.bytes, opened.metadata().expect("metadata").len());
+        assert_eq!(file.partition["dt"].as_deref(), Some("2025-12-31"));
+        let reader = ParquetRecordBatchReaderBuilder::try_new(opened).expect("parquet").build().expect("reader");
+        rows += reader.map(|batch| batch.expect("batch").num_rows() as u64).sum::<u64>();
+    }
+    assert_eq!((rows, listed.files.iter().filter_map(|file| file.rows).sum()), (6, 6));
 }

@@ -33,6 +33,22 @@ pub enum LakeAction {
     Forget(LakeForget),
     /// Bring access logs of CDNs or edges into `deliveries`; each log once, whatever it is called
     Import(LakeImport),
+    /// List a table's Parquet files at its newest version, for other engines; one path or URL a line
+    Files(LakeFiles),
+}
+
+/// `lake files`.
+#[derive(Debug, Args)]
+pub struct LakeFiles {
+    /// Table; `views` and `rollup_1m` hold superseded revisions too
+    #[arg(long, value_name = "NAME")]
+    pub table: String,
+    /// Configuration (TOML): its lake is read
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// One JSON line: version, and path, partition, rows and bytes of each file
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which lake, and how to answer.

@@ -45,6 +45,7 @@ pub async fn run(arguments: &Lake) -> anyhow::Result<()> {
             run_job(&arguments.run, job).await
         }
         LakeAction::Forget(arguments) => run_forget(arguments).await,
+        LakeAction::Files(arguments) => super::lake_files::run(arguments).await,
         LakeAction::Import(arguments) => super::lake_import::run(arguments).await,
     }
 }

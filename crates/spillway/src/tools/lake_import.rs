@@ -162,7 +162,7 @@ mod tests {
     }
 
     async fn count(folder: &Path, sql: &str) -> u64 {
-        let root = lake_root(&folder.join("data/lake").to_string_lossy()).expect("root");
+        let root = spillway_lake::lake_root(&folder.join("data/lake").to_string_lossy()).expect("root");
         spillway_lake::LakeSession::open(&root, vec![]).await.expect("open").count(sql).await.expect("count")
     }
 

@@ -4,6 +4,7 @@ pub mod check_config;
 pub mod drill;
 pub mod keygen;
 pub mod lake;
+pub mod lake_files;
 pub mod lake_import;
 pub mod load;
 pub mod query;
