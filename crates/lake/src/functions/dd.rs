@@ -192,6 +192,13 @@ mod tests {
     }
 
     #[test]
+    fn bytes_with_bins_that_no_sketch_has_are_refused() {
+        // Positive bins 0 and 2^31 - 1, as deltas without counts.
+        let bytes = [9, 2, 0, 0xFE, 0xFF, 0xFF, 0xFF, 0x0F];
+        assert!(read(&bytes).is_err());
+    }
+
+    #[test]
     fn what_is_no_number_is_no_value_and_an_empty_sketch_is_null() {
         let mut empty = sketch(&[f64::NAN, f64::INFINITY]);
         assert!(empty.is_empty() && empty.to_bytes().is_none());

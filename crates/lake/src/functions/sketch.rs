@@ -87,9 +87,13 @@ impl Sketch {
 /// # Errors
 /// [`NotASketch`].
 pub(crate) fn read(bytes: &[u8]) -> Result<DDSketch, NotASketch> {
-    let sketch = DDSketch::from_java_bytes(bytes).map_err(|error| NotASketch(error.to_string()))?;
-    // Merging with an empty one of ours fails if the accuracy differs.
-    let mut ours = DDSketch::new(Config::defaults());
-    ours.merge(&sketch).map_err(|error| NotASketch(error.to_string()))?;
-    Ok(ours)
+    let read = || {
+        let sketch = DDSketch::from_java_bytes(bytes).map_err(|error| NotASketch(error.to_string()))?;
+        // Merging with an empty one of ours fails if the accuracy differs.
+        let mut ours = DDSketch::new(Config::defaults());
+        ours.merge(&sketch).map_err(|error| NotASketch(error.to_string()))?;
+        Ok(ours)
+    };
+    // The decoder takes any bin numbers, and its arithmetic may overflow on ones that no sketch has.
+    std::panic::catch_unwind(read).unwrap_or_else(|_| Err(NotASketch("bins out of range".to_owned())))
 }
