@@ -238,10 +238,10 @@ async fn compare(
     report.pending_rows += first(session, &format!("SELECT count(*) FROM w WHERE wal_seq > {seq}")).await?;
     let columns = compared(name);
     let view = if columns.contains(&"view_id") { "view_id" } else { "NULL" };
-    let keyed = layout(name).is_some_and(|layout| !layout.key.is_empty());
-    let sql = if keyed {
+    let key = layout(name).map_or(&[][..], |layout| layout.key);
+    let sql = if !key.is_empty() {
         // A repeated row may have stayed as another collector's, but its day and key are the same.
-        let same: Vec<String> = columns.iter().map(|column| format!("w.{column} = t.{column}")).collect();
+        let same: Vec<String> = ["dt"].iter().chain(key).map(|column| format!("w.{column} = t.{column}")).collect();
         format!(
             "SELECT dt, {view} AS view, count(*) AS lacking, 0 AS doubled FROM w WHERE wal_seq <= {seq} AND NOT EXISTS \
              (SELECT 1 FROM t WHERE {}) GROUP BY 1, 2",
