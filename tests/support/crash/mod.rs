@@ -161,7 +161,7 @@ fn outcome(
     sent: &Value,
     verified: Vec<Value>,
 ) -> Outcome {
-    let clean = verified.iter().all(|report| report["clean"] != false);
+    let clean = verified.iter().all(|report| report["clean"] == true);
     // A single collector's memory spans its restarts: it stores nothing twice. Two don't know each other's.
     let raw_good = campaign.collectors > 1 || compared.raw_duplicates == 0;
     let whole = compared.acknowledged > 0 && compared.acknowledged == sent["events_acknowledged"];
