@@ -63,12 +63,12 @@ async fn garbage_beyond_the_budget_is_dropped_and_the_beacon_is_answered_all_the
     let budget = CollectorConfig { quarantine_bytes_per_s: 1, ..config() };
     let running = start(&dir, budget).await;
     let garbage: Vec<Value> =
-        (0..200).map(|seq| json!({"type": "explode", "seq": seq, "x": "y".repeat(4_000)})).collect();
+        (0..100).map(|seq| json!({"type": "explode", "seq": seq, "x": "y".repeat(4_000)})).collect();
     for view in ["a", "b"] {
         let (status, body) = running.post(beacon(view, json!(garbage))).await;
-        assert_eq!((status, body["rejected"].as_array().map(Vec::len)), (202, Some(200)));
+        assert_eq!((status, body["rejected"].as_array().map(Vec::len)), (202, Some(100)));
     }
-    assert_eq!(running.counters().await["discarded"], json!({"missing_field": 400}));
+    assert_eq!(running.counters().await["discarded"], json!({"missing_field": 200}));
     let kept = quarantined(&running, 1).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!kept.is_empty() && kept.len() <= 16, "64 KiB hold 16 rows of 4 KiB, and there are {}", kept.len());

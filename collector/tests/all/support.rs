@@ -171,12 +171,17 @@ impl Running {
         answer(request.body(body).send().await.expect("answer")).await
     }
 
-    /// The rows of a query as JSON.
+    /// The rows of a query as JSON, without what is null.
     pub async fn select(&self, sql: &str) -> Vec<Value> {
         let tails = vec![TailSource::Local(self.tail.clone())];
         let batches = LakeSession::open(&self.root, tails).await.expect("open").query(sql).await.expect("query");
         let lines = spillway_lake::format::json_lines(&batches).expect("json");
-        lines.lines().map(|line| serde_json::from_str(line).expect("a row")).collect()
+        let row = |line: &str| {
+            let mut row: Value = serde_json::from_str(line).expect("a row");
+            row.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
+            row
+        };
+        lines.lines().map(row).collect()
     }
 
     pub async fn counters(&self) -> Value {
