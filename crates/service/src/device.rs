@@ -250,7 +250,7 @@ mod tests {
         ),
         (
             "Mozilla/5.0 (Windows NT 10.0; Win64; x64; Xbox; Xbox Series X) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36 Edg/120.0.0.0",
-            ("console", "xbox", "edge"),
+            ("console", "xbox", ""),
         ),
         (
             "Mozilla/5.0 (X11; Linux armv7l) AppleWebKit/605.1.15 (KHTML, like Gecko) WPE WebKit/2.22 Safari/605.1.15 SomeBox_STB",

@@ -8,6 +8,7 @@ pub(crate) enum Value {
     Number(u32),
     Small(u16),
     Large(u64),
+    EmptyList,
     Map(Vec<(String, Value)>),
 }
 
@@ -45,6 +46,7 @@ impl Value {
                 out.extend([8, 9 - 7]);
                 out.extend(number.to_be_bytes());
             }
+            Self::EmptyList => out.extend([0, 11 - 7]),
             Self::Map(entries) => {
                 out.push(7 << 5 | u8::try_from(entries.len()).expect("few"));
                 for (key, value) in entries {
@@ -108,6 +110,7 @@ pub(crate) fn database(entries: &[(String, Value)]) -> Vec<u8> {
         ("database_type", Value::text("Test")),
         ("description", Value::map([("en", Value::text("test"))])),
         ("ip_version", Value::Small(6)),
+        ("languages", Value::EmptyList),
         ("node_count", Value::Number(u32::try_from(nodes.len()).expect("small"))),
         ("record_size", Value::Small(32)),
     ])
