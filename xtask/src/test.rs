@@ -3,12 +3,19 @@
 use std::process::Command;
 
 use crate::sh::{self, Result};
-use crate::{demo, tools};
+use crate::{demo, players, tools};
 
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: [Step; 6] =
-    [("fmt", fmt), ("clippy", clippy), ("rust", rust), ("sdk", sdk), ("browser", browser), ("deny", deny)];
+const STEPS: [Step; 7] = [
+    ("fmt", fmt),
+    ("clippy", clippy),
+    ("rust", rust),
+    ("sdk", sdk),
+    ("browser", browser),
+    ("players", cmcd_of_players),
+    ("deny", deny),
+];
 
 /// Runs every step, or the one after `--only`.
 pub fn run(arguments: &[String]) -> Result<u8> {
@@ -68,6 +75,10 @@ fn browser() -> Result<()> {
     test.env("CHROMIUM", chromium).env("SCREENSHOTS", sh::target_dir().join("screenshots"));
     test.arg("--").arg(built.get_program()).args(built.get_args());
     sh::run(&mut test)
+}
+
+fn cmcd_of_players() -> Result<()> {
+    sh::run(&mut players::command()?)
 }
 
 fn deny() -> Result<()> {

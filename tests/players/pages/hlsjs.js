@@ -1,0 +1,37 @@
+// hls.js with CMCD v2 in event mode and no SDK. The runner calls `play`; what it returns ends the view.
+window.play = ({ media, target, sid, cid }) => {
+  let report;
+  const hls = new Hls({
+    cmcd: {
+      version: 2,
+      sessionId: sid,
+      contentId: cid,
+      includeKeys: [], // nothing with media requests, only events
+      eventTargets: [
+        {
+          url: target.url,
+          events: target.events,
+          interval: target.interval,
+          batchSize: target.batchSize,
+          includeKeys: target.keys,
+        },
+      ],
+      reporterCallback: (reporter) => (report = reporter),
+    },
+  });
+  window.fatal = [];
+  hls.on(Hls.Events.ERROR, (_event, data) => data.fatal && window.fatal.push(data.details));
+  const video = document.getElementById("video");
+  hls.on(Hls.Events.MANIFEST_PARSED, () => video.play());
+  hls.loadSource(`${media}/live/river/master.m3u8`);
+  hls.attachMedia(video);
+  window.custom = () =>
+    report.recordCustomEvent("quiz-shown", {
+      "com.example-round": 3,
+      "com.example-who": 'says "hi", \\o/',
+      "com.example-on": true,
+      "com.example-ratio": 0.25,
+    });
+  window.again = () => hls.loadSource(`${media}/live/river/master.m3u8?again`);
+  return () => hls.destroy();
+};

@@ -1,0 +1,77 @@
+// The table as `spillway query` reads it, and as DuckDB does, which shares no code with us.
+
+import { execFile } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { DuckDBInstance } from "@duckdb/node-api";
+
+const run = promisify(execFile);
+const MAX_OUTPUT = 64 << 20;
+
+/** What is compared: the key, and values of every kind that records have. */
+const COLUMNS =
+  "property, view_id, source, seq, type, state, dt, event_ms, received_ms, created_ms, content_id, format, pathway, region, " +
+  "bitrate_kbps, buffer_ms, throughput_kbps, startup_ms, request_host, request_pathway, request_status, request_ttfb_ms, " +
+  "request_ttlb_ms, request_late, error_severity, error_code, sdk";
+const SELECT = (from) => `SELECT ${COLUMNS} FROM ${from} ORDER BY view_id, source, seq, type`;
+
+/** Rows of `events`, by `spillway query`. */
+export async function rowsOfSpillway(spillway, config) {
+  const { stdout } = await run(spillway, ["query", "--json", "--config", config, SELECT("events")], {
+    maxBuffer: MAX_OUTPUT,
+    env: { ...process.env, RUST_LOG: "warn" },
+  });
+  return stdout.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+}
+
+/** The same rows by DuckDB, and how it found the files. */
+export async function rowsOfDuckdb(spillway, config, dir) {
+  const instance = await DuckDBInstance.create(":memory:");
+  const connection = await instance.connect();
+  try {
+    const table = join(dir, "lake/events");
+    const text = (value) => `'${value.replaceAll("'", "''")}'`;
+    const read = async (from) => plain(await (await connection.run(SELECT(from))).getRowObjects());
+    // The extension has to be on the machine: a test downloads nothing by itself.
+    await connection.run("SET autoinstall_known_extensions = false");
+    const hasDelta = await connection.run("LOAD delta").then(() => true, () => false);
+    if (hasDelta) return { by: "delta_scan", rows: await read(`delta_scan(${text(table)})`) };
+    const { by, files } = await filesOf(spillway, config, table);
+    const list = files.map(text).join(", ");
+    return { by, rows: await read(`read_parquet([${list}], hive_partitioning = true, hive_types_autocast = false)`) };
+  } finally {
+    connection.closeSync();
+  }
+}
+
+/** Parquet files of the newest snapshot: by `spillway lake files`, or, with a binary that lacks it, out of the log. */
+async function filesOf(spillway, config, table) {
+  try {
+    const { stdout } = await run(spillway, ["lake", "files", "--table", "events", "--config", config]);
+    return { by: "read_parquet(lake files)", files: stdout.split("\n").filter(Boolean) };
+  } catch {
+    return { by: "read_parquet(_delta_log)", files: filesOfLog(table) };
+  }
+}
+
+function filesOfLog(table) {
+  const log = join(table, "_delta_log");
+  const files = new Set();
+  for (const name of readdirSync(log).filter((name) => /^\d{20}\.json$/.test(name)).sort()) {
+    for (const line of readFileSync(join(log, name), "utf8").split("\n").filter(Boolean)) {
+      const action = JSON.parse(line);
+      if (action.add) files.add(decodeURIComponent(action.add.path));
+      if (action.remove) files.delete(decodeURIComponent(action.remove.path));
+    }
+  }
+  return [...files].map((file) => join(table, file));
+}
+
+/** DuckDB gives 64-bit numbers as BigInt, and null where we leave the key out. */
+const plain = (rows) =>
+  rows.map((row) => Object.fromEntries(Object.entries(row).map(([key, value]) => [key, typeof value === "bigint" ? Number(value) : value])));
+
+/** Rows with every column, so that an absent one and a null one are the same. */
+export const filled = (rows) =>
+  rows.map((row) => Object.fromEntries(COLUMNS.split(", ").map((column) => [column, row[column] ?? null])));

@@ -1,0 +1,42 @@
+// The three players under test: their files, their glue in `pages/`, and what differs between them.
+
+import { readFileSync } from "node:fs";
+
+/** Keys of CTA-5004-B that may stand in an event: dash.js sends only those that it is told, the others all by default. */
+const KEYS =
+  "ab,bg,bl,br,bs,bsa,bsd,bsda,cdn,cen,cid,cmsdd,cmsds,cs,d,df,dfa,dl,e,ec,h,lab,lb,ltc,msd,mtp,nor,nr,ot,pb,pr,pt,rc,rtp," +
+  "sf,sid,smrt,sn,st,sta,su,tab,tb,tbl,tpb,ts,ttfb,ttfbb,ttlb,url,v";
+
+/** Custom keys have to be named, too. */
+export const CUSTOM_KEYS = ["com.example-round", "com.example-who", "com.example-on", "com.example-ratio"];
+
+export const EVENTS = ["ps", "e", "t", "rr", "bc", "pr", "m", "um", "b", "c", "pe", "pc", "ce", "sk"];
+
+const version = (name) =>
+  JSON.parse(readFileSync(new URL(`../node_modules/${name}/package.json`, import.meta.url), "utf8")).version;
+
+/** By name: npm package and its version, the file that a page would load, and how many records go into one POST. */
+export const PLAYERS = Object.fromEntries(
+  [
+    // One record a POST is the default of all three; the others show batches.
+    { name: "hlsjs", npm: "hls.js", library: "hls.js/dist/hls.min.js", batchSize: 1 },
+    { name: "dashjs", npm: "dashjs", library: "dashjs/dist/modern/umd/dash.all.min.js", batchSize: 4 },
+    { name: "shaka", npm: "shaka-player", library: "shaka-player/dist/shaka-player.compiled.js", batchSize: 3 },
+  ].map((player) => [player.name, { ...player, version: version(player.npm) }]),
+);
+
+/** What `play` in a page is told. */
+export function settings(player, media, tap, key) {
+  return {
+    media,
+    sid: crypto.randomUUID(),
+    cid: "live/river",
+    target: {
+      url: `${tap}/v1/cmcd?k=${key}`,
+      events: EVENTS,
+      keys: [...KEYS.split(","), ...CUSTOM_KEYS],
+      interval: 5,
+      batchSize: player.batchSize,
+    },
+  };
+}
