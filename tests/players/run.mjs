@@ -1,5 +1,6 @@
 // Real players report to the real collector by CMCD v2 alone, and every record is accounted for.
 // usage: node run.mjs --spillway FILE --origin FILE [--seconds 20] [--player hlsjs|dashjs|shaka] [--keep DIR]
+//        [--delta-extension FILE], DuckDB's extension `delta`: then its own reader of Delta tables is asked, too
 // CHROMIUM names the browser. Ends with one JSON line; exit 1 if anything does not add up.
 
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -21,6 +22,7 @@ const { values: options } = parseArgs({
     origin: { type: "string", default: built("spillway-demo-origin") },
     seconds: { type: "string", default: "20" },
     player: { type: "string", multiple: true, default: Object.keys(PLAYERS) },
+    "delta-extension": { type: "string" },
     keep: { type: "string" },
   },
 });
@@ -54,7 +56,7 @@ async function run(player, { browser, pages, origin, dir }) {
     if (fatal.length > 0) problems.push(`the player gave up: ${fatal}`);
     if (played_s < seconds * 0.8) problems.push(`it showed ${played_s} s of video in ${seconds} s`);
     if (cdn.failed.length === 0) problems.push("no segment was told to fail");
-    const judged = await judge({ spillway: options.spillway, collector, tap, sid: told.sid });
+    const judged = await judge({ spillway: options.spillway, extension: options["delta-extension"], collector, tap, sid: told.sid });
     problems.push(...judged.problems);
     return { version: player.version, played_s, ...judged, problems };
   } finally {

@@ -83,13 +83,17 @@ pub fn python(name: &str, packages: &[&str]) -> Result<PathBuf> {
     Ok(python)
 }
 
+/// Where tools are kept that are got once and used by every checkout.
+pub fn cache() -> PathBuf {
+    std::env::var_os("HOME").map_or_else(sh::target_dir, PathBuf::from).join(".cache/spillway-tools")
+}
+
 /// cargo-deny: the machine's, or one that is built once below the target folder.
 pub fn cargo_deny() -> Result<PathBuf> {
     if sh::exists("cargo-deny") {
         return Ok("cargo-deny".into());
     }
-    let home = std::env::var_os("HOME").map_or_else(sh::target_dir, PathBuf::from);
-    let root = home.join(".cache/spillway-tools");
+    let root = cache();
     let program = root.join("bin/cargo-deny");
     if !program.exists() {
         let mut install = sh::cargo();

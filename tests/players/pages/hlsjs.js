@@ -25,13 +25,16 @@ window.play = ({ media, target, sid, cid }) => {
   hls.on(Hls.Events.MANIFEST_PARSED, () => video.play());
   hls.loadSource(`${media}/live/river/master.m3u8`);
   hls.attachMedia(video);
-  window.custom = () =>
+  window.custom = () => {
     report.recordCustomEvent("quiz-shown", {
       "com.example-round": 3,
       "com.example-who": 'says "hi", \\o/',
       "com.example-on": true,
       "com.example-ratio": 0.25,
     });
+    // hls.js puts this into a string as it is, which structured fields don't allow: a record that has to be discarded.
+    report.recordCustomEvent("quiz-over", { "com.example-who": "Ünï" });
+  };
   window.again = () => hls.loadSource(`${media}/live/river/master.m3u8?again`);
   return () => hls.destroy();
 };

@@ -20,12 +20,11 @@ async function committed(collector) {
 }
 
 /** Judges one player's run. */
-export async function judge({ spillway, collector, tap, sid }) {
+export async function judge({ spillway, extension, collector, tap, sid }) {
   const records = recordsOf(tap.posts);
   const counters = await committed(collector);
   const rows = filled(await rowsOfSpillway(spillway, collector.config));
-  const duckdb = await rowsOfDuckdb(spillway, collector.config, collector.dir);
-  const duckdbRows = filled(duckdb.rows);
+  const readings = await rowsOfDuckdb({ spillway, config: collector.config, dir: collector.dir, extension });
 
   const problems = [];
   const expect = (holds, text) => holds || problems.push(text);
@@ -50,10 +49,13 @@ export async function judge({ spillway, collector, tap, sid }) {
   expect(rows.every((row) => row.view_id === sid), "rows of another view");
   expect(new Set(rows.map((row) => `${row.view_id} ${row.source} ${row.seq}`)).size === rows.length, "two rows have one key");
 
-  // Two readers that share no code see the same table.
-  const different = rows.findIndex((row, at) => !isDeepStrictEqual(row, duckdbRows[at]));
-  expect(duckdbRows.length === rows.length, `${rows.length} rows by spillway, ${duckdbRows.length} by DuckDB`);
-  expect(different < 0, `row ${different} differs: ${JSON.stringify(rows[different])} and ${JSON.stringify(duckdbRows[different])}`);
+  // Readers that share no code with ours see the same table.
+  for (const { by, rows: read } of readings) {
+    const theirs = filled(read);
+    const different = rows.findIndex((row, at) => !isDeepStrictEqual(row, theirs[at]));
+    expect(theirs.length === rows.length, `${rows.length} rows by spillway, ${theirs.length} by DuckDB's ${by}`);
+    expect(different < 0, `by ${by} row ${different} differs: ${JSON.stringify(rows[different])} and ${JSON.stringify(theirs[different])}`);
+  }
 
   const lost = recordsOf(tap.posts.filter((post) => post.isLost)).length;
   expect(lost > 0 && repeated >= lost, `the answer to ${lost} records was lost, ${repeated} came again`);
@@ -65,8 +67,7 @@ export async function judge({ spillway, collector, tap, sid }) {
     accepted: counters.accepted,
     discarded: counters.discarded,
     rows: rows.length,
-    duckdb_rows: duckdbRows.length,
-    duckdb_by: duckdb.by,
+    duckdb_rows: Object.fromEntries(readings.map(({ by, rows: read }) => [by, read.length])),
     events: countBy(distinct.map((line) => fieldsOf(line).e)),
     equal: problems.length === 0,
     problems,

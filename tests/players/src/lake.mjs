@@ -4,7 +4,7 @@ import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { DuckDBInstance } from "@duckdb/node-api";
+import { DuckDBInstance, DuckDBMapValue } from "@duckdb/node-api";
 
 const run = promisify(execFile);
 const MAX_OUTPUT = 64 << 20;
@@ -13,7 +13,7 @@ const MAX_OUTPUT = 64 << 20;
 const COLUMNS =
   "property, view_id, source, seq, type, state, dt, event_ms, received_ms, created_ms, content_id, format, pathway, region, " +
   "bitrate_kbps, buffer_ms, throughput_kbps, startup_ms, request_host, request_pathway, request_status, request_ttfb_ms, " +
-  "request_ttlb_ms, request_late, error_severity, error_code, sdk";
+  "request_ttlb_ms, request_late, error_severity, error_code, sdk, live_latency_ms, cmcd";
 const SELECT = (from) => `SELECT ${COLUMNS} FROM ${from} ORDER BY view_id, source, seq, type`;
 
 /** Rows of `events`, by `spillway query`. */
@@ -25,21 +25,25 @@ export async function rowsOfSpillway(spillway, config) {
   return stdout.split("\n").filter(Boolean).map((line) => JSON.parse(line));
 }
 
-/** The same rows by DuckDB, and how it found the files. */
-export async function rowsOfDuckdb(spillway, config, dir) {
+/**
+ * The same rows as DuckDB reads them: out of the list of files, and by its own reader of Delta tables if `extension`
+ * (a file of DuckDB's signed extension `delta`) is there. Each with how it was done.
+ */
+export async function rowsOfDuckdb({ spillway, config, dir, extension }) {
   const instance = await DuckDBInstance.create(":memory:");
   const connection = await instance.connect();
+  const text = (value) => `'${value.replaceAll("'", "''")}'`;
+  const read = async (from) => plain(await (await connection.run(SELECT(from))).getRowObjects());
   try {
     const table = join(dir, "lake/events");
-    const text = (value) => `'${value.replaceAll("'", "''")}'`;
-    const read = async (from) => plain(await (await connection.run(SELECT(from))).getRowObjects());
-    // The extension has to be on the machine: a test downloads nothing by itself.
-    await connection.run("SET autoinstall_known_extensions = false");
-    const hasDelta = await connection.run("LOAD delta").then(() => true, () => false);
-    if (hasDelta) return { by: "delta_scan", rows: await read(`delta_scan(${text(table)})`) };
     const { by, files } = await filesOf(spillway, config, table);
-    const list = files.map(text).join(", ");
-    return { by, rows: await read(`read_parquet([${list}], hive_partitioning = true, hive_types_autocast = false)`) };
+    const parquet = `read_parquet([${files.map(text).join(", ")}], hive_partitioning = true, hive_types_autocast = false)`;
+    const readings = [{ by, rows: await read(parquet) }];
+    if (extension) {
+      await connection.run(`LOAD ${text(extension)}`);
+      readings.push({ by: "delta_scan", rows: await read(`delta_scan(${text(table)})`) });
+    }
+    return readings;
   } finally {
     connection.closeSync();
   }
@@ -68,9 +72,15 @@ function filesOfLog(table) {
   return [...files].map((file) => join(table, file));
 }
 
-/** DuckDB gives 64-bit numbers as BigInt, and null where we leave the key out. */
+/** DuckDB gives 64-bit numbers as BigInt and maps as lists of entries. */
 const plain = (rows) =>
-  rows.map((row) => Object.fromEntries(Object.entries(row).map(([key, value]) => [key, typeof value === "bigint" ? Number(value) : value])));
+  rows.map((row) => Object.fromEntries(Object.entries(row).map(([column, value]) => [column, plainValue(value)])));
+
+function plainValue(value) {
+  if (typeof value === "bigint") return Number(value);
+  if (value instanceof DuckDBMapValue) return Object.fromEntries(value.entries.map(({ key, value }) => [key, value]));
+  return value;
+}
 
 /** Rows with every column, so that an absent one and a null one are the same. */
 export const filled = (rows) =>

@@ -67,6 +67,8 @@ export function isRowOf(fields, row) {
     row.view_id === fields.sid &&
     row.created_ms === Number(fields.ts) &&
     row.content_id === (fields.cid ?? null) &&
+    Object.keys(fields).every((key) => !key.includes("-") || row.cmcd?.[key] === fields[key]) &&
+    (fields.e !== "ce" || row.cmcd?.cen === fields.cen) &&
     (fields.e !== "rr" ||
       (row.request_status === number(fields.rc) &&
         row.request_ttfb_ms === number(fields.ttfb) &&
