@@ -11,6 +11,7 @@ import { playThrough, startBrowser } from "./src/browser.mjs";
 import { startCdn } from "./src/cdn.mjs";
 import { ended, started, startCollector, WRITE_KEY } from "./src/collector.mjs";
 import { judge } from "./src/judge.mjs";
+import { verified } from "./src/lake.mjs";
 import { startPages } from "./src/pages.mjs";
 import { PLAYERS, settings } from "./src/players.mjs";
 import { startTap } from "./src/tap.mjs";
@@ -47,23 +48,27 @@ async function run(player, { browser, pages, origin, dir }) {
   mkdirSync(dir);
   const collector = await startCollector(options.spillway, dir, cdn.url);
   const tap = await startTap(collector.url, LOST_ANSWER);
+  const problems = [];
   try {
     const told = settings(player, cdn.url, tap.url, WRITE_KEY);
     const { played_s, fatal, errors, close } = await playThrough(browser, `${pages.url}/${player.name}`, told, seconds);
     await tap.settled(QUIET_MS);
     await close();
-    const problems = [...errors].slice(0, 3).map((error) => `the page shows an error: ${error}`);
+    for (const error of [...errors].slice(0, 3)) problems.push(`the page shows an error: ${error}`);
     if (fatal.length > 0) problems.push(`the player gave up: ${fatal}`);
     if (played_s < seconds * 0.8) problems.push(`it showed ${played_s} s of video in ${seconds} s`);
     if (cdn.failed.length === 0) problems.push("no segment was told to fail");
-    const judged = await judge({ spillway: options.spillway, extension: options["delta-extension"], collector, tap, sid: told.sid });
+    const judged = await judge({ ...options, collector, tap, sid: told.sid });
     problems.push(...judged.problems);
-    return { version: player.version, played_s, ...judged, problems };
+    if (!(await collector.stop())) problems.push("the collector did not end well");
+    const lake = await verified(options.spillway, collector.config);
+    if (lake && lake.gaps + lake.duplicates > 0) problems.push(`the lake is not in order: ${JSON.stringify(lake)}`);
+    return { version: player.version, played_s, ...judged, verified: lake !== null, equal: problems.length === 0, problems };
   } finally {
     writeFileSync(join(dir, "posts.json"), JSON.stringify({ posts: tap.posts, preflights: tap.preflights }, null, 1));
     tap.close();
     cdn.close();
-    if (!(await collector.stop())) console.error(`players: the collector of ${player.name} did not end well`);
+    await collector.stop();
   }
 }
 
@@ -90,7 +95,7 @@ try {
   await ended(origin.child);
 }
 const ordered = Object.fromEntries(options.player.map((name) => [name, results[name]]));
-const equal = Object.values(ordered).every((result) => result.equal && result.problems.length === 0);
+const equal = Object.values(ordered).every((result) => result.equal);
 console.log(JSON.stringify({ seconds, players: ordered, equal }));
 if (equal && !options.keep) rmSync(dir, { recursive: true });
 else console.error(`players: posts, lake and logs are in ${dir}`);

@@ -32,7 +32,7 @@ window.play = ({ media, target, sid, cid }) => {
       "com.example-on": true,
       "com.example-ratio": 0.25,
     });
-    // hls.js puts this into a string as it is, which structured fields don't allow: a record that has to be discarded.
+    // hls.js puts this into a string as it is, which structured fields don't allow. The collector takes it.
     report.recordCustomEvent("quiz-over", { "com.example-who": "Ünï" });
   };
   window.again = () => hls.loadSource(`${media}/live/river/master.m3u8?again`);

@@ -28,9 +28,9 @@ export function startBrowser() {
 const isExpected = (text) => text.startsWith("Failed to load resource:");
 
 /**
- * Lets a player play for `seconds`, with what makes it report in between: how many seconds of
- * video it showed, why it gave up if it did, and what the page complained of. The page stays open until `close`, for
- * the last reports leave after the player's end.
+ * Lets a player play for a little more than `seconds`, with what makes it report in between: how many seconds of video
+ * it showed, why it gave up if it did, and what the page complained of. The page stays open until `close`, for the last
+ * reports leave after the player's end.
  */
 export async function playThrough(browser, address, settings, seconds) {
   const page = await browser.newPage();
@@ -46,23 +46,25 @@ export async function playThrough(browser, address, settings, seconds) {
     frames += (await page.evaluate(framesShown)) - before;
   };
 
-  await page.evaluate(async (settings) => { window.stop = await window.play(settings); }, settings);
+  await page.evaluate(async (settings) => {
+    window.stop = await window.play(settings);
+  }, settings);
   await watch(0.3);
-  await page.evaluate(() => { document.querySelector("video").muted = false; });
+  await page.evaluate(() => void (document.querySelector("video").muted = false));
   await page.waitForTimeout(300);
-  await page.evaluate(() => { document.querySelector("video").muted = true; });
+  await page.evaluate(() => void (document.querySelector("video").muted = true));
   await page.evaluate(() => document.querySelector("video").pause());
   await page.waitForTimeout(500);
   await page.evaluate(() => document.querySelector("video").play());
-  await page.evaluate(() => { document.querySelector("video").playbackRate = 0.9; });
+  await page.evaluate(() => void (document.querySelector("video").playbackRate = 0.9));
   await watch(0.1);
-  await page.evaluate(() => { document.querySelector("video").playbackRate = 1; });
+  await page.evaluate(() => void (document.querySelector("video").playbackRate = 1));
   await page.evaluate(() => window.custom?.());
   await watch(0.2);
   // The same view goes on with a new reporter, whose numbers begin at 0 again.
   await page.evaluate(() => window.again());
   await page.waitForTimeout(1_000);
-  await watch(0.4);
+  await watch(0.5);
   const fatal = await page.evaluate(() => window.fatal);
   await page.evaluate(() => window.stop());
   return { played_s: frames / FRAMES_PER_S, fatal, errors, close: () => page.close() };

@@ -53,7 +53,7 @@ export function started(program, args, env = {}) {
 
 /** SIGTERM, then SIGKILL after 10 s; true if the program ended well by itself. */
 export async function ended(child) {
-  if (child.exitCode !== null) return child.exitCode === 0;
+  if (child.exitCode !== null || child.signalCode !== null) return child.exitCode === 0;
   const gone = new Promise((resolve) => child.once("exit", (code) => resolve(code === 0)));
   child.kill("SIGTERM");
   const timer = setTimeout(() => child.kill("SIGKILL"), 10_000);

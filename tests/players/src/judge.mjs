@@ -20,7 +20,7 @@ async function committed(collector) {
 }
 
 /** Judges one player's run. */
-export async function judge({ spillway, extension, collector, tap, sid }) {
+export async function judge({ spillway, "delta-extension": extension, collector, tap, sid }) {
   const records = recordsOf(tap.posts);
   const counters = await committed(collector);
   const rows = filled(await rowsOfSpillway(spillway, collector.config));
@@ -37,14 +37,21 @@ export async function judge({ spillway, extension, collector, tap, sid }) {
   expect(records.length === counters.accepted + discarded, `${records.length} posted, ${counters.accepted} accepted, ${discarded} discarded`);
   expect(rows.length === counters.accepted, `${counters.accepted} accepted, ${rows.length} rows`);
 
-  // A record that comes again is the same line. Everything else is an event of its own, whatever its number.
-  const distinct = [...new Set(records)];
+  // A record that comes again is the same line. Other lines are events of their own, but for one thing: dash.js reports
+  // what it asks for again with its first times, and after a reload with the number of then, too.
+  const distinct = [...new Set(records)].map(fieldsOf);
   const repeated = records.length - distinct.length;
+  const confused = distinct.length - new Set(distinct.map(({ sid, sn, ts }) => `${sid} ${sn} ${ts}`)).size;
   const duplicates = counters.discarded.duplicate ?? 0;
-  expect(duplicates === repeated, `${repeated} records came again, ${duplicates} were discarded as duplicates`);
-  const others = discarded - duplicates;
-  const orphans = unmatched(distinct.map(fieldsOf), rows);
-  expect(orphans.records.length === others, `${orphans.records.length} records without their row, ${others} discarded for other reasons: ${JSON.stringify(orphans.records.slice(0, 3))}`);
+  expect(
+    duplicates >= repeated && duplicates <= repeated + confused,
+    `${repeated} records came again and ${confused} are told by nothing from another, ${duplicates} were discarded as duplicates`,
+  );
+  const orphans = unmatched(distinct, rows);
+  expect(
+    orphans.records.length === discarded - repeated,
+    `${orphans.records.length} records without their row, ${discarded - repeated} discarded: ${JSON.stringify(orphans.records.slice(0, 3))}`,
+  );
   expect(orphans.rows.length === 0, `${orphans.rows.length} rows without a record: ${JSON.stringify(orphans.rows.slice(0, 3))}`);
   expect(rows.every((row) => row.view_id === sid), "rows of another view");
   expect(new Set(rows.map((row) => `${row.view_id} ${row.source} ${row.seq}`)).size === rows.length, "two rows have one key");
@@ -64,12 +71,12 @@ export async function judge({ spillway, extension, collector, tap, sid }) {
     preflights: tap.preflights.length,
     posted: records.length,
     repeated,
+    confused,
     accepted: counters.accepted,
     discarded: counters.discarded,
     rows: rows.length,
     duckdb_rows: Object.fromEntries(readings.map(({ by, rows: read }) => [by, read.length])),
-    events: countBy(distinct.map((line) => fieldsOf(line).e)),
-    equal: problems.length === 0,
+    events: countBy(distinct.map((fields) => fields.e)),
     problems,
   };
 }

@@ -3,6 +3,7 @@
 import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { DuckDBInstance, DuckDBMapValue } from "@duckdb/node-api";
 
@@ -51,11 +52,25 @@ export async function rowsOfDuckdb({ spillway, config, dir, extension }) {
 
 /** Parquet files of the newest snapshot: by `spillway lake files`, or, with a binary that lacks it, out of the log. */
 async function filesOf(spillway, config, table) {
+  const listed = await lakeTool(spillway, ["files", "--table", "events", "--config", config]);
+  if (listed === null) return { by: "read_parquet(_delta_log)", files: filesOfLog(table) };
+  const files = listed.split("\n").filter(Boolean);
+  return { by: "read_parquet(lake files)", files: files.map((file) => (file.startsWith("file:") ? fileURLToPath(file) : file)) };
+}
+
+/** What `spillway lake verify` finds; null with a binary that lacks it. The collector has to be stopped. */
+export async function verified(spillway, config) {
+  const report = await lakeTool(spillway, ["verify", "--json", "--config", config]);
+  return report === null ? null : JSON.parse(report);
+}
+
+/** Output of `spillway lake …`; null if the binary does not have that tool. */
+async function lakeTool(spillway, words) {
   try {
-    const { stdout } = await run(spillway, ["lake", "files", "--table", "events", "--config", config]);
-    return { by: "read_parquet(lake files)", files: stdout.split("\n").filter(Boolean) };
-  } catch {
-    return { by: "read_parquet(_delta_log)", files: filesOfLog(table) };
+    return (await run(spillway, ["lake", ...words], { maxBuffer: MAX_OUTPUT })).stdout;
+  } catch (error) {
+    if (/not there yet|unrecognized subcommand/.test(error.stderr)) return null;
+    throw new Error(`spillway lake ${words[0]}: ${error.stderr || error}`);
   }
 }
 
