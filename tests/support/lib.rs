@@ -191,6 +191,12 @@ impl Role {
     }
 }
 
+impl From<Child> for Role {
+    fn from(child: Child) -> Self {
+        Self { child }
+    }
+}
+
 impl Drop for Role {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -3,7 +3,7 @@
 use arrow::array::RecordBatch;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel as _;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake::kernel::{Action, Add, StructType, Transaction};
+use deltalake::kernel::{Action, Add, StructField, StructType, Transaction};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::file::properties::WriterProperties;
@@ -12,7 +12,7 @@ use deltalake::writer::{DeltaWriter as _, RecordBatchWriter};
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, TableProperty};
 use url::Url;
 
-use crate::schema::TableName;
+use crate::schema::{TableName, align};
 use crate::{LakeError, s3};
 
 /// Partition of every table.
@@ -66,6 +66,8 @@ impl Stager {
     /// [`LakeError::Table`]; files that were begun are left for vacuum.
     pub(crate) async fn write(&mut self, batch: RecordBatch) -> Result<(), LakeError> {
         self.rows += batch.num_rows() as u64;
+        // Columns that came later stand at the end of an older table.
+        let batch = align(&batch, &self.writer.arrow_schema())?;
         self.writer.write(batch).await.map_err(LakeError::table(self.name.as_str()))
     }
 
@@ -106,6 +108,12 @@ pub(crate) async fn load(root: &Url, name: TableName) -> Result<Option<DeltaTabl
     }
 }
 
+fn missing_columns(name: TableName, table: &DeltaTable) -> Result<Vec<StructField>, LakeError> {
+    let there = table.snapshot().map_err(LakeError::table(name.as_str()))?.schema();
+    let columns: StructType = name.schema().as_ref().try_into_kernel()?;
+    Ok(columns.fields().filter(|column| there.field(column.name()).is_none()).cloned().collect())
+}
+
 impl Table {
     /// Opens, and creates where needed, table `name` under `root`.
     ///
@@ -113,7 +121,7 @@ impl Table {
     /// [`LakeError::Table`].
     pub async fn open(root: &Url, name: TableName) -> Result<Self, LakeError> {
         if let Some(table) = load(root, name).await? {
-            return Ok(Self { name, table });
+            return Self { name, table }.widened(root).await;
         }
         let failed = || LakeError::table(name.as_str());
         let url = location(root, name)?;
@@ -141,6 +149,23 @@ impl Table {
         }
     }
 
+    /// With the columns that have come since the table was made.
+    async fn widened(self, root: &Url) -> Result<Self, LakeError> {
+        let name = self.name;
+        let missing = missing_columns(name, &self.table)?;
+        if missing.is_empty() {
+            return Ok(self);
+        }
+        tracing::info!(table = name.as_str(), columns = missing.len(), "an older table gets its new columns");
+        let added = self.table.clone().add_columns().with_fields(missing).await;
+        match (added, load(root, name).await?) {
+            (Ok(table), _) => Ok(Self { name, table }),
+            // Another process did it at the same moment.
+            (Err(_), Some(table)) if missing_columns(name, &table)?.is_empty() => Ok(Self { name, table }),
+            (Err(error), _) => Err(LakeError::table(name.as_str())(error)),
+        }
+    }
+
     fn failed(&self) -> impl FnOnce(DeltaTableError) -> LakeError + use<> {
         LakeError::table(self.name.as_str())
     }
@@ -159,12 +184,9 @@ impl Table {
     /// # Errors
     /// [`LakeError::Table`]; files that were begun are left for vacuum.
     pub async fn stage(&self, batch: RecordBatch) -> Result<Staged, LakeError> {
-        let zstd = Compression::ZSTD(ZstdLevel::default());
-        let properties = WriterProperties::builder().set_compression(zstd).build();
-        let mut writer =
-            RecordBatchWriter::for_table(&self.table).map_err(self.failed())?.with_writer_properties(properties);
-        writer.write(batch).await.map_err(self.failed())?;
-        Ok(Staged(writer.flush().await.map_err(self.failed())?))
+        let mut stager = self.stager()?;
+        stager.write(batch).await?;
+        stager.finish().await
     }
 
     /// Makes staged files part of the table, as `version` of `app_id`. A version that is there already is not added

@@ -25,8 +25,8 @@ pub fn shutdown_on_signal() -> io::Result<CancellationToken> {
     let cancel = token.clone();
     tokio::spawn(async move {
         either(&mut interrupt, &mut terminate).await;
-        tracing::info!("shutting down");
         cancel.cancel();
+        tracing::info!("shutting down");
         either(&mut interrupt, &mut terminate).await;
         std::process::exit(130);
     });

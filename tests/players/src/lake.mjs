@@ -1,7 +1,6 @@
 // The table as `spillway query` reads it, and as DuckDB does, which shares no code with us.
 
 import { execFile } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -37,9 +36,9 @@ export async function rowsOfDuckdb({ spillway, config, dir, extension }) {
   const read = async (from) => plain(await (await connection.run(SELECT(from))).getRowObjects());
   try {
     const table = join(dir, "lake/events");
-    const { by, files } = await filesOf(spillway, config, table);
+    const files = await filesOf(spillway, config);
     const parquet = `read_parquet([${files.map(text).join(", ")}], hive_partitioning = true, hive_types_autocast = false)`;
-    const readings = [{ by, rows: await read(parquet) }];
+    const readings = [{ by: "read_parquet", rows: await read(parquet) }];
     if (extension) {
       await connection.run(`LOAD ${text(extension)}`);
       readings.push({ by: "delta_scan", rows: await read(`delta_scan(${text(table)})`) });
@@ -50,41 +49,25 @@ export async function rowsOfDuckdb({ spillway, config, dir, extension }) {
   }
 }
 
-/** Parquet files of the newest snapshot: by `spillway lake files`, or, with a binary that lacks it, out of the log. */
-async function filesOf(spillway, config, table) {
+/** Parquet files of the newest snapshot. */
+async function filesOf(spillway, config) {
   const listed = await lakeTool(spillway, ["files", "--table", "events", "--config", config]);
-  if (listed === null) return { by: "read_parquet(_delta_log)", files: filesOfLog(table) };
   const files = listed.split("\n").filter(Boolean);
-  return { by: "read_parquet(lake files)", files: files.map((file) => (file.startsWith("file:") ? fileURLToPath(file) : file)) };
+  return files.map((file) => (file.startsWith("file:") ? fileURLToPath(file) : file));
 }
 
-/** What `spillway lake verify` finds; null with a binary that lacks it. The collector has to be stopped. */
+/** What `spillway lake verify` finds. The collector has to be stopped. */
 export async function verified(spillway, config) {
-  const report = await lakeTool(spillway, ["verify", "--json", "--config", config]);
-  return report === null ? null : JSON.parse(report);
+  return JSON.parse(await lakeTool(spillway, ["verify", "--json", "--config", config]));
 }
 
-/** Output of `spillway lake …`; null if the binary does not have that tool. */
+/** Output of `spillway lake …`. */
 async function lakeTool(spillway, words) {
   try {
     return (await run(spillway, ["lake", ...words], { maxBuffer: MAX_OUTPUT })).stdout;
   } catch (error) {
-    if (/not there yet|unrecognized subcommand/.test(error.stderr)) return null;
     throw new Error(`spillway lake ${words[0]}: ${error.stderr || error}`);
   }
-}
-
-function filesOfLog(table) {
-  const log = join(table, "_delta_log");
-  const files = new Set();
-  for (const name of readdirSync(log).filter((name) => /^\d{20}\.json$/.test(name)).sort()) {
-    for (const line of readFileSync(join(log, name), "utf8").split("\n").filter(Boolean)) {
-      const action = JSON.parse(line);
-      if (action.add) files.add(decodeURIComponent(action.add.path));
-      if (action.remove) files.delete(decodeURIComponent(action.remove.path));
-    }
-  }
-  return [...files].map((file) => join(table, file));
 }
 
 /** DuckDB gives 64-bit numbers as BigInt and maps as lists of entries. */

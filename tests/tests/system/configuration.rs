@@ -1,9 +1,11 @@
 //! Bad configuration ends with 64 and says which key, which value and what is valid.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-
-use spillway_system_tests::{Ports, Role, config, run};
+use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use spillway_system_tests::{Ports, Role, config, run, spillway};
 
 fn refused(text: &str) -> String {
     let dir = tempfile::tempdir().expect("dir");
@@ -68,6 +70,26 @@ fn a_terminated_process_ends_within_ten_seconds_and_well() {
         let status = all.terminate(Duration::from_secs(10)).expect("it ends within 10 s");
         assert_eq!(status.code(), Some(0), "{status}");
     }
+}
+
+#[test]
+fn a_process_whose_log_nobody_reads_ends_well_too() {
+    let dir = tempfile::tempdir().expect("dir");
+    let file = dir.path().join("spillway.toml");
+    std::fs::write(&file, config(dir.path(), Ports::free(), "")).expect("written");
+    let mut collector = Command::new(spillway())
+        .args(["collector", "--config", file.to_str().expect("utf-8")])
+        .env("RUST_LOG", "info")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut first = String::new();
+    BufReader::new(collector.stdout.take().expect("piped")).read_line(&mut first).expect("a line");
+    drop(collector.stderr.take());
+    let mut role = Role::from(collector);
+    let status = role.terminate(Duration::from_secs(10)).expect("it ends within 10 s");
+    assert_eq!(status.code(), Some(0), "{status}");
 }
 
 #[test]

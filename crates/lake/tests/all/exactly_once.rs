@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use deltalake::kernel::StructType;
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel as _;
+use deltalake::operations::create::CreateBuilder;
+use spillway_lake::LakeSession;
 use spillway_lake::schema::TableName;
 use spillway_lake::table::Table;
 use spillway_lake::verify::{WalOf, verify};
@@ -151,4 +155,24 @@ async fn a_second_process_with_the_same_id_is_refused() {
     let (_log, _) = place.open("c1").await;
     let error = place.try_open("c1").await.err().expect("refused").to_string();
     assert!(error.contains("in use"), "{error}");
+}
+
+#[tokio::test]
+async fn an_older_table_gets_the_columns_that_came_since() {
+    let place = Place::new();
+    let new = ["cmcd", "live_latency_ms"];
+    let columns: StructType = TableName::Events.schema().as_ref().try_into_kernel().expect("columns");
+    let old = columns.fields().filter(|column| !new.contains(&column.name().as_str())).cloned();
+    let folder = place.dir.path().join("lake/events");
+    std::fs::create_dir_all(&folder).expect("folder");
+    let made = CreateBuilder::new().with_location(folder.to_str().expect("path")).with_columns(old);
+    made.with_partition_columns(["dt"]).await.expect("an older table");
+
+    let (log, _) = place.open("c1").await;
+    append(&log, "v", 0..5).await;
+    log.commit().await.expect("commit");
+    assert_eq!(place.stored(&[]).await, 5);
+    let session = LakeSession::open(&place.root, Vec::new()).await.expect("session");
+    let known = "SELECT count(*) FROM events WHERE live_latency_ms IS NULL AND wal_seq > 0 AND cmcd IS NULL";
+    assert_eq!(session.count(known).await.expect("count"), 5);
 }
