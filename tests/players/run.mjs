@@ -62,8 +62,8 @@ async function run(player, { browser, pages, origin, dir }) {
     problems.push(...judged.problems);
     if (!(await collector.stop())) problems.push("the collector did not end well");
     const lake = await verified(options.spillway, collector.config);
-    if (lake && lake.gaps + lake.duplicates > 0) problems.push(`the lake is not in order: ${JSON.stringify(lake)}`);
-    return { version: player.version, played_s, ...judged, verified: lake !== null, equal: problems.length === 0, problems };
+    if (!lake.clean) problems.push(`the lake is not clean: ${lake.faults.join("; ")}`);
+    return { version: player.version, played_s, ...judged, verified: lake.clean, equal: problems.length === 0, problems };
   } finally {
     writeFileSync(join(dir, "posts.json"), JSON.stringify({ posts: tap.posts, preflights: tap.preflights }, null, 1));
     tap.close();
