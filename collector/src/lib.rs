@@ -156,7 +156,8 @@ impl Collector {
         let started_ms = shell.clock.monotonic().0;
         let memory = Arc::clone(&dedupe);
         let on_rows = move |rows: &RecordBatch| remember(&memory, rows, started_ms);
-        let (log, recovered) = EventLog::open(&shell.lake_root, &shell.wal_dir, options, on_rows).await?;
+        let (log, recovered) =
+            EventLog::open(&shell.lake_root, &shell.wal_dir, options, Arc::clone(&shell.clock), on_rows).await?;
         let since_ms = shell.clock.now().0.saturating_sub(RECENT_MS);
         for rows in spillway_lake::recent_keys(&shell.lake_root, since_ms).await? {
             remember(&dedupe, &rows, started_ms);
@@ -258,6 +259,17 @@ fn router(app: Arc<App>, shell: &Shell) -> Router {
         .merge(spillway_service::health_router(shell.readiness.clone(), shell.metrics.clone()))
 }
 
+/// What waits, for `/metrics`.
+fn tell(app: &App) {
+    let tail = app.log.tail();
+    let (stats, now_ms) = (tail.stats(), app.clock.now().0);
+    let lag_ms = tail.waiting_since_ms().map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
+    metrics::gauge!("spillway_lake_commit_lag_seconds").set(lag_ms as f64 / 1e3);
+    metrics::gauge!("spillway_lake_pending_rows").set(stats.pending_rows as f64);
+    metrics::gauge!("spillway_lake_pending_bytes").set(stats.pending_bytes as f64);
+    metrics::gauge!("spillway_wal_queue_bytes").set(app.log.queue_bytes() as f64);
+}
+
 /// A frame each second, and every minute the memories are swept.
 async fn frame_loop(app: Arc<App>, bus: Arc<dyn Bus>, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
@@ -268,6 +280,7 @@ async fn frame_loop(app: Arc<App>, bus: Arc<dyn Bus>, shutdown: CancellationToke
             _ = ticks.tick() => {}
             () = shutdown.cancelled() => return,
         }
+        tell(&app);
         let frame = app.rollups.frame(app.clock.now().0, app.clock.monotonic().0);
         match serde_json::to_vec(&frame) {
             Ok(bytes) => bus.publish(FRAME_TOPIC, Bytes::from(bytes)).await,

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray as _, RecordBatch};
+use arrow::datatypes::Int64Type;
 
 use crate::LakeError;
 use crate::schema::TableName;
@@ -167,6 +168,18 @@ impl Tail {
     /// [`LakeError::Arrow`].
     pub fn to_ipc(&self, table: TableName) -> Result<Vec<u8>, LakeError> {
         codec::to_ipc(&self.batches(table), &table.schema())
+    }
+
+    /// When the row came that has waited longest for its table, ms since epoch; `None` if none waits.
+    #[must_use]
+    pub fn waiting_since_ms(&self) -> Option<u64> {
+        let state = self.state();
+        let oldest = state.pending.values().filter_map(|table| table.entries.front());
+        let received = |entry: &Entry| {
+            let column = entry.batch.column_by_name("received_ms")?.as_primitive_opt::<Int64Type>()?;
+            (!column.is_empty()).then(|| u64::try_from(column.value(0)).unwrap_or(0))
+        };
+        oldest.filter_map(received).min()
     }
 
     /// Sizes now.

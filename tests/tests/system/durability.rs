@@ -107,4 +107,19 @@ async fn garbage_is_refused_with_a_reason_and_counted() {
     assert_eq!(counters["accepted"], 1);
     assert_eq!(counters["received"].as_u64(), Some(1 + discarded), "{counters}");
     assert_eq!(counters["discarded"]["unknown_type"], 1, "{counters}");
+
+    // What an operator watches is told each second.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let metrics = client.get(format!("{base}/metrics")).send().await.expect("metrics").text().await.expect("text");
+    for line in [
+        "spillway_collector_events_accepted_total 1",
+        "spillway_collector_events_discarded_total{reason=\"unknown_type\"} 1",
+        "spillway_wal_append_seconds_count ",
+        "spillway_wal_bytes ",
+        "spillway_wal_queue_bytes 0",
+        "spillway_lake_commit_lag_seconds ",
+        "spillway_lake_pending_rows ",
+    ] {
+        assert!(metrics.contains(line), "{line:?} is missing in {metrics}");
+    }
 }

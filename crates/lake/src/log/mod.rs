@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use spillway_model::Clock;
 use tokio::sync::{Notify, oneshot};
 use url::Url;
 
@@ -144,6 +145,7 @@ impl EventLog {
         root: &Url,
         wal_dir: &Path,
         options: EventLogOptions,
+        clock: Arc<dyn Clock>,
         mut on_rows: impl FnMut(&RecordBatch) + Send + 'static,
     ) -> Result<(Self, Recovered), LakeError> {
         let mut tables = BTreeMap::from([(TableName::Events, Table::open(root, TableName::Events).await?)]);
@@ -178,6 +180,7 @@ impl EventLog {
             queue: Arc::clone(&queue),
             due: Arc::clone(&due),
             window: Duration::from_millis(options.group_commit_ms),
+            clock,
             commit_max_bytes: options.commit_max_bytes,
         };
         let thread = std::thread::Builder::new()
@@ -260,6 +263,12 @@ impl EventLog {
     /// Completes when so many rows wait that a commit should not wait for its time.
     pub async fn commit_due(&self) {
         self.due.notified().await;
+    }
+
+    /// Bytes of beacons that wait for the WAL.
+    #[must_use]
+    pub fn queue_bytes(&self) -> usize {
+        self.queue.bytes()
     }
 
     /// The tail.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use spillway_model::Clock;
 use tokio::sync::{Notify, oneshot};
 
 use super::AppendError;
@@ -62,6 +63,7 @@ pub(super) struct Writer {
     pub(super) queue: Arc<Queue>,
     pub(super) due: Arc<Notify>,
     pub(super) window: Duration,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) commit_max_bytes: usize,
 }
 
@@ -96,7 +98,10 @@ impl Writer {
 
     fn take(&mut self, job: Job, group: &mut Group, bytes: &mut usize) {
         match job {
-            Job::Trim { committed } => self.segments.trim(committed),
+            Job::Trim { committed } => {
+                self.segments.trim(committed);
+                metrics::gauge!("spillway_wal_bytes").set(self.segments.bytes() as f64);
+            }
             Job::Append { input, bytes: size, done } => {
                 *bytes += size;
                 group.push((input, done));
@@ -132,7 +137,11 @@ impl Writer {
             records.push((table, rows, payload));
         }
         let payloads: Vec<&[u8]> = records.iter().map(|(.., payload)| payload.as_slice()).collect();
+        let begun_ms = self.clock.monotonic().0;
         let first = self.segments.append(&payloads).map_err(|error| failed(&error))?;
+        let took_ms = self.clock.monotonic().0 - begun_ms;
+        metrics::histogram!("spillway_wal_append_seconds").record(took_ms as f64 / 1e3);
+        metrics::gauge!("spillway_wal_bytes").set(self.segments.bytes() as f64);
         metrics::histogram!("spillway_wal_group_beacons").record(group.len() as f64);
         for (seq, (table, rows, payload)) in (first..).zip(records) {
             self.tail.push(table, seq, rows, payload.len());

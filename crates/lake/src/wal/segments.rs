@@ -18,6 +18,13 @@ struct Current {
     len: u64,
 }
 
+/// A full segment.
+struct Closed {
+    path: PathBuf,
+    last_seq: u64,
+    len: u64,
+}
+
 /// The WAL's directory, open for one writer.
 pub(crate) struct Segments {
     dir: PathBuf,
@@ -26,7 +33,7 @@ pub(crate) struct Segments {
     segment_max_bytes: u64,
     current: Option<Current>,
     /// Full segments with their last sequence.
-    closed: VecDeque<(u64, PathBuf)>,
+    closed: VecDeque<Closed>,
     next_seq: u64,
     /// The last write failed: the end of the file is unknown until it is cut.
     dirty: bool,
@@ -75,7 +82,7 @@ impl Segments {
                 // Appending only ever goes to a new segment: an old one may have been left by another version.
                 Some(last) => {
                     segments.next_seq = segments.next_seq.max(last + 1);
-                    segments.closed.push_back((last, segment.path));
+                    segments.closed.push_back(Closed { path: segment.path, last_seq: last, len: segment.len });
                 }
                 None => fs::remove_file(&segment.path).map_err(LakeError::io(&segment.path))?,
             }
@@ -132,15 +139,15 @@ impl Segments {
         if self.current.as_ref().is_some_and(|current| current.len >= self.segment_max_bytes)
             && let Some(full) = self.current.take()
         {
-            self.closed.push_back((self.next_seq - 1, full.path));
+            self.closed.push_back(Closed { path: full.path, last_seq: self.next_seq - 1, len: full.len });
         }
     }
 
     /// Removes segments whose records are all at or below `committed`. A failure is only logged: the next start reads
     /// a little more.
     pub(crate) fn trim(&mut self, committed: u64) {
-        while let Some((last, path)) = self.closed.front() {
-            if *last > committed {
+        while let Some(Closed { path, last_seq, .. }) = self.closed.front() {
+            if *last_seq > committed {
                 break;
             }
             if let Err(error) = fs::remove_file(path)
@@ -151,6 +158,11 @@ impl Segments {
             }
             self.closed.pop_front();
         }
+    }
+
+    /// Bytes on the disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.closed.iter().map(|segment| segment.len).sum::<u64>() + self.current.as_ref().map_or(0, |open| open.len)
     }
 
     /// Sequence of the last record.

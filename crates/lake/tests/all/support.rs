@@ -1,13 +1,29 @@
 //! Helpers: a lake in a temporary directory and events for it.
 
+use std::sync::Arc;
+
 use spillway_lake::events::{EventBatch, StampedEvent};
 use spillway_lake::{EventLog, EventLogOptions, LakeError, Recovered, TailSource, events_stored, lake_root};
+use spillway_model::{Clock, Millis, TimestampMs};
 use spillway_wire::beacon::{Context, Counters, Event};
 use tempfile::TempDir;
 use url::Url;
 
 /// 2026-01-01, ms since epoch.
 pub const NOW_MS: u64 = 1_767_225_600_000;
+
+/// A clock that stands.
+pub struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> TimestampMs {
+        TimestampMs(NOW_MS)
+    }
+
+    fn monotonic(&self) -> Millis {
+        Millis(0)
+    }
+}
 
 /// A lake and where it is.
 pub struct Place {
@@ -25,7 +41,7 @@ impl Place {
     pub async fn try_open(&self, collector: &str) -> Result<(EventLog, Recovered), LakeError> {
         let wal = self.dir.path().join("wal").join(collector);
         let options = EventLogOptions { group_commit_ms: 1, ..EventLogOptions::new(collector) };
-        EventLog::open(&self.root, &wal, options, |_| ()).await
+        EventLog::open(&self.root, &wal, options, Arc::new(Still), |_| ()).await
     }
 
     pub async fn open(&self, collector: &str) -> (EventLog, Recovered) {
