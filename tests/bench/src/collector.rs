@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::process::{CLIENT_CORE, SERVER_CORE, Server, json, number, pinned};
 
 /// Write key of the property.
-const KEY: &str = "bench";
+const KEY: &str = "bench-key";
 const SERVICE_TOKEN: &str = "bench-service-token";
 /// How often the collector is asked for something that it is about to reach.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
