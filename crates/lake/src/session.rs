@@ -76,15 +76,9 @@ impl LakeSession {
         // would be in neither.
         let mut rows: BTreeMap<TableName, Vec<RecordBatch>> = BTreeMap::new();
         for source in tails {
-            for table in TableName::FED {
-                match source.read(table).await {
-                    Ok(batches) => rows.entry(table).or_default().extend(batches),
-                    Err(warning) => {
-                        tracing::warn!(warning, "a tail is missing from this query");
-                        warnings.push(warning);
-                        break;
-                    }
-                }
+            if let Err(warning) = source.read(&mut rows).await {
+                tracing::warn!(warning, "a tail is missing from this query");
+                warnings.push(warning);
             }
         }
         let context = context()?;
@@ -254,22 +248,32 @@ fn position(batch: &RecordBatch) -> Option<(String, u64)> {
 }
 
 impl TailSource {
-    /// The tail's rows, or a sentence that names it.
-    async fn read(&self, table: TableName) -> Result<Vec<RecordBatch>, String> {
+    /// Adds the tail's rows of each table to `rows`, or says in a sentence which tail does not answer; then what had come
+    /// by that time stays in.
+    async fn read(&self, rows: &mut BTreeMap<TableName, Vec<RecordBatch>>) -> Result<(), String> {
         match self {
-            Self::Local(tail) => Ok(tail.batches(table)),
+            Self::Local(tail) => {
+                for table in TableName::FED {
+                    rows.entry(table).or_default().extend(tail.batches(table));
+                }
+            }
             Self::Http { url, token } => {
                 let named = |error: &dyn std::fmt::Display| format!("the tail of {url} does not answer: {error}");
                 let client = reqwest::Client::builder().timeout(TAIL_TIMEOUT).build().map_err(|e| named(&e))?;
-                let at = format!("{}/internal/tail?table={}", url.trim_end_matches('/'), table.as_str());
-                let request = client.get(at).bearer_auth(token);
-                let answer =
-                    request.send().await.and_then(reqwest::Response::error_for_status).map_err(|e| named(&e))?;
-                let bytes = answer.bytes().await.map_err(|e| named(&e))?;
-                let batches = crate::wal::codec::from_ipc(&bytes).map_err(|e| named(&e))?;
-                batches.iter().map(|batch| schema::align(batch, &table.schema()).map_err(|e| named(&e))).collect()
+                for table in TableName::FED {
+                    let at = format!("{}/internal/tail?table={}", url.trim_end_matches('/'), table.as_str());
+                    let request = client.get(at).bearer_auth(token);
+                    let answer =
+                        request.send().await.and_then(reqwest::Response::error_for_status).map_err(|e| named(&e))?;
+                    let bytes = answer.bytes().await.map_err(|e| named(&e))?;
+                    let batches = crate::wal::codec::from_ipc(&bytes).map_err(|e| named(&e))?;
+                    let aligned: Result<Vec<_>, _> =
+                        batches.iter().map(|batch| schema::align(batch, &table.schema())).collect();
+                    rows.entry(table).or_default().extend(aligned.map_err(|e| named(&e))?);
+                }
             }
         }
+        Ok(())
     }
 }
 

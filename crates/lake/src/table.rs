@@ -108,6 +108,10 @@ pub(crate) async fn load(root: &Url, name: TableName) -> Result<Option<DeltaTabl
     }
 }
 
+fn transaction(app_id: &str, version: u64) -> Transaction {
+    Transaction::new(app_id, i64::try_from(version).unwrap_or(i64::MAX))
+}
+
 fn missing_columns(name: TableName, table: &DeltaTable) -> Result<Vec<StructField>, LakeError> {
     let there = table.snapshot().map_err(LakeError::table(name.as_str()))?.schema();
     let columns: StructType = name.schema().as_ref().try_into_kernel()?;
@@ -204,23 +208,8 @@ impl Table {
 
     /// Commits on the state that was read last: a commit of the same application since then is a conflict, and an error.
     async fn commit(&mut self, staged: Staged, app_id: &str, version: u64) -> Result<(), LakeError> {
-        let txn = Transaction::new(app_id, i64::try_from(version).unwrap_or(i64::MAX));
-        let properties = CommitProperties::default().with_max_retries(COMMIT_RETRIES).with_application_transaction(txn);
-        let operation = DeltaOperation::Write {
-            mode: SaveMode::Append,
-            partition_by: Some(vec![PARTITION.into()]),
-            predicate: None,
-        };
-        let snapshot = self.table.snapshot().map_err(self.failed())?;
-        let commit = CommitBuilder::from(properties)
-            .with_actions(staged.0.into_iter().map(Action::Add).collect())
-            .build(Some(snapshot), self.table.log_store(), operation)
-            .await;
-        match commit {
-            Ok(done) => {
-                self.table.state = Some(done.snapshot());
-                Ok(())
-            }
+        match self.transact(staged, vec![transaction(app_id, version)]).await {
+            Ok(()) => Ok(()),
             // The answer may have been lost after the commit: the table itself knows.
             Err(error) if self.committed(app_id).await?.is_some_and(|committed| committed >= version) => {
                 tracing::warn!(table = self.name.as_str(), %error, "a commit reported an error and is there");
@@ -228,6 +217,23 @@ impl Table {
             }
             Err(error) => Err(self.failed()(error)),
         }
+    }
+
+    /// One commit of staged files and transactions, on top of the snapshot that was read last.
+    async fn transact(&mut self, staged: Staged, transactions: Vec<Transaction>) -> Result<(), DeltaTableError> {
+        let properties =
+            CommitProperties::default().with_max_retries(COMMIT_RETRIES).with_application_transactions(transactions);
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Append,
+            partition_by: Some(vec![PARTITION.into()]),
+            predicate: None,
+        };
+        let done = CommitBuilder::from(properties)
+            .with_actions(staged.0.into_iter().map(Action::Add).collect())
+            .build(Some(self.table.snapshot()?), self.table.log_store(), operation)
+            .await?;
+        self.table.state = Some(done.snapshot());
+        Ok(())
     }
 
     pub(crate) const fn delta(&self) -> &DeltaTable {
@@ -249,22 +255,8 @@ impl Table {
     /// # Errors
     /// [`LakeError::Table`]; the files are not part of the table.
     pub(crate) async fn commit_marked(&mut self, staged: Staged, marks: &[(String, u64)]) -> Result<(), LakeError> {
-        let txns = marks.iter().map(|(id, version)| Transaction::new(id, i64::try_from(*version).unwrap_or(i64::MAX)));
-        let properties =
-            CommitProperties::default().with_max_retries(COMMIT_RETRIES).with_application_transactions(txns.collect());
-        let operation = DeltaOperation::Write {
-            mode: SaveMode::Append,
-            partition_by: Some(vec![PARTITION.into()]),
-            predicate: None,
-        };
-        let snapshot = self.table.snapshot().map_err(self.failed())?;
-        let done = CommitBuilder::from(properties)
-            .with_actions(staged.0.into_iter().map(Action::Add).collect())
-            .build(Some(snapshot), self.table.log_store(), operation)
-            .await
-            .map_err(self.failed())?;
-        self.table.state = Some(done.snapshot());
-        Ok(())
+        let marks = marks.iter().map(|(app_id, version)| transaction(app_id, *version)).collect();
+        self.transact(staged, marks).await.map_err(self.failed())
     }
 
     /// Appends `batch` as `version` of `app_id`; nothing happens if that version is there already.
