@@ -200,7 +200,8 @@ impl Collector {
         self.app.log.tail()
     }
 
-    /// Serves everything on `listener`, and what players send also on `public`, until the shell's shutdown; then stops the intake, writes what is queued and commits, within 8 s.
+    /// Serves everything on `listener`, and what players send also on `public`, until the shell's shutdown; then stops
+    /// the intake, writes what is queued and commits, within 8 s.
     pub async fn serve(self, listener: TcpListener, public: Option<Listener>) {
         let Self { app, shell } = self;
         let router = router(Arc::clone(&app), &shell);

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, Method, header};
 use axum::routing::{get, post};
+use spillway_model::Protocol;
 use spillway_model::limits::PLAYLIST_MAX_BYTES;
 use tower_http::cors::{Any, CorsLayer};
 
@@ -30,13 +31,20 @@ fn cors() -> CorsLayer {
 }
 
 pub(crate) fn router(state: Arc<SteerState>) -> Router {
+    let mut playlists = Router::new();
+    for protocol in [Protocol::Hls, Protocol::Dash] {
+        let fetched =
+            move |state, peer, headers, query, uri| playlists::fetched(protocol, state, peer, headers, query, uri);
+        let posted =
+            move |state, peer, headers, query, body| playlists::posted(protocol, state, peer, headers, query, body);
+        playlists = playlists
+            .route(&format!("/v1/playlists/{protocol}"), post(posted))
+            .route(&format!("/v1/playlists/{protocol}/{{*path}}"), get(fetched));
+    }
     Router::new()
         .route("/v1/steer/hls", get(answers::hls))
         .route("/v1/steer/dash", get(answers::dash))
-        .route("/v1/playlists/hls", post(playlists::post_hls))
-        .route("/v1/playlists/dash", post(playlists::post_dash))
-        .route("/v1/playlists/hls/{*path}", get(playlists::get_hls))
-        .route("/v1/playlists/dash/{*path}", get(playlists::get_dash))
+        .merge(playlists)
         .route("/v1/decide", get(custom::decide))
         .route("/v1/explain", get(custom::explain))
         .route("/v1/go/{*path}", get(custom::go))

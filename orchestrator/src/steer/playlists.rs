@@ -34,60 +34,17 @@ struct Request<'r> {
     current: Current,
 }
 
-/// `GET /v1/playlists/hls/{path}?sid=&region=`.
-pub(crate) async fn get_hls(
-    State(state): State<Arc<SteerState>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-    uri: Uri,
-) -> Response {
-    fetched(&state, Protocol::Hls, peer, &headers, query.as_deref(), &uri).await
-}
-
-/// `GET /v1/playlists/dash/{path}?sid=&region=`.
-pub(crate) async fn get_dash(
-    State(state): State<Arc<SteerState>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-    uri: Uri,
-) -> Response {
-    fetched(&state, Protocol::Dash, peer, &headers, query.as_deref(), &uri).await
-}
-
-/// `POST /v1/playlists/hls?content=path`.
-pub(crate) async fn post_hls(
-    State(state): State<Arc<SteerState>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-    body: Bytes,
-) -> Response {
-    posted(&state, Protocol::Hls, peer, &headers, query.as_deref(), &body)
-}
-
-/// `POST /v1/playlists/dash?content=path`.
-pub(crate) async fn post_dash(
-    State(state): State<Arc<SteerState>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-    body: Bytes,
-) -> Response {
-    posted(&state, Protocol::Dash, peer, &headers, query.as_deref(), &body)
-}
-
-async fn fetched(
-    state: &SteerState,
+/// `GET /v1/playlists/{protocol}/{path}?sid=&region=`.
+pub(crate) async fn fetched(
     protocol: Protocol,
-    peer: SocketAddr,
-    headers: &HeaderMap,
-    query: Option<&str>,
-    uri: &Uri,
+    State(state): State<Arc<SteerState>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+    uri: Uri,
 ) -> Response {
     let path = uri.path().strip_prefix(&format!("/v1/playlists/{protocol}/")).unwrap_or_default();
-    let request = Request::new(state, protocol, peer, headers, &Query::parse(query), path);
+    let request = Request::new(&state, protocol, peer, &headers, &Query::parse(query.as_deref()), path);
     match state.origins.get(path).await {
         Ok(found) => match request.write(&found.body, &found.space) {
             Ok((body, assignment)) => {
@@ -106,17 +63,18 @@ async fn fetched(
     }
 }
 
-fn posted(
-    state: &SteerState,
+/// `POST /v1/playlists/{protocol}?content=path`.
+pub(crate) async fn posted(
     protocol: Protocol,
-    peer: SocketAddr,
-    headers: &HeaderMap,
-    query: Option<&str>,
-    body: &[u8],
+    State(state): State<Arc<SteerState>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+    body: Bytes,
 ) -> Response {
-    let query = Query::parse(query);
+    let query = Query::parse(query.as_deref());
     let path = query.first("content").unwrap_or_default().trim_start_matches('/').to_owned();
-    let request = Request::new(state, protocol, peer, headers, &query, &path);
+    let request = Request::new(&state, protocol, peer, &headers, &query, &path);
     let space = match state.origins.space_of(&path) {
         Ok(space) => space,
         Err(error) => {
@@ -124,7 +82,7 @@ fn posted(
             return reply::refusal(StatusCode::UNPROCESSABLE_ENTITY, error.name(), &detail);
         }
     };
-    match request.write(body, &space) {
+    match request.write(&body, &space) {
         Ok((body, assignment)) => {
             request.count("written");
             request.answer(body, &assignment)
