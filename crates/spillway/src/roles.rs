@@ -224,10 +224,14 @@ async fn serve_collector(
     public: Option<Listener>,
 ) -> anyhow::Result<()> {
     let jobs = process.lake_jobs()?;
-    collector.serve(listener, public).await;
-    if let Some(jobs) = jobs {
-        jobs.stop(DRAIN_JOBS).await;
-    }
+    // Both drain at once: one after the other could take longer than the process may.
+    let end_of_jobs = async {
+        process.shutdown.cancelled().await;
+        if let Some(jobs) = jobs {
+            jobs.stop(DRAIN_JOBS).await;
+        }
+    };
+    tokio::join!(collector.serve(listener, public), end_of_jobs);
     Ok(())
 }
 
