@@ -139,7 +139,7 @@ impl Collector {
     /// Checks the configuration, opens WAL and table, and remembers what is in them.
     ///
     /// # Errors
-    /// [`CollectorError`]: a bad value, a damaged WAL, a table that can't be opened.
+    /// [`CollectorError`]: a bad value, a damaged WAL, an empty one and a table that can't be opened.
     pub async fn open(config: CollectorConfig, shell: Shell) -> Result<Self, CollectorError> {
         config.check()?;
         let options = EventLogOptions {
@@ -159,8 +159,17 @@ impl Collector {
         let (log, recovered) =
             EventLog::open(&shell.lake_root, &shell.wal_dir, options, Arc::clone(&shell.clock), on_rows).await?;
         let since_ms = shell.clock.now().0.saturating_sub(RECENT_MS);
-        for rows in spillway_lake::recent_keys(&shell.lake_root, since_ms).await? {
-            remember(&dedupe, &rows, started_ms);
+        match &recovered.table_error {
+            None => {
+                for rows in spillway_lake::recent_keys(&shell.lake_root, since_ms).await? {
+                    remember(&dedupe, &rows, started_ms);
+                }
+            }
+            // Repetitions of what is only in the table are stored again; the reading view removes them.
+            Some(error) => {
+                metrics::gauge!("spillway_lake_commit_failing").set(1.0);
+                tracing::error!(%error, "the tables are out of reach; beacons are taken and wait in the wal");
+            }
         }
         let account = Account::default();
         account.recovered(recovered.replayed_rows);

@@ -40,6 +40,14 @@ pub enum LakeError {
         /// What the table said.
         source: Box<deltalake::DeltaTableError>,
     },
+    /// The tables did not answer in time.
+    #[error("the tables under {root} did not answer within {patience_s} s")]
+    Unanswered {
+        /// Root of the lake.
+        root: String,
+        /// How long they had, s.
+        patience_s: u64,
+    },
     /// The query failed.
     #[error("query: {0}")]
     Query(#[from] Box<datafusion::error::DataFusionError>),
@@ -75,6 +83,11 @@ pub enum LakeError {
 }
 
 impl LakeError {
+    /// Whether the tables may be reachable later, without anybody changing the configuration.
+    pub(crate) const fn may_pass(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Table { .. } | Self::Unanswered { .. })
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| Self::Io { path: path.to_owned(), source }
     }

@@ -3,6 +3,7 @@
 mod configuration;
 mod crash;
 mod detection;
+mod disk_full;
 mod durability;
 mod fail_static;
 mod lake_tools;

@@ -1,5 +1,6 @@
 //! The event log of one collector: group commit into the WAL, rows in the tail, commits to the table, exactly once.
 
+mod reach;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -19,10 +20,11 @@ use url::Url;
 use crate::LakeError;
 use crate::events::EventBatch;
 use crate::schema::{TableName, align, with_position};
-use crate::table::{self, Table};
+use crate::table::Table;
 use crate::tail::Tail;
 use crate::wal::{Durability, Recovery, Segments, codec};
 
+use reach::Reach;
 use writer::{Input, Job, Queue, Writer};
 
 /// How a collector's log behaves.
@@ -109,14 +111,16 @@ pub struct CommitReport {
 }
 
 /// What the start found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Recovered {
     /// State of the WAL.
     pub wal: Recovery,
     /// Rows of the WAL that were not in the table yet, and are going to be.
     pub replayed_rows: u64,
-    /// WAL sequence that the table reached.
+    /// WAL sequence that the table reached; 0 if it was out of reach.
     pub committed_seq: u64,
+    /// Why the tables could not be asked. Events are taken all the same; they wait in the WAL until a commit succeeds.
+    pub table_error: Option<LakeError>,
 }
 
 /// The log of one collector: one WAL for all the tables that it feeds.
@@ -137,10 +141,11 @@ const QUEUE_MAX_JOBS: usize = 16_384;
 
 impl EventLog {
     /// Opens WAL (`wal_dir`) and tables (under `root`): what the WAL has and its table lacks goes into the tail, and every
-    /// row found in the WAL is shown to `on_rows` (for the memory of duplicates).
+    /// row found in the WAL is shown to `on_rows` (for the memory of duplicates). Tables out of reach are no reason not
+    /// to take events, if there is a WAL to go on with: see [`Recovered::table_error`].
     ///
     /// # Errors
-    /// [`LakeError`]: damage, a WAL in use, a table that can't be opened.
+    /// [`LakeError`]: damage, a WAL in use, an empty WAL and tables that can't be opened.
     pub async fn open(
         root: &Url,
         wal_dir: &Path,
@@ -148,27 +153,26 @@ impl EventLog {
         clock: Arc<dyn Clock>,
         mut on_rows: impl FnMut(&RecordBatch) + Send + 'static,
     ) -> Result<(Self, Recovered), LakeError> {
-        let mut tables = BTreeMap::from([(TableName::Events, Table::open(root, TableName::Events).await?)]);
-        let mut committed = BTreeMap::new();
-        for name in TableName::FED {
-            let seq = match (tables.get_mut(&name), table::load(root, name).await?) {
-                (Some(table), _) => table.committed(&options.collector).await?,
-                (None, Some(table)) => {
-                    table::committed(&table, &options.collector).await.map_err(LakeError::table(name.as_str()))?
-                }
-                (None, None) => None,
-            };
-            committed.insert(name, seq.unwrap_or(0));
-        }
+        let (reach, table_error) = match Reach::ask(root, &options.collector).await {
+            Ok(reach) => (reach, None),
+            Err(error) if error.may_pass() => (Reach::unknown(), Some(error)),
+            Err(error) => return Err(error),
+        };
+        let Reach { mut tables, committed } = reach;
         let tail = Tail::new(&options.collector, &committed);
-        let committed_seq = committed[&TableName::Events];
+        let committed_seq = committed.get(&TableName::Events).copied().unwrap_or(0);
         let (opened_tail, dir, opened_options) = (tail.clone(), wal_dir.to_owned(), options.clone());
         let opening =
             tokio::task::spawn_blocking(move || open_segments(&dir, &opened_options, &opened_tail, &mut on_rows));
         let (segments, wal) = opening.await.map_err(|_| LakeError::Stopped)??;
+        let table_error = match table_error {
+            // Sequences that began at 1 again would be taken for committed ones.
+            Some(error) if segments.last_seq() == 0 => return Err(error),
+            other => other,
+        };
         let replayed_rows = tail.stats().pending_rows as u64;
         // A WAL larger than the tail may be must be in its tables before new events come.
-        while tail.stats().pending_bytes > options.tail_max_bytes / 2 {
+        while table_error.is_none() && tail.stats().pending_bytes > options.tail_max_bytes / 2 {
             commit_waiting(root, &mut tables, &tail, &options).await?;
         }
         let queue = Arc::new(Queue::default());
@@ -197,7 +201,7 @@ impl EventLog {
             tables: tokio::sync::Mutex::new(tables),
             due,
         };
-        Ok((log, Recovered { wal, replayed_rows, committed_seq }))
+        Ok((log, Recovered { wal, replayed_rows, committed_seq, table_error }))
     }
 
     /// Makes the events of `batch` durable; their WAL sequence. `bytes` is its size for the queue's bound. Dropping the

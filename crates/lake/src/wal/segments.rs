@@ -143,11 +143,12 @@ impl Segments {
         }
     }
 
-    /// Removes segments whose records are all at or below `committed`. A failure is only logged: the next start reads
-    /// a little more.
+    /// Removes segments whose records are all at or below `committed`, but never the newest one: it knows where
+    /// sequences go on if the table can't be asked. A failure is only logged: the next start reads a little more.
     pub(crate) fn trim(&mut self, committed: u64) {
         while let Some(Closed { path, last_seq, .. }) = self.closed.front() {
-            if *last_seq > committed {
+            let newest = self.current.is_none() && self.closed.len() == 1;
+            if *last_seq > committed || newest {
                 break;
             }
             if let Err(error) = fs::remove_file(path)

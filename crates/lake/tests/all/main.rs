@@ -5,6 +5,7 @@ mod exactly_once;
 mod import;
 mod jobs;
 mod metrics;
+mod out_of_reach;
 mod queries;
 mod rollup;
 mod rows;
