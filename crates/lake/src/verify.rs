@@ -11,7 +11,7 @@ use datafusion::prelude::SessionContext;
 use url::Url;
 
 use crate::LakeError;
-use crate::jobs::{Upkeep, forgotten_mark, layout, session};
+use crate::jobs::{Upkeep, forgotten_mark, row_key, session};
 use crate::schema::TableName;
 use crate::table::committed;
 use crate::wal::{codec, scan};
@@ -166,7 +166,7 @@ fn read_wal(dir: &Path) -> Result<WalRead, LakeError> {
 /// The columns by which rows are compared; a column that a table lacks is left out.
 fn compared(name: TableName) -> Vec<&'static str> {
     let mut columns = vec!["dt", "view_id"];
-    columns.extend(layout(name).map_or(&[][..], |layout| layout.key).iter().filter(|column| **column != "view_id"));
+    columns.extend(row_key(name).iter().filter(|column| **column != "view_id"));
     columns.retain(|column| name.schema().column_with_name(column).is_some());
     columns
 }
@@ -214,7 +214,10 @@ async fn table(session: &SessionContext, upkeep: &Upkeep, report: &mut Report) -
         }
     }
     report.collectors.insert(upkeep.name.as_str(), collectors);
-    let Some(key) = layout(upkeep.name).map(|layout| layout.key).filter(|key| !key.is_empty()) else { return Ok(()) };
+    let key = row_key(upkeep.name);
+    if key.is_empty() {
+        return Ok(());
+    }
     let key = key.join(", ");
     let repeated = |key: &str| {
         format!("SELECT CAST(coalesce(sum(n - 1), 0) AS BIGINT) FROM (SELECT count(*) AS n FROM t GROUP BY {key})")
@@ -238,7 +241,7 @@ async fn compare(
     report.pending_rows += first(session, &format!("SELECT count(*) FROM w WHERE wal_seq > {seq}")).await?;
     let columns = compared(name);
     let view = if columns.contains(&"view_id") { "view_id" } else { "NULL" };
-    let key = layout(name).map_or(&[][..], |layout| layout.key);
+    let key = row_key(name);
     let sql = if !key.is_empty() {
         // A repeated row may have stayed as another collector's, but its day and key are the same.
         let same: Vec<String> = ["dt"].iter().chain(key).map(|column| format!("w.{column} = t.{column}")).collect();

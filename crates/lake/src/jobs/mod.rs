@@ -40,7 +40,7 @@ pub use rewrite::Rewrite;
 pub use vacuum::{VACUUM_RETENTION_HOURS, Vacuum, vacuum_replaced};
 
 pub(crate) use forget::forgotten_mark;
-pub(crate) use layout::layout;
+pub(crate) use layout::row_key;
 pub(crate) use replace::{DataFile, Upkeep};
 
 use crate::LakeError;

@@ -3,6 +3,7 @@
 use spillway_lake::jobs::views::ViewsJob;
 use spillway_wire::beacon::{Counters, Failure};
 
+use crate::jobs::{DAY_MS, rewrite_job};
 use crate::support::{NOW_MS, Place};
 use crate::viewing::{Player, counted, on, rows, run, run_until, store, world};
 
@@ -75,6 +76,10 @@ async fn late_events_reopen_a_view_and_readers_see_one_row() {
     assert_eq!(rows(&place, sql).await, ["v,2,abort,50000,7", "w,1,silence,20000,3"]);
     assert_eq!(rows(&place, "SELECT count(*) FROM views_committed").await, ["3"]);
     assert_eq!(rows(&place, "SELECT revision FROM views WHERE dt = '2026-01-01' AND view_id = 'v'").await, ["2"]);
+    // Once the day is closed, the first revision goes for good.
+    run(&place, &rewrite_job(), BEGUN_MS + 4 * DAY_MS).await;
+    assert_eq!(rows(&place, "SELECT count(*) FROM views_committed").await, ["2"]);
+    assert_eq!(rows(&place, sql).await, ["v,2,abort,50000,7", "w,1,silence,20000,3"]);
 }
 
 #[tokio::test]
