@@ -18,6 +18,7 @@ pub mod format;
 mod functions;
 pub mod import;
 pub mod jobs;
+pub mod learned;
 pub mod log;
 pub mod metrics;
 pub mod quarantine;

@@ -4,6 +4,7 @@ mod bulk;
 mod exactly_once;
 mod import;
 mod jobs;
+mod learned;
 mod metrics;
 mod out_of_reach;
 mod queries;
