@@ -9,7 +9,7 @@ use proptest::option;
 use proptest::prelude::*;
 use spillway_wire::cmcd::{
     Cmcd, EventName, Mapped, Measure, NextObject, ObjectType, SenderMark, State, StreamType, StreamingFormat, identify,
-    parse_events, to_event,
+    is_first, parse_events, to_event,
 };
 
 fn golden(name: &str) -> PathBuf {
@@ -98,6 +98,21 @@ fn a_record_sent_again_has_its_number_and_a_new_generation_of_sn_has_others() {
     assert_ne!(twice[0], twice[1], "equal lines of one body are two records");
     assert_eq!(seqs(without_sn), twice);
     assert!(twice.iter().all(|seq| *seq < 1 << 53));
+    let one_end = "e=rr,rc=200,sid=\"s\",sn=5,ts=7,ttlb=9,url=\"https://a.example/1.m4s\",v=2";
+    let ends = seqs(&format!("{one_end}\n{}", one_end.replace("1.m4s", "2.m4s")));
+    assert_ne!(ends[0], ends[1], "dash.js gives responses that end together one sn");
+}
+
+#[test]
+fn only_the_first_number_of_a_target_says_that_it_is_the_first() {
+    let first = |sn: &str| {
+        let body = format!("e=t,sid=\"s\"{sn},ts=1767225600000,v=2");
+        is_first(mapped(body.as_bytes())[0].event.seq)
+    };
+    assert!(first(",sn=0"));
+    for sn in ["", ",sn=1", ",sn=16", ",sn=2048"] {
+        assert!(!first(sn), "{sn:?}");
+    }
 }
 
 #[test]

@@ -5,11 +5,12 @@
 //! - Without `sid` the record is *unlinked*: its view is one of 4,096 buckets, `unlinked-000` to `unlinked-fff`. The
 //!   bucket comes from the sender's mark, a keyed hash of its address: the same at every collector, told apart well
 //!   enough that equal records of different viewers are not taken for one, and far too coarse to know anyone by.
-//! - The number is the record's time (for `rr` the end of the response) with 11 bits behind: those of `sn`, or without
-//!   `sn` (dash.js sends none unless told to) of a hash of line and sender. Not `sn` alone: hls.js, dash.js and Shaka
-//!   count from 0 again under the same `sid` whenever something is loaded again, and all that follows would be taken
-//!   for a repetition. A record that is sent again is the same line, so it has the same number; the order is that of
-//!   time, and within a millisecond that of `sn`.
+//! - The number is the record's time (for `rr` the end of the response) with 11 bits behind: four of `sn` and six of a
+//!   hash of the line, or without `sn` (dash.js sends none unless told to) ten of the hash of line and sender; the last
+//!   one is 0 if `sn` is 0. Not `sn` alone: hls.js, dash.js and Shaka count from 0 again under the same `sid` whenever
+//!   something is loaded again, and all that follows would be taken for a repetition. Not `sn` and time alone: dash.js
+//!   gives several responses that end together one `sn`. A record that is sent again is the same line, so it has the
+//!   same number; the order is that of time, and within a millisecond that of `sn`.
 
 use hmac::{Hmac, Mac as _};
 use sha2::{Digest as _, Sha256};
@@ -60,19 +61,18 @@ pub fn identify(record: &Record, mark: SenderMark) -> Option<Identity> {
         None => ViewId::new(&format!("{UNLINKED_PREFIX}{:03x}", mark.0 >> 52)),
     };
     let low = match (cmcd.sn, &cmcd.sid) {
-        (Some(sn), Some(_)) => sn,
-        (None, Some(_)) => record.digest,
+        (Some(sn), Some(_)) => (sn & 0xf) << 7 | (record.digest & 0x3f) << 1 | u64::from(sn != 0),
+        (None, Some(_)) => record.digest << 1 | 1,
         // A bucket's senders all count from 0: there `sn` tells nothing apart.
-        (_, None) => record.digest.rotate_left(17) ^ mark.0,
+        (_, None) => (record.digest.rotate_left(17) ^ mark.0) << 1 | 1,
     };
     let end_ms = cmcd.ts_ms?.saturating_add(cmcd.ttlb_ms.unwrap_or(0));
     let seq = ((end_ms & ((1 << TIME_BITS) - 1)) << LOW_BITS) | (low & ((1 << LOW_BITS) - 1));
     Some(Identity { view_id: view_id.ok()?, seq, linked: cmcd.sid.is_some() })
 }
 
-/// Whether an event with this number is the first of its target (`sn` 0), if it has a `sn`. Only good for the first
-/// event of a view that is seen: every 2,048th has such a number.
+/// Whether an event with this number is the first of its target (`sn` 0).
 #[must_use]
 pub const fn is_first(seq: u64) -> bool {
-    seq & ((1 << LOW_BITS) - 1) == 0
+    seq & 1 == 0
 }
