@@ -38,6 +38,8 @@ pub enum Command {
     Lake(lake::Lake),
     /// Run a drill and print its report
     Drill(Drill),
+    /// Why a session got its order, in five lines
+    Explain(Explain),
     /// Send load, bounded, as many players would
     Load(Load),
     /// Make an admin token and its hash
@@ -120,6 +122,32 @@ pub struct DrillRun {
     #[arg(long, env = "SPILLWAY_TOKEN", hide_env_values = true)]
     pub token: String,
     /// The report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// Base URL of a steering node
+    #[arg(long, value_name = "URL")]
+    pub steer: String,
+    /// The session by its signed token, as it stands in a steering URI (`t=`)
+    #[arg(long, value_name = "TOKEN")]
+    pub session_token: Option<String>,
+    /// The session by its id; needs a token of role viewer
+    #[arg(long, value_name = "SID", required_unless_present = "session_token", conflicts_with = "session_token")]
+    pub session: Option<String>,
+    /// Title that it watches, with --session
+    #[arg(long, value_name = "ID", requires = "session")]
+    pub content: Option<String>,
+    /// Region, with --session; by default that of the caller
+    #[arg(long, value_name = "ID", requires = "session")]
+    pub region: Option<String>,
+    /// Admin token of role viewer
+    #[arg(long, env = "SPILLWAY_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// All that is known, as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -2,6 +2,7 @@
 
 pub mod check_config;
 pub mod drill;
+pub mod explain;
 pub mod keygen;
 pub mod lake;
 pub mod lake_files;
