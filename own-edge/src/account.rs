@@ -40,6 +40,13 @@ pub(crate) enum CacheResult {
     Error,
 }
 
+impl CacheResult {
+    /// Word for counters and logs.
+    pub(crate) fn as_str(self) -> &'static str {
+        RESULTS.iter().find(|(known, _)| *known == self).map_or("unknown", |(_, word)| word)
+    }
+}
+
 const RESULTS: [(CacheResult, &str); 9] = [
     (CacheResult::Hit, "hit"),
     (CacheResult::Stale, "stale"),

@@ -23,6 +23,13 @@ const ORDERS_KEPT_MS: u64 = 30_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SessionKey(u64);
 
+impl SessionKey {
+    /// Its place among all sessions, 0 to 999,999.
+    pub(crate) const fn share_ppm(self) -> u32 {
+        (self.0 % 1_000_000) as u32
+    }
+}
+
 /// Sessions by when they were served last.
 pub(crate) struct Sessions {
     salt: RandomState,

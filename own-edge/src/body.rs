@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::Stream;
 use hyper::body::{Body, Frame, SizeHint};
 
+use crate::access::Open;
 use crate::admit::SessionKey;
 use crate::connection::Shared;
 use crate::edge::Edge;
@@ -31,6 +32,7 @@ enum Source {
 pub(crate) struct EdgeBody {
     source: Source,
     delivery: Option<Delivery>,
+    line: Option<Box<Open>>,
 }
 
 /// Who gets it and how much they got.
@@ -55,7 +57,7 @@ impl Drop for Delivery {
 impl EdgeBody {
     /// A body of these bytes, none of media.
     pub(crate) fn bytes(bytes: Bytes) -> Self {
-        Self { source: Source::Bytes((!bytes.is_empty()).then_some(bytes)), delivery: None }
+        Self { source: Source::Bytes((!bytes.is_empty()).then_some(bytes)), delivery: None, line: None }
     }
 
     /// No body.
@@ -65,12 +67,17 @@ impl EdgeBody {
 
     /// The bytes of `object` from `at` up to, without, `end`.
     pub(crate) fn object(object: Arc<Object>, at: u64, end: u64, delivery: Delivery) -> Self {
-        Self { source: Source::Object { object, at, end }, delivery: Some(delivery) }
+        Self { source: Source::Object { object, at, end }, delivery: Some(delivery), line: None }
     }
 
     /// What arrives; `left` is its length where that is known.
     pub(crate) fn arriving(stream: Arriving, left: Option<u64>, delivery: Delivery) -> Self {
-        Self { source: Source::Arriving { stream, left }, delivery: Some(delivery) }
+        Self { source: Source::Arriving { stream, left }, delivery: Some(delivery), line: None }
+    }
+
+    /// Logs the request when the body is gone.
+    pub(crate) fn log(&mut self, line: Open) {
+        self.line = Some(Box::new(line));
     }
 }
 
@@ -112,6 +119,9 @@ impl Body for EdgeBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = &mut *self;
         let next = std::task::ready!(this.source.poll_next(cx));
+        if let (Some(line), Some(Ok(bytes))) = (&mut this.line, &next) {
+            line.bytes += bytes.len() as u64;
+        }
         if let Some(delivery) = &mut this.delivery {
             match &next {
                 Some(Ok(bytes)) => delivery.bytes += bytes.len() as u64,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use spillway_model::{GroupId, PathwayId, RegionId};
 use spillway_service::config::ConfigError;
+use spillway_service::posting::{check_collectors, check_share};
 use url::Url;
 
 /// `[edge]` of an edge's configuration file.
@@ -42,6 +43,14 @@ pub struct EdgeConfig {
     /// Base URLs of orchestrators that load reports go to (`POST {url}/v1/loads`). Default none.
     #[serde(default)]
     pub orchestrators: Vec<String>,
+    /// Base URLs of collectors that the access log goes to (`POST {url}/v1/deliveries`); a batch that one does not take
+    /// goes to the next. Default none: no access log.
+    #[serde(default)]
+    pub collectors: Vec<String>,
+    /// Share of sessions whose requests are logged, 0 to 1. Default 1: deliveries are what bills are checked by, and a
+    /// line is some 300 bytes beside a segment's megabyte. Below 1 each row says so, and sums divide by it.
+    #[serde(default = "default_deliveries_share")]
+    pub deliveries_share: f64,
     /// Query parameters that neither tell objects apart nor reach the origin (CMCD, session tokens). Default `["CMCD"]`.
     #[serde(default = "default_ignore_query")]
     pub ignore_query: Vec<String>,
@@ -88,6 +97,10 @@ const fn default_max_object_mb() -> u64 {
 
 const fn default_fill_mb() -> u64 {
     128
+}
+
+const fn default_deliveries_share() -> f64 {
+    1.0
 }
 
 fn default_ignore_query() -> Vec<String> {
@@ -143,6 +156,8 @@ pub(crate) struct Plan {
     pub max_object_bytes: u64,
     pub fill_bytes: usize,
     pub orchestrators: Vec<Target>,
+    pub collectors: Vec<String>,
+    pub deliveries_share_ppm: u32,
     pub ignore_query: Vec<String>,
     pub trusted_ip_header: Option<String>,
     pub origin_connect: Duration,
@@ -184,6 +199,7 @@ impl EdgeConfig {
             return Err(ConfigError::invalid("edge.ceiling_mbps", self.ceiling_mbps, "a number above 0"));
         }
         self.check_sizes()?;
+        check_collectors("edge.collectors", &self.collectors)?;
         if !self.base_url.starts_with("http://") && !self.base_url.starts_with("https://") {
             return Err(ConfigError::invalid("edge.base_url", &self.base_url, "an absolute http:// or https:// URL"));
         }
@@ -202,6 +218,8 @@ impl EdgeConfig {
                 .iter()
                 .map(|url| target("edge.orchestrators", url))
                 .collect::<Result<_, _>>()?,
+            collectors: self.collectors.clone(),
+            deliveries_share_ppm: check_share("edge.deliveries_share", self.deliveries_share)?,
             ignore_query: self.ignore_query.clone(),
             trusted_ip_header: self.trusted_ip_header.clone(),
             origin_connect: Duration::from_millis(self.origin_connect_ms),
@@ -282,6 +300,8 @@ mod tests {
             ("fill_mb = 3", "edge.fill_mb"),
             ("orchestrators = [\"https://o.example\"]", "not yet"),
             ("group = \"a b\"", "edge.group"),
+            ("collectors = [\"collector:4300\"]", "edge.collectors"),
+            ("deliveries_share = 1.5", "edge.deliveries_share"),
             ("memory_mb = 18446744073709551", "edge.memory_mb"),
         ] {
             let error = with(line).expect("parses").check().expect_err(line).to_string();

@@ -8,6 +8,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use spillway_model::{Clock, Millis};
 use spillway_service::Readiness;
 
+use crate::access::AccessLog;
 use crate::account::Meter;
 use crate::admit::{Admission, Orders, Sessions, admit};
 use crate::config::Plan;
@@ -27,6 +28,8 @@ pub(crate) struct Edge {
     pub sessions: Sessions,
     pub orders: Orders,
     pub meter: Arc<Meter>,
+    /// Where there is a collector for it.
+    pub access: Option<AccessLog>,
     pub metrics: Exported,
     pub readiness: Readiness,
     /// `Via` of requests and answers.
@@ -67,7 +70,7 @@ impl FillCounters {
 }
 
 impl Edge {
-    pub(crate) fn new(plan: Plan, clock: Arc<dyn Clock>, readiness: Readiness) -> Self {
+    pub(crate) fn new(plan: Plan, clock: Arc<dyn Clock>, readiness: Readiness, access: Option<AccessLog>) -> Self {
         let evictions = counter!("spillway_edge_evictions_total");
         let header = |text: &str| HeaderValue::from_str(text).expect("an id is a header value");
         Self {
@@ -77,6 +80,7 @@ impl Edge {
             sessions: Sessions::new(),
             orders: Orders::new(),
             meter: Arc::new(Meter::new(clock.clone())),
+            access,
             metrics: Exported {
                 fills: FillCounters(
                     FILL_RESULTS.map(|(_, result)| counter!("spillway_edge_fills_total", "result" => result)),

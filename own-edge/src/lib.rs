@@ -4,15 +4,16 @@
 //! is written) → `receive` (one host, no body, a plain path; key and session) → `admit` (running sessions go on) →
 //! `lookup` (kept, being fetched, or for this request alone) → `fetch` with `fill` (one fetch for all who wait,
 //! streamed to them while it comes; `origin` is the client, `policy` says what is kept) → `respond` with `conditions`
-//! (whole, range, not modified) and `body` → `account` (bits, viewers, results). Beside it `report` sends load reports
-//! and takes orders.
+//! (whole, range, not modified) and `body` → `account` (bits, viewers, results) and `access` (a line for the lake).
+//! Beside it `report` sends load reports and takes orders.
 //!
-//! Invariant: a request never waits for an orchestrator. An answer that was cut never looks complete, and is never
+//! Invariant: a request never waits for an orchestrator or a collector. An answer that was cut never looks complete, and is never
 //! kept. Memory is bounded by configuration: kept objects, objects in flight, sessions, connections.
 //!
 //! Not there yet: TLS (both sides), disk, variants (`Vary`), heuristic freshness, `CDN-Cache-Control`, unsafe methods,
 //! purge, several origins, prefetch, signed URLs.
 
+mod access;
 mod account;
 mod admit;
 mod body;
@@ -35,6 +36,7 @@ mod server;
 mod store;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use spillway_model::Clock;
@@ -45,6 +47,9 @@ use tokio::net::TcpListener;
 pub use config::EdgeConfig;
 
 use edge::Edge;
+
+/// The lines of the last answers, after the drain.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// What the process around an edge gives it.
 #[derive(Clone)]
@@ -77,7 +82,9 @@ pub async fn run(config: EdgeConfig, shell: EdgeShell, listener: TcpListener) ->
         metrics: shell.metrics.clone(),
         service_token: shell.service_token.clone(),
     };
-    let edge = Arc::new(Edge::new(plan, shell.clock, shell.readiness.clone()));
+    let log = access::AccessLog::start(&plan, &shell.service_token, shell.clock.clone());
+    let (access, poster) = log.map_or((None, None), |(access, poster)| (Some(access), Some(poster)));
+    let edge = Arc::new(Edge::new(plan, shell.clock, shell.readiness.clone(), access));
     let admin = admin.map(|listener| {
         let router = spillway_service::health_router(shell.readiness.clone(), shell.metrics);
         tokio::spawn(spillway_service::serve(listener, router, shell.shutdown.clone()))
@@ -87,6 +94,9 @@ pub async fn run(config: EdgeConfig, shell: EdgeShell, listener: TcpListener) ->
     tracing::info!(pathway = %edge.plan.pathway, address = ?listener.local_addr().ok(), "edge serves");
     server::serve(edge, own, listener, shell.shutdown).await;
     let _ = reports.await;
+    if let Some(poster) = poster {
+        poster.finish(LAST_LINES).await;
+    }
     if let Some(admin) = admin {
         let _ = admin.await;
     }

@@ -31,6 +31,9 @@ pub(crate) struct Asked {
     /// Conditions, ranges, credentials.
     pub headers: HeaderMap,
     pub session: SessionKey,
+    /// The session's id, if the client says it.
+    pub sid: Option<String>,
+    pub client: IpAddr,
     pub version: Version,
 }
 
@@ -167,6 +170,8 @@ pub(crate) fn receive(parts: Parts, peer: SocketAddr, plan: &Plan, sessions: &Se
         target: parts.uri.path_and_query().map_or_else(|| "/".into(), |target| target.as_str().to_owned()),
         headers: parts.headers,
         session,
+        sid,
+        client,
         version: parts.version,
     })
 }

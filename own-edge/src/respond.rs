@@ -245,9 +245,7 @@ impl Reply<'_> {
     }
 
     fn head(&self, status: StatusCode, headers: HeaderMap, note: Note) -> Response<EdgeBody> {
-        self.edge.meter.answered(note.result, status.as_u16());
-        let mut response = Response::new(EdgeBody::empty());
-        *response.status_mut() = status;
+        let mut response = begin(self.edge, status, note.result);
         *response.headers_mut() = headers;
         response.headers_mut().append(VIA, self.edge.via.clone());
         response.headers_mut().append("cache-status", note.header(self.edge));
@@ -264,6 +262,17 @@ impl Reply<'_> {
             bytes: 0,
         }
     }
+}
+
+/// An empty answer that is counted, and that the access log finds its result in.
+fn begin(edge: &Edge, status: StatusCode, result: CacheResult) -> Response<EdgeBody> {
+    edge.meter.answered(result, status.as_u16());
+    let mut response = Response::new(EdgeBody::empty());
+    *response.status_mut() = status;
+    if edge.access.is_some() {
+        response.extensions_mut().insert(result);
+    }
+    response
 }
 
 fn asks_for_part(headers: &HeaderMap) -> bool {
@@ -321,9 +330,7 @@ fn dress(edge: &Edge, headers: &mut HeaderMap) {
 
 /// The answer to a request that is not taken; ends the connection, since what follows may be its body.
 pub(crate) fn refused(edge: &Edge, refusal: Refusal, version: Version) -> Response<EdgeBody> {
-    edge.meter.answered(CacheResult::Invalid, refusal.status.as_u16());
-    let mut response = Response::new(EdgeBody::empty());
-    *response.status_mut() = refusal.status;
+    let mut response = begin(edge, refusal.status, CacheResult::Invalid);
     dress(edge, response.headers_mut());
     plain(&mut response, format!("request refused: {}\n", refusal.word), false);
     if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
@@ -343,9 +350,7 @@ pub(crate) fn not_admitted(
     elsewhere: Option<String>,
 ) -> Response<EdgeBody> {
     let status = if elsewhere.is_some() { StatusCode::TEMPORARY_REDIRECT } else { StatusCode::SERVICE_UNAVAILABLE };
-    edge.meter.answered(CacheResult::Refused, status.as_u16());
-    let mut response = Response::new(EdgeBody::empty());
-    *response.status_mut() = status;
+    let mut response = begin(edge, status, CacheResult::Refused);
     dress(edge, response.headers_mut());
     plain(&mut response, format!("not admitted: {why}\n"), asked.head_only);
     let note = Note { detail: Some(why), ..Note::new(CacheResult::Refused, Some("bypass")) };

@@ -109,6 +109,7 @@ async fn answer(
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<EdgeBody> {
+    let began = edge.now();
     let bare_lf = connection.begin_request();
     let has_body = !request.body().is_end_stream();
     let (parts, _) = request.into_parts();
@@ -132,13 +133,17 @@ async fn answer(
         Ok(asked) => asked,
         Err(refusal) => return respond::refused(edge, refusal, version),
     };
-    match edge.admission(&asked) {
+    let mut response = match edge.admission(&asked) {
         Admission::Refused(why, elsewhere) => respond::not_admitted(edge, &asked, why, elsewhere),
         Admission::Served => {
             edge.sessions.served(asked.session, edge.now());
             respond::serve(edge, &asked, connection).await
         }
+    };
+    if let Some(access) = &edge.access {
+        access.open(asked, began, &mut response);
     }
+    response
 }
 
 fn own_path(edge: &Edge, own: &OwnPaths, path: &str, bearer: Option<&str>) -> (StatusCode, String) {

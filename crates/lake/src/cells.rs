@@ -63,9 +63,9 @@ impl Cells {
         }
     }
 
-    pub(crate) fn float(&mut self, value: f64) {
+    pub(crate) fn float(&mut self, value: impl Into<Option<f64>>) {
         match self.next() {
-            Column::Float(builder) => builder.append_value(value),
+            Column::Float(builder) => builder.append_option(value.into()),
             _ => unreachable!("cells are appended in the order of the schema"),
         }
     }

@@ -51,6 +51,7 @@ pub fn to_arrow(batch: &DeliveryBatch, rows: &[(u64, Delivery)]) -> Result<Recor
         cells.text(delivery.protocol.as_deref());
         cells.text(delivery.view_id.as_deref());
         cells.map(delivery.cmcd.iter())?;
+        cells.float(delivery.sample_rate);
     }
     cells.finish()
 }

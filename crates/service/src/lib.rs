@@ -1,5 +1,5 @@
 //! The shell that all roles share: configuration, listeners, health, drain, metrics, auth, the system clock, and the
-//! tables host → pathway, address → place and user agent → device.
+//! tables host → pathway, address → place and user agent → device; and the sender of rows to a collector.
 //!
 //! Invariant: no wire shape, no policy; a role works the same with another shell around it.
 
@@ -12,6 +12,7 @@ pub mod geo;
 mod health;
 mod http;
 pub mod logging;
+pub mod posting;
 pub mod random;
 mod shutdown;
 pub mod tls;

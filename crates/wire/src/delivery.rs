@@ -72,6 +72,9 @@ pub struct Delivery {
     /// CMCD of the request, key to value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub cmcd: BTreeMap<String, String>,
+    /// Share of deliveries that are reported, (0, 1]: sums are divided by it. Absent = 1, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_rate: Option<f64>,
 }
 
 impl Default for Delivery {
@@ -94,6 +97,7 @@ impl Default for Delivery {
             protocol: None,
             view_id: None,
             cmcd: BTreeMap::new(),
+            sample_rate: None,
         }
     }
 }
@@ -112,7 +116,8 @@ impl Row for Delivery {
         let holds = self.requests > 0
             && numbers.into_iter().flatten().all(|number| number <= NUMBER_MAX)
             && texts.into_iter().flatten().chain(cmcd).all(|text| text.len() <= TEXT_MAX_BYTES)
-            && self.cmcd.len() <= CMCD_MAX_KEYS;
+            && self.cmcd.len() <= CMCD_MAX_KEYS
+            && self.sample_rate.is_none_or(|rate| rate > 0.0 && rate <= 1.0);
         if holds { Ok(()) } else { Err("bad_value") }
     }
 }
@@ -166,6 +171,8 @@ mod tests {
         assert_eq!(check(|_| ()), Ok(()));
         assert_eq!(check(|row| row.requests = 0), Err("bad_value"));
         assert_eq!(check(|row| row.bytes = Some(u64::MAX)), Err("bad_value"));
+        assert_eq!(check(|row| row.sample_rate = Some(0.0)), Err("bad_value"));
+        assert_eq!(check(|row| row.sample_rate = Some(f64::NAN)), Err("bad_value"));
         assert_eq!(check(|row| row.path = Some("x".repeat(TEXT_MAX_BYTES + 1))), Err("bad_value"));
         assert_eq!(check(|row| row.pathway = Some("a/b".into())), Err("bad_id"));
         assert_eq!(check(|row| row.view_id = Some("x".repeat(65))), Err("bad_id"));

@@ -87,6 +87,19 @@ impl BatchName {
     }
 }
 
+/// Path and query under which a collector takes batch `seq` of `source` for `table` (`deliveries`, `steers`). An id needs
+/// no escapes.
+#[must_use]
+pub fn target(table: &str, source: &NodeId, seq: u64) -> String {
+    format!("/v1/{table}?v={ROWS_VERSION}&source={source}&seq={seq}")
+}
+
+/// Rows that the body of a 202 says were refused.
+#[must_use]
+pub fn rejected_rows(answer: &[u8]) -> usize {
+    serde_json::from_slice::<RowsStored>(answer).map_or(0, |stored| stored.rejected.len())
+}
+
 /// Rows as they were read: the good ones with their index, and the others with index and reason.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowsReceived<T> {

@@ -176,6 +176,7 @@ fn frames_loads_probes_overviews_and_answers_read_and_write_themselves_back() {
 fn rows_of_deliveries_and_steering_answers_read_and_write_themselves_back() {
     round_trip::<Delivery>("delivery/v1.json", &[""]);
     round_trip::<Delivery>("delivery/v1-least.json", &[""]);
+    round_trip::<Delivery>("delivery/v1-sampled.json", &[""]);
     round_trip::<SteerAnswer>("steer-answer/v1.json", &[""]);
     round_trip::<SteerAnswer>("steer-answer/v1-least.json", &[""]);
 }

@@ -1,6 +1,7 @@
 //! An edge on real sockets, between a scripted origin and clients that see every byte.
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a failure here is the test's")]
 
+mod access;
 mod caching;
 mod client;
 mod fills;

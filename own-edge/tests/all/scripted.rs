@@ -94,7 +94,7 @@ impl Scripted {
         format!("http://{}", self.address)
     }
 
-    /// What to do when `target` (path and query) is asked for.
+    /// What to do when `target` (path and query; or a path, for all its queries that have no script) is asked for.
     pub fn on(&self, target: &str, script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) {
         self.state.lock().unwrap().scripts.insert(target.to_owned(), Arc::new(script));
     }
@@ -107,6 +107,12 @@ impl Scripted {
 
     pub fn seen(&self, target: &str) -> Vec<Seen> {
         self.state.lock().unwrap().seen.iter().filter(|seen| seen.target == target).cloned().collect()
+    }
+
+    /// What was asked below a path, whatever the query.
+    pub fn seen_at(&self, path: &str) -> Vec<Seen> {
+        let at = |seen: &&Seen| seen.target.split('?').next() == Some(path);
+        self.state.lock().unwrap().seen.iter().filter(at).cloned().collect()
     }
 
     pub fn count(&self, target: &str) -> usize {
@@ -146,7 +152,8 @@ async fn converse(mut stream: TcpStream, state: Arc<Mutex<State>>, changed: watc
         let script = {
             let mut state = state.lock().unwrap();
             state.seen.push(seen.clone());
-            state.scripts.get(&seen.target).cloned()
+            let path = seen.target.split('?').next().unwrap_or_default();
+            state.scripts.get(&seen.target).or_else(|| state.scripts.get(path)).cloned()
         };
         changed.send_replace(());
         let steps = match script {

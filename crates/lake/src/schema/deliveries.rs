@@ -1,7 +1,7 @@
 //! `deliveries`: what edges and CDNs delivered, the truth for cost.
 
 use super::Column;
-use super::Kind::{Int, Map, Text};
+use super::Kind::{Float, Int, Map, Text};
 
 pub(crate) const DELIVERY_COLUMNS: &[Column] = &[
     ("source", Text, false, "who sent it: an edge, or import-HASH of a log file; key with batch_seq and row"),
@@ -26,4 +26,5 @@ pub(crate) const DELIVERY_COLUMNS: &[Column] = &[
     ("protocol", Text, true, "HTTP/1.1, HTTP/2 or HTTP/3"),
     ("view_id", Text, true, "playback attempt, where the request said it (CMCD sid)"),
     ("cmcd", Map, true, "CMCD of the request, key to value"),
+    ("sample_rate", Float, true, "share of deliveries that are reported; null: all"),
 ];

@@ -1,5 +1,7 @@
 //! What of a record has no column of its own, as text for the map `cmcd` of a row.
 
+use std::collections::BTreeMap;
+
 use spillway_model::ViewId;
 use spillway_model::limits::CMCD_VALUE_MAX_BYTES;
 
@@ -48,6 +50,37 @@ pub(super) fn rest(record: &Cmcd, event: &Event, view_id: &ViewId, cid_whole: bo
     all
 }
 
+impl Cmcd {
+    /// Every key with its value as text for people and tables (`br` → `2400`, `bs` → `true`, `ot` → `v`), without the
+    /// queries of URLs, which hold tokens.
+    #[must_use]
+    pub fn pairs(&self) -> BTreeMap<String, String> {
+        let typed = self.typed().into_iter().map(|(key, value)| match key {
+            "nor" => (key.to_owned(), paths(self)),
+            _ => (key.to_owned(), shown(&value)),
+        });
+        let others = self.others.iter().map(|(key, value)| (key.clone(), shown(value)));
+        let clean = |(key, value): (String, String)| {
+            let bare = if key == "url" || value.contains("://") { without_query(&value) } else { &value };
+            (key, cut(bare, CMCD_VALUE_MAX_BYTES).to_owned())
+        };
+        typed.chain(others).map(clean).collect()
+    }
+}
+
+/// A list of one number is that number, as version 1 wrote it.
+fn shown(value: &str) -> String {
+    let alone = value.strip_prefix('(').and_then(|text| text.strip_suffix(')'));
+    match value {
+        "?1" => "true".to_owned(),
+        "?0" => "false".to_owned(),
+        _ => match alone.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())) {
+            Some(number) => number.to_owned(),
+            None => plain(value),
+        },
+    }
+}
+
 fn paths(record: &Cmcd) -> String {
     let next = record.nor.iter().flatten().map(|next| without_query(&next.path));
     next.collect::<Vec<_>>().join(" ")
@@ -60,4 +93,29 @@ pub(super) fn without_query(text: &str) -> &str {
 pub(super) fn cut(text: &str, max: usize) -> &str {
     let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_show_values_as_people_write_them_and_no_tokens() {
+        let text = b"br=2400,bl=(3900;v),bs,ot=v,sid=\"a,\\\"b\\\"\",nor=(\"../b.m4s?t=secret\"),\
+                     com.example-u=\"https://x.example/a?t=secret\"";
+        let pairs = Cmcd::parse(text).expect("read").pairs();
+        let all: Vec<(&str, &str)> = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(
+            all,
+            [
+                ("bl", "(3900;v)"),
+                ("br", "2400"),
+                ("bs", "true"),
+                ("com.example-u", "https://x.example/a"),
+                ("nor", "../b.m4s"),
+                ("ot", "v"),
+                ("sid", "a,\"b\""),
+            ]
+        );
+    }
 }

@@ -187,7 +187,12 @@ impl Parts {
     ///
     /// # Errors
     /// If the common part lacks something.
-    pub fn edges(&self, origin_url: &str, orchestrator_url: &str) -> anyhow::Result<BTreeMap<String, String>> {
+    pub fn edges(
+        &self,
+        origin_url: &str,
+        orchestrator_url: &str,
+        collector_url: &str,
+    ) -> anyhow::Result<BTreeMap<String, String>> {
         let mut out = BTreeMap::new();
         for pathway in self.pathways.iter().filter(|pathway| pathway.is_own()) {
             let listen = pathway.base_url.strip_prefix("http://").context("find http:// in an own edge's base_url")?;
@@ -203,6 +208,7 @@ impl Parts {
             edge.insert("origin".into(), origin_url.into());
             edge.insert("ceiling_mbps".into(), pathway.capacity_mbps.into());
             edge.insert("orchestrators".into(), Value::Array(vec![orchestrator_url.into()]));
+            edge.insert("collectors".into(), Value::Array(vec![collector_url.into()]));
             let mut file = Table::new();
             for key in ["data_dir", "service_token"] {
                 file.insert(key.into(), self.table.get(key).with_context(|| format!("find {key}"))?.clone());
@@ -265,11 +271,12 @@ mod tests {
     #[test]
     fn each_own_edge_gets_a_file_of_its_own() {
         let parts = Parts::read(&filled()).expect("valid");
-        let edges = parts.edges("http://127.0.0.1:1", "http://127.0.0.1:2").expect("valid");
+        let edges = parts.edges("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3").expect("valid");
         assert_eq!(edges.len(), 3);
         let file: Table = edges["own-west-2"].parse().expect("TOML");
         assert_eq!(file["edge"]["group"].as_str(), Some("own-west"));
         assert_eq!(file["edge"]["orchestrators"][0].as_str(), Some("http://127.0.0.1:2"));
+        assert_eq!(file["edge"]["collectors"][0].as_str(), Some("http://127.0.0.1:3"));
         assert_eq!(file["service_token"].as_str(), Some("the-service_token"));
     }
 

@@ -143,7 +143,7 @@ impl Stage {
         let file = self.config_file.display().to_string();
         let log = |name: &str| plan.dir.join(format!("{name}.log"));
         self.children.start("all", plan.spillway, &["all", "--config", &file], &log("all"))?;
-        for (name, text) in self.parts.edges(origin_url, &self.api.orchestrator)? {
+        for (name, text) in self.parts.edges(origin_url, &self.api.orchestrator, &self.api.collector)? {
             let path = plan.dir.join(format!("{name}.toml"));
             write(&path, &text)?;
             let file = path.display().to_string();
