@@ -1,6 +1,6 @@
 //! The roles: read the configuration, bind every port, hand each role its parts, run until a signal.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,9 @@ use crate::lease::StoredLease;
 
 /// The end of a running job of the lake; it commits nothing after the signal.
 const DRAIN_JOBS: Duration = Duration::from_secs(5);
+
+/// Rows that the steering node beside a collector posts at the end; the collector needs 8 s more, the process has 10.
+const LAST_ROWS: Duration = Duration::from_millis(1_200);
 
 /// What every role of this process shares.
 struct Process {
@@ -122,7 +125,13 @@ pub async fn all(file: &Path) -> anyhow::Result<()> {
     ];
     ports.extend(public.iter().map(|listener| ("collector_tls", listener.local_addr())));
     announce(&ports)?;
-    let collector = open_collector(&process, &deployment).await?;
+    let mut steer_config = steer_config;
+    if steer_config.collectors.is_none() {
+        steer_config.collectors = Some(vec![reached_at(collector_at.local_addr()?)]);
+    }
+    let posted = CancellationToken::new();
+    let last = after_posting(&process, posted.clone());
+    let collector = open_collector(&process, &deployment, last).await?;
     let tail = collector.tail();
     tokio::try_join!(
         async {
@@ -130,7 +139,7 @@ pub async fn all(file: &Path) -> anyhow::Result<()> {
             anyhow::Ok(())
         },
         run_orchestrator(&process, &deployment, orchestrator_at, TailSource::Local(tail)),
-        run_steer(&process, &deployment, steer_config, steer_at),
+        run_steer(&process, &deployment, steer_config, steer_at, posted),
         run_dashboard(&process, dashboard_at, axum::Router::new()),
     )?;
     Ok(())
@@ -145,7 +154,7 @@ pub async fn collector(file: &Path) -> anyhow::Result<()> {
     let mut ports = vec![("collector", listener.local_addr())];
     ports.extend(public.iter().map(|listener| ("collector_tls", listener.local_addr())));
     announce(&ports)?;
-    let collector = open_collector(&process, &deployment).await?;
+    let collector = open_collector(&process, &deployment, process.shutdown.clone()).await?;
     serve_collector(&process, collector, listener, public).await
 }
 
@@ -165,7 +174,7 @@ pub async fn steer(file: &Path) -> anyhow::Result<()> {
     let config = process.config.steer()?;
     let listener = bind("steer.listen", config.listen).await?;
     announce(&[("steer", listener.local_addr())])?;
-    run_steer(&process, &deployment, config, listener).await
+    run_steer(&process, &deployment, config, listener, CancellationToken::new()).await
 }
 
 /// The dashboard alone; the orchestrator's `bus_peers` must name it.
@@ -201,7 +210,31 @@ async fn public_port(config: &Config) -> anyhow::Result<Option<Listener>> {
     })
 }
 
-async fn open_collector(process: &Process, deployment: &Arc<Deployment>) -> anyhow::Result<Collector> {
+/// How a collector in this process is reached from inside.
+fn reached_at(mut listens: SocketAddr) -> String {
+    if listens.ip().is_unspecified() {
+        listens.set_ip(if listens.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    format!("http://{listens}")
+}
+
+/// Ends a collector after the signal, once the steering node beside it has posted its last rows or has had the time.
+fn after_posting(process: &Process, posted: CancellationToken) -> CancellationToken {
+    let (shutdown, last) = (process.shutdown.clone(), CancellationToken::new());
+    let ends = last.clone();
+    tokio::spawn(async move {
+        shutdown.cancelled().await;
+        let _ = tokio::time::timeout(LAST_ROWS, posted.cancelled()).await;
+        ends.cancel();
+    });
+    last
+}
+
+async fn open_collector(
+    process: &Process,
+    deployment: &Arc<Deployment>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Collector> {
     let shell = spillway_collector::Shell {
         lake_root: process.config.lake_root()?,
         wal_dir: process.config.wal_dir(),
@@ -211,7 +244,7 @@ async fn open_collector(process: &Process, deployment: &Arc<Deployment>) -> anyh
         service_token: process.config.service_token.clone(),
         readiness: Readiness::default(),
         metrics: process.metrics.clone(),
-        shutdown: process.shutdown.clone(),
+        shutdown,
     };
     Ok(Collector::open(process.config.collector.clone(), shell).await?)
 }
@@ -265,11 +298,13 @@ async fn run_steer(
     deployment: &Arc<Deployment>,
     config: steer::SteerConfig,
     listener: TcpListener,
+    posted: CancellationToken,
 ) -> anyhow::Result<()> {
     let parts = steer::Parts {
         config,
         deployment: Arc::clone(deployment),
         tokens: process.config.token.clone(),
+        service_token: process.config.service_token.clone(),
         store: process.store()?,
         bus: process.bus.clone(),
         clock: Arc::clone(&process.clock),
@@ -277,6 +312,7 @@ async fn run_steer(
         readiness: Readiness::default(),
         metrics: process.metrics.clone(),
         shutdown: process.shutdown.clone(),
+        posted,
     };
     steer::run(parts).await
 }

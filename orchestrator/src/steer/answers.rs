@@ -10,7 +10,8 @@ use spillway_model::{ContentId, Protocol};
 use spillway_wire::steering::{STEERING_MEDIA_TYPE, SteeringAnswer};
 
 use super::asker::Asker;
-use super::params::{Query, reported};
+use super::params::{DEBUG, DEBUG_ARGUMENT, Query, reported};
+use super::samples::Sample;
 use super::{SteerState, decide, reply};
 
 /// `GET /v1/steer/hls?t=TOKEN`.
@@ -51,12 +52,14 @@ fn steer(
     let current = state.manifests.current(&asker.token.region, now);
     let stretch = state.counters.stretch_milli();
     let answer = decide::answer(&asker.token, asker.family, &current.manifest, now, stretch);
+    let debug = query.first(DEBUG).is_some();
     if let (true, Some(first)) = (asker.known, answer.order.first()) {
         state.counters.polled(&asker.token, first, protocol, answer.ttl_s, now);
     }
-    let follows = match reported(&query, protocol).pathways.last() {
+    let player_is_on = reported(&query, protocol).pathways.pop().map(|(id, _)| id);
+    let follows = match &player_is_on {
         None => "unknown",
-        Some((id, _)) if Some(id) == answer.order.first() => "first",
+        Some(id) if Some(id) == answer.order.first() => "first",
         Some(_) => "other",
     };
     metrics::counter!(
@@ -66,7 +69,7 @@ fn steer(
         "player_is_on" => follows,
     )
     .increment(1);
-    let reload = reload_uri(state, protocol, &asker);
+    let reload = reload_uri(state, protocol, &asker, debug);
     let built = SteeringAnswer::new(answer.ttl_s, Some(reload), &answer.order)
         .map_err(|error| error.to_string())
         .and_then(|answer| serde_json::to_vec(&answer).map_err(|error| error.to_string()));
@@ -75,11 +78,33 @@ fn steer(
         tracing::error!(error, "no steering answer");
         br#"{"VERSION":1,"TTL":30,"PATHWAY-PRIORITY":["."]}"#.to_vec()
     });
-    reply::with_epoch(reply::body(StatusCode::OK, STEERING_MEDIA_TYPE, bytes), current.manifest.epoch)
+    let epoch = current.manifest.epoch;
+    if let Some(samples) = &state.samples
+        && let Some(rate) = samples.rate(&asker, debug, now)
+    {
+        let decide::PollAnswer { order, ttl_s, first_answer } = answer;
+        let sample = Sample {
+            asker,
+            current,
+            protocol,
+            order,
+            ttl_s,
+            first_answer,
+            player_is_on,
+            stretch_milli: stretch,
+            at: now,
+        };
+        samples.push(sample, rate);
+    }
+    reply::with_epoch(reply::body(StatusCode::OK, STEERING_MEDIA_TYPE, bytes), epoch)
 }
 
 /// Absolute, and with identity only. A stranger gets no token: it would make an audience of a flood.
-fn reload_uri(state: &SteerState, protocol: Protocol, asker: &Asker) -> String {
+fn reload_uri(state: &SteerState, protocol: Protocol, asker: &Asker, debug: bool) -> String {
     let url = format!("{}/v1/steer/{protocol}", state.settings.public_url);
-    if asker.known { format!("{url}?t={}", state.settings.keys.sign(&asker.identity())) } else { url }
+    if !asker.known {
+        return url;
+    }
+    let debug = if debug { DEBUG_ARGUMENT } else { "" };
+    format!("{url}?t={}{debug}", state.settings.keys.sign(&asker.identity()))
 }

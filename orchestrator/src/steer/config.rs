@@ -8,6 +8,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use spillway_model::{ContentClass, NodeId};
 use spillway_service::config::ConfigError;
+use spillway_service::posting::{check_collectors, check_share};
 use spillway_wire::token::TokenKeys;
 
 use super::origin::Origin;
@@ -56,6 +57,18 @@ pub struct SteerConfig {
     /// Polls per second that this node should answer; above it TTLs get longer. Default 20,000.
     #[serde(default = "default_budget")]
     pub poll_budget_per_s: u32,
+    /// Base URLs of collectors that sampled answers go to (`POST {url}/v1/steers`); a batch that one does not take goes
+    /// to the next. Default: in `spillway all` the collector beside it, else none.
+    pub collectors: Option<Vec<String>>,
+    /// Share of sessions whose answers are sampled, 0 to 1; one whose playlist is asked for with `debug=1` always is.
+    /// Default 0.01.
+    #[serde(default = "default_sample_share")]
+    pub sample_share: f64,
+}
+
+/// Every hundredth session: enough to explain any shift of more than some views.
+const fn default_sample_share() -> f64 {
+    0.01
 }
 
 fn default_listen() -> SocketAddr {
@@ -83,9 +96,19 @@ pub(crate) struct Settings {
     /// Longest prefix first.
     pub(crate) class_of: Vec<(String, ContentClass)>,
     pub(crate) poll_budget_per_s: u32,
+    pub(crate) collectors: Vec<String>,
+    pub(crate) sample_share_ppm: u32,
 }
 
 impl SteerConfig {
+    /// Checks every value, without opening anything.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] names key, value and what is valid.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.check().map(drop)
+    }
+
     pub(crate) fn check(&self) -> Result<Settings, ConfigError> {
         let id = NodeId::new(&self.id).map_err(|error| ConfigError::invalid("steer.id", error, "an id"))?;
         let mut origins = BTreeMap::new();
@@ -101,6 +124,8 @@ impl SteerConfig {
         if self.poll_budget_per_s == 0 {
             return Err(ConfigError::invalid("steer.poll_budget_per_s", 0, "1 or more"));
         }
+        let collectors = self.collectors.clone().unwrap_or_default();
+        check_collectors("steer.collectors", &collectors)?;
         Ok(Settings {
             id: id.to_string(),
             public_url: public_url(&self.public_url)?,
@@ -110,6 +135,8 @@ impl SteerConfig {
             trusted_header: self.trusted_header.clone(),
             class_of: self.classes()?,
             poll_budget_per_s: self.poll_budget_per_s,
+            collectors,
+            sample_share_ppm: check_share("steer.sample_share", self.sample_share)?,
         })
     }
 
@@ -188,6 +215,8 @@ mod tests {
         assert!(short.contains("steer.token_key") && short.contains("7 characters") && !short.contains("hunter2"));
         assert!(fails("https://steer.example/", "/steer").contains("steer.public_url"));
         assert!(fails("http://origin.example", "origin").contains("steer.origins.default"));
+        assert!(fails("token_key", "collectors = [\"c:1\"]\ntoken_key").contains("steer.collectors"));
+        assert!(fails("token_key", "sample_share = 2.0\ntoken_key").contains("steer.sample_share"));
         assert!(fails("public_url", "pubic_url").contains("pubic_url"));
         assert!(!format!("{:?}", Secret("hunter2".into())).contains("hunter2"));
     }

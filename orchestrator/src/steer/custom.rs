@@ -16,7 +16,8 @@ use spillway_service::geo::Client;
 
 use super::asker::{Asker, content_of};
 use super::decide::{self, Assignment};
-use super::params::{Query, percent_decode};
+use super::params::{DEBUG, Query, percent_decode};
+use super::samples::Sample;
 use super::{SteerState, reply};
 
 #[derive(Serialize)]
@@ -102,6 +103,22 @@ pub(crate) async fn decide(
     }
     metrics::counter!("spillway_steer_answers_total", "protocol" => "decide", "plan" => current.source.as_str())
         .increment(1);
+    if let Some(samples) = &state.samples
+        && let Some(rate) = samples.rate(&asker, query.first(DEBUG).is_some(), now)
+    {
+        let sample = Sample {
+            asker: asker.clone(),
+            current: current.clone(),
+            protocol: Protocol::Other,
+            order: declared.clone(),
+            ttl_s,
+            first_answer: false,
+            player_is_on: None,
+            stretch_milli: state.counters.stretch_milli(),
+            at: now,
+        };
+        samples.push(sample, rate);
+    }
     let session = decide::session(&asker.token, asker.family);
     let decision = Decision {
         pathways: ranked.iter().filter(|r| declared.contains(&r.pathway)).filter_map(|r| choice(manifest, r)).collect(),

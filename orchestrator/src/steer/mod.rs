@@ -2,14 +2,15 @@
 //!
 //! The path of a view, file by file: [`playlists`] (the origin's playlist, fetched by `origin`, rewritten by `hls` or
 //! `dash`, with a signed token that names the first pathway) → [`answers`] (each poll: who asks from `params` and the
-//! token, the order from `decide`) → [`counters`] (a frame a second: what the orchestrator learns of all this).
+//! token, the order from `decide`) → [`counters`] (a frame a second: what the orchestrator learns of all this) and
+//! [`samples`] (some answers with their why, for the lake).
 //! [`manifests`] keeps each region's last good manifest; [`custom`] serves players that know neither HLS nor DASH
 //! steering; [`status`] tells operators.
 //!
 //! Invariants: a player never gets a 5xx, 429 or 410 from `/v1/steer`; no answer waits for a query, a round or a disk;
 //! there is no state per session that an answer depends on, so any node answers any session, also after a restart.
 //!
-//! Not there yet: `POST /v1/sessions`, the registry of players that don't follow, DNS, sampled answers in the lake.
+//! Not there yet: `POST /v1/sessions`, the registry of players that don't follow, DNS.
 
 mod answers;
 mod asker;
@@ -26,6 +27,7 @@ mod origin;
 mod params;
 mod playlists;
 mod reply;
+mod samples;
 mod space;
 mod static_plan;
 mod status;
@@ -49,6 +51,10 @@ use config::Settings;
 use counters::Counters;
 use manifests::Manifests;
 use origin::Origins;
+use samples::Samples;
+
+/// Posting of the samples that wait at the end.
+pub(crate) const LAST_SAMPLES: Duration = Duration::from_secs(1);
 
 /// Everything that the shell hands to a steering node.
 pub struct Parts {
@@ -58,6 +64,8 @@ pub struct Parts {
     pub deployment: Arc<Deployment>,
     /// Admin tokens: a viewer may ask why.
     pub tokens: Vec<TokenConfig>,
+    /// Secret shared between roles: bearer of sampled answers.
+    pub service_token: String,
     /// Manifests and their public keys.
     pub store: Arc<dyn Store>,
     /// Frames out.
@@ -72,6 +80,8 @@ pub struct Parts {
     pub metrics: Option<PrometheusHandle>,
     /// Ends it.
     pub shutdown: CancellationToken,
+    /// Set at the end, once it posts nothing more: a collector beside it may go.
+    pub posted: CancellationToken,
 }
 
 /// What the handlers share.
@@ -82,6 +92,8 @@ pub(crate) struct SteerState {
     pub(crate) manifests: Manifests,
     pub(crate) origins: Origins,
     pub(crate) counters: Counters,
+    /// Where there is a collector for them.
+    pub(crate) samples: Option<Samples>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -101,6 +113,7 @@ impl SteerState {
             manifests: Manifests::new(&deployment)?,
             origins: Origins::new(settings.origins.clone(), Arc::clone(&clock))?,
             counters: Counters::new(&settings.id, &deployment, settings.poll_budget_per_s, clock.now()),
+            samples: None,
             settings,
             deployment,
             tokens,
@@ -114,7 +127,10 @@ impl SteerState {
 /// # Errors
 /// A wrong configuration; afterwards nothing ends it but `shutdown`.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
-    let state = Arc::new(SteerState::new(&parts.config, parts.deployment, parts.tokens, parts.clock)?);
+    let mut state = SteerState::new(&parts.config, parts.deployment, parts.tokens, parts.clock)?;
+    let (samples, poster) = Samples::start(&state.settings, &parts.service_token, state.clock.as_ref()).unzip();
+    state.samples = samples;
+    let state = Arc::new(state);
     let router =
         http::router(Arc::clone(&state)).merge(spillway_service::health_router(parts.readiness.clone(), parts.metrics));
     parts.readiness.set(true);
@@ -122,11 +138,16 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         parts.shutdown.cancelled().await;
         parts.readiness.set(false);
     };
+    let posting = async {
+        samples::post_until(poster, &parts.shutdown).await;
+        parts.posted.cancel();
+    };
     tokio::join!(
         manifests::watch_all(Arc::clone(&state), parts.store, parts.shutdown.clone()),
         publish_frames(&state, &parts.bus, &parts.shutdown),
         spillway_service::serve(parts.listener, router, parts.shutdown.clone()),
         draining,
+        posting,
     );
     Ok(())
 }

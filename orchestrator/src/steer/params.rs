@@ -5,6 +5,11 @@ use spillway_model::{PathwayId, Protocol};
 /// More than any player sends; the rest is dropped.
 const PAIRS_MAX: usize = 32;
 
+/// Asks for every answer of the session to be reported; handed on from the playlist's URL to those of its polls.
+pub(crate) const DEBUG: &str = "debug";
+/// As it is handed on.
+pub(crate) const DEBUG_ARGUMENT: &str = "&debug=1";
+
 /// A decoded query; names may occur more than once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Query(Vec<(String, String)>);

@@ -16,7 +16,7 @@ use super::asker::{Asker, content_of};
 use super::decide::{self, Assignment};
 use super::manifests::Current;
 use super::origin::FetchError;
-use super::params::{Query, percent_decode};
+use super::params::{DEBUG, DEBUG_ARGUMENT, Query, percent_decode};
 use super::space::Space;
 use super::writer::{Offer, Steering, WriteError};
 use super::{SteerState, dash, hls, reply};
@@ -32,6 +32,8 @@ struct Request<'r> {
     path: &'r str,
     asker: Asker,
     current: Current,
+    /// To hand on.
+    debug: &'static str,
 }
 
 /// `GET /v1/playlists/{protocol}/{path}?sid=&region=`.
@@ -110,7 +112,8 @@ impl<'r> Request<'r> {
         let known = known.filter(|asker| asker.token.content == content);
         let asker = known.unwrap_or_else(|| Asker::new_session(state, query, &client, content));
         let current = state.manifests.current(&asker.token.region, state.clock.now());
-        Self { state, protocol, path, asker, current }
+        let debug = if query.first(DEBUG).is_some() { DEBUG_ARGUMENT } else { "" };
+        Self { state, protocol, path, asker, current, debug }
     }
 
     fn write(&self, body: &[u8], space: &Space) -> Result<(String, Assignment), WriteError> {
@@ -126,13 +129,14 @@ impl<'r> Request<'r> {
         let declared = assignment.declared.clone();
         let token = Token { first: declared.first().cloned(), pathways: declared, ..identity.clone() };
         let again = Token { first: None, pathways: vec![], ..identity.clone() };
-        let (url, protocol) = (&settings.public_url, self.protocol);
+        let (url, protocol, debug) = (&settings.public_url, self.protocol, self.debug);
         Steering {
-            server_uri: format!("{url}/v1/steer/{protocol}?t={}", settings.keys.sign(&token)),
+            server_uri: format!("{url}/v1/steer/{protocol}?t={}{debug}", settings.keys.sign(&token)),
             offers: offers(manifest, assignment),
             max_bitrate_kbps: decide::max_bitrate_kbps(identity, manifest),
-            reload_url: (protocol == Protocol::Dash)
-                .then(|| format!("{url}/v1/playlists/{protocol}/{}?t={}", self.path, settings.keys.sign(&again))),
+            reload_url: (protocol == Protocol::Dash).then(|| {
+                format!("{url}/v1/playlists/{protocol}/{}?t={}{debug}", self.path, settings.keys.sign(&again))
+            }),
         }
     }
 

@@ -6,3 +6,4 @@ mod fixtures;
 mod hls_writer;
 mod node;
 mod refusals;
+mod samples;

@@ -3,6 +3,12 @@
 use crate::cli::CheckConfig;
 use crate::config::Config;
 
+/// Where rows go and how many of them.
+fn posted(collectors: &[String], share: f64, what: &str, none: &str) -> String {
+    let to = if collectors.is_empty() { none.to_owned() } else { collectors.join(", ") };
+    format!("the {what} of {} % of sessions, to {to}", share * 100.0)
+}
+
 /// Prints what the file says, or fails with the key, the value and what is valid.
 ///
 /// # Errors
@@ -11,9 +17,21 @@ pub fn run(arguments: &CheckConfig) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config)?;
     let parameters = config.parameters()?;
     config.lake_root()?;
-    if config.edge.is_some() && config.region.is_empty() {
-        println!("{}: valid (an own edge)", arguments.config.display());
-        return Ok(());
+    if let Some(edge) = &config.edge {
+        edge.check()?;
+        println!("access log: {}", posted(&edge.collectors, edge.deliveries_share, "requests", "none"));
+        if config.region.is_empty() {
+            println!("{}: valid (an own edge)", arguments.config.display());
+            return Ok(());
+        }
+    }
+    if let Some(steer) = &config.steer {
+        steer.validate()?;
+        let default = "the collector beside it in `spillway all`, else none";
+        let collectors = steer.collectors.clone();
+        let none = if collectors.is_some() { "none" } else { default };
+        let said = posted(&collectors.unwrap_or_default(), steer.sample_share, "steering answers", none);
+        println!("steering samples: {said}");
     }
     let deployment = config.deployment()?;
     spillway_orchestrator::setup(&deployment, parameters.clone())?;

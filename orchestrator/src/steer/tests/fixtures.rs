@@ -71,6 +71,8 @@ pub(crate) fn config(origin: &str) -> SteerConfig {
         trusted_header: Some("x-test-client".into()),
         class_of: BTreeMap::new(),
         poll_budget_per_s: 20_000,
+        collectors: None,
+        sample_share: 0.01,
     }
 }
 

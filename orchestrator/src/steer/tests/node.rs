@@ -19,7 +19,7 @@ use spillway_wire::steering::{STEERING_MEDIA_TYPE, SteeringAnswer};
 use tokio::net::TcpListener;
 
 use super::fixtures::{StoppedClock, config, deployment, manifest, region, sealed, signing_key};
-use crate::steer::{Parts, run};
+use crate::steer::{Parts, SteerConfig, run};
 use crate::{KEYS, manifest_key};
 
 const MASTER: &str = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n";
@@ -32,14 +32,15 @@ struct Origin {
     fetches: Arc<AtomicUsize>,
 }
 
-struct Node {
+pub(super) struct Node {
     url: String,
     client: reqwest::Client,
     origin: Origin,
     clock: Arc<StoppedClock>,
     store: Arc<dyn Store>,
     frames: Subscription,
-    shutdown: CancellationToken,
+    pub(super) shutdown: CancellationToken,
+    pub(super) posted: CancellationToken,
     _dir: tempfile::TempDir,
 }
 
@@ -71,6 +72,11 @@ async fn origin() -> (Origin, String) {
 
 impl Node {
     async fn start() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// A node with a changed configuration.
+    pub(super) async fn with(change: impl FnOnce(&mut SteerConfig)) -> Self {
         let (origin, origin_url) = origin().await;
         let dir = tempfile::tempdir().expect("dir");
         let store: Arc<dyn Store> = Arc::new(DirStore::open(dir.path()).expect("store"));
@@ -80,9 +86,13 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
         let address: SocketAddr = listener.local_addr().expect("address");
         let shutdown = CancellationToken::new();
+        let mut config = config(&origin_url);
+        change(&mut config);
+        let posted = CancellationToken::new();
         let parts = Parts {
-            config: config(&origin_url),
+            config,
             deployment: deployment(),
+            service_token: "a-secret-of-roles".into(),
             tokens: vec![TokenConfig { name: "ann".into(), role: Role::Viewer, sha256: token_hash("viewer-token") }],
             store: Arc::clone(&store),
             bus,
@@ -91,11 +101,12 @@ impl Node {
             readiness: Readiness::default(),
             metrics: None,
             shutdown: shutdown.clone(),
+            posted: posted.clone(),
         };
         tokio::spawn(run(parts));
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("client");
         let url = format!("http://{address}");
-        Self { url, client, origin, clock, store, frames, shutdown, _dir: dir }
+        Self { url, client, origin, clock, store, frames, shutdown, posted, _dir: dir }
     }
 
     async fn get(&self, path: &str) -> reqwest::Response {
@@ -103,15 +114,15 @@ impl Node {
         request.send().await.expect("an answer")
     }
 
-    async fn text(&self, path: &str) -> String {
+    pub(super) async fn text(&self, path: &str) -> String {
         self.get(path).await.text().await.expect("text")
     }
 
-    async fn json(&self, path: &str) -> serde_json::Value {
+    pub(super) async fn json(&self, path: &str) -> serde_json::Value {
         self.get(path).await.json().await.expect("json")
     }
 
-    async fn steer(&self, path: &str) -> SteeringAnswer {
+    pub(super) async fn steer(&self, path: &str) -> SteeringAnswer {
         let answer = self.get(path).await;
         assert_eq!(answer.status(), 200);
         let answer: SteeringAnswer = answer.json().await.expect("an answer");
@@ -126,13 +137,13 @@ impl Node {
         self.store.compare_and_set(key, version, Bytes::from(value)).await.expect("set");
     }
 
-    async fn publish_keys(&self) {
+    pub(super) async fn publish_keys(&self) {
         let key = base64::engine::general_purpose::STANDARD.encode(signing_key().verifying_key().to_bytes());
         self.set(KEYS, serde_json::to_vec(&serde_json::json!({ "k1": key })).expect("json")).await;
     }
 
     /// Publishes and waits until the node steers by it, or has refused it.
-    async fn publish(&self, bytes: Vec<u8>, until: impl Fn(&serde_json::Value) -> bool) {
+    pub(super) async fn publish(&self, bytes: Vec<u8>, until: impl Fn(&serde_json::Value) -> bool) {
         self.set(&manifest_key(&region()), bytes).await;
         for _ in 0..500 {
             if until(&self.json("/internal/steer").await["regions"]["eu-a"]) {
@@ -145,7 +156,7 @@ impl Node {
 }
 
 /// The path and query of the steering URI in a playlist.
-fn server_uri(playlist: &str) -> String {
+pub(super) fn server_uri(playlist: &str) -> String {
     let uri = playlist.split("SERVER-URI=\"").nth(1).expect("a steering tag").split('"').next().expect("a string");
     uri.strip_prefix("http://steer.example").expect("our public URL").to_owned()
 }
