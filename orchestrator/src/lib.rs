@@ -11,6 +11,7 @@
 mod admin;
 mod api;
 mod config;
+mod coverage;
 mod decisions;
 mod drill;
 mod observe;

@@ -11,6 +11,8 @@ use spillway_wire::frame::{Cell, Frame};
 use spillway_wire::load::LoadReport;
 use spillway_wire::probe::ProbeResult;
 
+use crate::coverage::Coverage;
+
 /// The newest load report of each edge, and those that no round has seen yet.
 #[derive(Debug, Default)]
 pub(crate) struct Loads {
@@ -64,11 +66,12 @@ pub(crate) struct Ears {
     pub(crate) probes: Subscription,
     frame_sources: u32,
     last_round: Option<TimestampMs>,
+    pub(crate) coverage: Coverage,
 }
 
 impl Ears {
-    pub(crate) const fn new(frames: Subscription, probes: Subscription, frame_sources: u32) -> Self {
-        Self { frames, probes, frame_sources, last_round: None }
+    pub(crate) fn new(frames: Subscription, probes: Subscription, frame_sources: u32) -> Self {
+        Self { frames, probes, frame_sources, last_round: None, coverage: Coverage::default() }
     }
 
     /// Everything since the last call. What is not readable, or names what nobody configured, is left out and counted.
@@ -78,6 +81,7 @@ impl Ears {
             match serde_json::from_slice::<Frame>(&message) {
                 Ok(frame) => {
                     input.frames_received += 1;
+                    self.coverage.add(&frame, now);
                     add_frame(&frame, deployment, &mut input);
                 }
                 Err(_) => metrics::counter!("spillway_frames_unreadable_total").increment(1),

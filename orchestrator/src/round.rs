@@ -136,7 +136,7 @@ impl Rounds {
         self.shell.readiness.set(self.published.len() == self.shell.deployment.regions.len());
     }
 
-    async fn tell(&self, now: TimestampMs, output: &RoundOutput) {
+    async fn tell(&mut self, now: TimestampMs, output: &RoundOutput) {
         let overview = Overview {
             v: 1,
             at_ms: now.0,
@@ -144,6 +144,7 @@ impl Rounds {
             pathways: output.pathways.iter().map(|(id, totals)| (id.to_string(), self.totals(id, totals))).collect(),
             log: self.log.iter().cloned().collect(),
             telemetry_ppm: output.telemetry.0,
+            devices: self.ears.coverage.tell(now),
         };
         let message = serde_json::to_vec(&overview).expect("string keys only");
         self.overview.send_replace(overview);

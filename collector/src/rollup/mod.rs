@@ -17,7 +17,7 @@ use spillway_lake::events::EventBatch;
 use spillway_model::limits::{ASNS_PER_REGION_MAX, FRAME_CONTENT_MAX, VIEW_SILENCE_MS};
 use spillway_service::deployment::Deployment;
 use spillway_wire::cmcd::UNLINKED_PREFIX;
-use spillway_wire::frame::{CellKey, ContentViews, FRAME_VERSION, Frame};
+use spillway_wire::frame::{CellKey, ContentViews, DeviceViews, FRAME_VERSION, Frame};
 
 use crate::limit::Prefix;
 use crate::receive::SDK;
@@ -152,6 +152,7 @@ impl Rollups {
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *guard;
         let mut content: HashMap<(String, String), u64> = HashMap::new();
+        let mut devices: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
         let mut crowd = Crowd::default();
         let mut gone = Vec::new();
         for (key, view) in &mut state.views {
@@ -164,6 +165,7 @@ impl Rollups {
                 let pathway = view.pathway.clone().unwrap_or_default();
                 crowd.add(&place, &pathway);
                 Sink::new(&mut state.cells, &place, false).cell(&pathway).views_active += 1;
+                *devices.entry((place.key.region.clone(), view.device)).or_default() += 1;
                 if !view.content.is_empty() {
                     *content.entry((view.content.clone(), place.key.region.clone())).or_default() += 1;
                 }
@@ -186,11 +188,22 @@ impl Rollups {
             end_ms: now_ms,
             cells,
             content: largest(content),
+            devices: by_device(devices),
         };
         state.seq += 1;
         state.start_ms = now_ms;
         frame
     }
+}
+
+fn by_device(views: BTreeMap<(String, &'static str), u64>) -> Vec<DeviceViews> {
+    let row = |((region, device), views_active): ((String, &str), u64)| DeviceViews {
+        region,
+        device: device.to_owned(),
+        views_active,
+        ..DeviceViews::default()
+    };
+    views.into_iter().map(row).collect()
 }
 
 fn enter(networks: &mut BTreeMap<String, BTreeMap<u32, usize>>, key: &CellKey) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use spillway_lake::events::EventBatch;
+use spillway_service::device::class_of;
 use spillway_wire::beacon::{Counters, Event, Failure, Request};
 use spillway_wire::cmcd;
 
@@ -45,6 +46,8 @@ struct Totals {
 pub(super) struct View {
     pub(super) place: Place,
     pub(super) content: String,
+    /// Device class.
+    pub(super) device: &'static str,
     pub(super) pathway: Option<String>,
     pub(super) last_seen_ms: u64,
     /// Who reports it.
@@ -84,6 +87,7 @@ impl View {
         Self {
             place,
             content: batch.ctx.content_id.clone(),
+            device: class_of(batch.ctx.device_class.as_deref()),
             pathway: None,
             last_seen_ms: now_ms,
             source: batch.source.clone(),

@@ -14,6 +14,19 @@ const AGENT_MAX_BYTES: usize = 512;
 /// Answers kept. A power of two; some thousand agents make up almost all of any audience.
 const SLOTS: usize = 4096;
 
+/// Every device class.
+pub const CLASSES: [&str; 7] = ["desktop", "mobile", "tablet", "tv", "stb", "console", "other"];
+/// Stands for a device class where nothing tells.
+pub const UNKNOWN: &str = "unknown";
+
+/// `word` as one of [`CLASSES`] (`other` if it is none of them), or [`UNKNOWN`]: so that a table by class stays small
+/// whatever senders write.
+#[must_use]
+pub fn class_of(word: Option<&str>) -> &'static str {
+    let Some(word) = word else { return UNKNOWN };
+    CLASSES.into_iter().find(|class| *class == word).unwrap_or("other")
+}
+
 /// What a user agent says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Device {
@@ -270,6 +283,13 @@ mod tests {
                 assert_eq!(said, (Some(class), os, browser), "{round}: {agent}");
             }
         }
+    }
+
+    #[test]
+    fn whatever_senders_write_there_are_few_classes() {
+        let classes = [Some("tv"), Some("toaster"), Some(""), None].map(class_of);
+        assert_eq!(classes, ["tv", "other", "other", UNKNOWN]);
+        assert!(AGENTS.iter().all(|(_, (class, ..))| CLASSES.contains(class)));
     }
 
     #[test]

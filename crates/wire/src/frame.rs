@@ -32,6 +32,10 @@ pub struct Frame {
     /// Views by title, the 200 largest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub content: Vec<ContentViews>,
+    /// Viewers by device class, for the coverage of beacons: what steering nodes see beside what collectors hear.
+    /// Absent in frames of older senders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceViews>,
 }
 
 /// Key of a cell.
@@ -138,6 +142,28 @@ pub struct ContentViews {
     pub region: String,
     /// Gauge: views that watch it.
     pub views_active: u64,
+}
+
+/// Viewers with one class of device in one region. The gauges add up over sources, the rest also over intervals.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceViews {
+    /// Region.
+    pub region: String,
+    /// `desktop`, `mobile`, `tablet`, `tv`, `stb`, `console`, `other`, or `unknown`.
+    pub device: String,
+    /// Collector, gauge: views that report now.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub views_active: u64,
+    /// Steering: sessions that got a playlist or a decision.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sessions_assigned: u64,
+    /// Steering, gauge: distinct sessions that polled in the last TTL.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sessions_polling: u64,
+    /// Steering: playlists issued, then no poll.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ghost_starts: u64,
 }
 
 impl Cell {

@@ -22,6 +22,24 @@ pub struct Overview {
     pub log: Vec<LogLine>,
     /// Share of frames that came, ppm; below 700,000 telemetry is not trusted.
     pub telemetry_ppm: u32,
+    /// By device class, over all regions: who is steered, and who of them reports. Absent where nobody is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub devices: BTreeMap<String, DeviceCoverage>,
+}
+
+/// Beacon coverage of one device class.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceCoverage {
+    /// Views that report now.
+    pub views_active: u64,
+    /// Sessions that poll steering now.
+    pub sessions_polling: u64,
+    /// Views that report ÷ sessions that poll, at most 1,000,000, ppm; absent = no session polls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage_ppm: Option<u32>,
+    /// Playlists of the last minute that no poll followed.
+    pub ghost_starts: u64,
 }
 
 /// One region.

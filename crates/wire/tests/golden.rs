@@ -161,6 +161,7 @@ fn the_envelope_opens_with_its_key_and_seals_to_the_same_bytes() {
 fn frames_loads_probes_overviews_and_answers_read_and_write_themselves_back() {
     round_trip::<Frame>("frame/v1.json", &["", "/cells/0", "/content/0"]);
     round_trip::<Frame>("frame/v1-empty.json", &[""]);
+    round_trip::<Frame>("frame/v1-devices.json", &["", "/devices/0", "/devices/1"]);
     round_trip::<LoadReport>("load/v1.json", &["", "/origin", "/top_content/0"]);
     round_trip::<LoadReport>("load/v1-least.json", &["", "/origin"]);
     round_trip::<Directives>("load/directives-v1.json", &[""]);
@@ -170,6 +171,7 @@ fn frames_loads_probes_overviews_and_answers_read_and_write_themselves_back() {
     round_trip::<ProbeResult>("probe/v1-no-answer.json", &[""]);
     let inside = ["", "/regions/eu-south", "/regions/eu-south/pathways/cdn-a", "/pathways/cdn-a", "/log/0"];
     round_trip::<Overview>("overview/v1.json", &inside);
+    round_trip::<Overview>("overview/v1-devices.json", &["", "/devices/tv", "/devices/unknown"]);
 }
 
 #[test]

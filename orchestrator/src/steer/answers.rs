@@ -10,6 +10,7 @@ use spillway_model::{ContentId, Protocol};
 use spillway_wire::steering::{STEERING_MEDIA_TYPE, SteeringAnswer};
 
 use super::asker::Asker;
+use super::counters::Asked;
 use super::params::{DEBUG, DEBUG_ARGUMENT, Query, reported};
 use super::samples::Sample;
 use super::{SteerState, decide, reply};
@@ -54,7 +55,8 @@ fn steer(
     let answer = decide::answer(&asker.token, asker.family, &current.manifest, now, stretch);
     let debug = query.first(DEBUG).is_some();
     if let (true, Some(first)) = (asker.known, answer.order.first()) {
-        state.counters.polled(&asker.token, first, protocol, answer.ttl_s, now);
+        let asked = Asked { token: &asker.token, device: state.device(headers), protocol };
+        state.counters.polled(asked, first, answer.ttl_s, now);
     }
     let player_is_on = reported(&query, protocol).pathways.pop().map(|(id, _)| id);
     let follows = match &player_is_on {

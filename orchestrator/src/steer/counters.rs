@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use spillway_model::limits::ASNS_PER_REGION_MAX;
 use spillway_model::{PathwayId, Protocol, TimestampMs, ViewId};
 use spillway_service::deployment::Deployment;
-use spillway_wire::frame::{Cell, CellKey, FRAME_VERSION, Frame};
+use spillway_wire::frame::{Cell, CellKey, DeviceViews, FRAME_VERSION, Frame};
 use spillway_wire::token::Token;
 
 use super::decide::{STRETCH_MAX_MILLI, STRETCH_NONE_MILLI};
@@ -23,9 +23,22 @@ const GHOST_TTLS: u64 = 3;
 
 struct Watched {
     cell: Arc<CellKey>,
+    device: &'static str,
     until: TimestampMs,
     ttl_s: u32,
     polled: bool,
+}
+
+/// By region and device class.
+type Devices = BTreeMap<(String, &'static str), DeviceViews>;
+
+/// Who asks, and for what.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) token: &'a Token,
+    /// Class of the device.
+    pub(crate) device: &'static str,
+    pub(crate) protocol: Protocol,
 }
 
 #[derive(Default)]
@@ -33,6 +46,7 @@ struct Inner {
     seq: u64,
     start: TimestampMs,
     cells: BTreeMap<Arc<CellKey>, Cell>,
+    devices: Devices,
     sessions: HashMap<ViewId, Watched>,
     asns: BTreeMap<String, BTreeSet<u32>>,
 }
@@ -69,30 +83,25 @@ impl Counters {
     }
 
     /// A playlist (`polls`: steering polls should follow) or a decision went out with `first` in front.
-    pub(crate) fn assigned(
-        &self,
-        token: &Token,
-        first: &PathwayId,
-        protocol: Protocol,
-        ttl_s: u32,
-        polls: bool,
-        now: TimestampMs,
-    ) {
-        self.with_cell(token, first, protocol, |inner, cell| {
+    pub(crate) fn assigned(&self, asked: Asked<'_>, first: &PathwayId, ttl_s: u32, polls: bool, now: TimestampMs) {
+        let device = asked.device;
+        self.with_cell(asked, first, |inner, cell| {
+            Inner::device_of(&mut inner.devices, &cell, device).sessions_assigned += 1;
             inner.cell(&cell).sessions_assigned += 1;
             if polls {
                 let until = TimestampMs(now.0 + GHOST_TTLS * u64::from(ttl_s) * 1_000);
-                inner.watch(&token.view, Watched { cell, until, ttl_s, polled: false });
+                inner.watch(&asked.token.view, Watched { cell, device, until, ttl_s, polled: false });
             }
         });
     }
 
     /// A poll by a valid token was answered with `first` in front.
-    pub(crate) fn polled(&self, token: &Token, first: &PathwayId, protocol: Protocol, ttl_s: u32, now: TimestampMs) {
-        self.with_cell(token, first, protocol, |inner, cell| {
+    pub(crate) fn polled(&self, asked: Asked<'_>, first: &PathwayId, ttl_s: u32, now: TimestampMs) {
+        let device = asked.device;
+        self.with_cell(asked, first, |inner, cell| {
             inner.cell(&cell).polls += 1;
             let until = TimestampMs(now.0 + u64::from(ttl_s) * 1_000 + POLL_SLACK_MS);
-            inner.watch(&token.view, Watched { cell, until, ttl_s, polled: true });
+            inner.watch(&asked.token.view, Watched { cell, device, until, ttl_s, polled: true });
         });
     }
 
@@ -104,6 +113,7 @@ impl Counters {
         let mut expected_milli_polls = 0;
         for session in inner.sessions.values().filter(|session| session.polled) {
             Inner::cell_of(&mut inner.cells, &session.cell).sessions_polling += 1;
+            Inner::device_of(&mut inner.devices, &session.cell, session.device).sessions_polling += 1;
             expected_milli_polls += 1_000 / u64::from(session.ttl_s.max(1));
         }
         self.set_stretch(expected_milli_polls / 1_000);
@@ -116,6 +126,7 @@ impl Counters {
             end_ms: now.0,
             cells: std::mem::take(&mut inner.cells).into_values().collect(),
             content: vec![],
+            devices: std::mem::take(&mut inner.devices).into_values().collect(),
         };
         inner.seq += 1;
         inner.start = now;
@@ -132,20 +143,15 @@ impl Counters {
         self.stretch_milli.store(current.midpoint(wanted), Ordering::Relaxed);
     }
 
-    fn with_cell(
-        &self,
-        token: &Token,
-        first: &PathwayId,
-        protocol: Protocol,
-        count: impl FnOnce(&mut Inner, Arc<CellKey>),
-    ) {
+    fn with_cell(&self, asked: Asked<'_>, first: &PathwayId, count: impl FnOnce(&mut Inner, Arc<CellKey>)) {
+        let token = asked.token;
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let key = CellKey {
             property: self.property.clone(),
             pathway: first.to_string(),
             region: token.region.to_string(),
             asn: inner.bounded_asn(token),
-            protocol: protocol.to_string(),
+            protocol: asked.protocol.to_string(),
         };
         count(&mut inner, Arc::new(key));
     }
@@ -158,6 +164,14 @@ impl Inner {
 
     fn cell_of<'c>(cells: &'c mut BTreeMap<Arc<CellKey>, Cell>, key: &Arc<CellKey>) -> &'c mut Cell {
         cells.entry(Arc::clone(key)).or_insert_with(|| Cell { key: CellKey::clone(key), ..Cell::default() })
+    }
+
+    fn device_of<'d>(devices: &'d mut Devices, cell: &CellKey, device: &'static str) -> &'d mut DeviceViews {
+        devices.entry((cell.region.clone(), device)).or_insert_with(|| DeviceViews {
+            region: cell.region.clone(),
+            device: device.to_owned(),
+            ..DeviceViews::default()
+        })
     }
 
     fn bounded_asn(&mut self, token: &Token) -> Option<u32> {
@@ -178,11 +192,12 @@ impl Inner {
     }
 
     fn close_sessions(&mut self, now: TimestampMs) {
-        let cells = &mut self.cells;
+        let (cells, devices) = (&mut self.cells, &mut self.devices);
         self.sessions.retain(|_, session| {
             let over = session.until < now;
             if over && !session.polled {
                 Self::cell_of(cells, &session.cell).ghost_starts += 1;
+                Self::device_of(devices, &session.cell, session.device).ghost_starts += 1;
             }
             !over
         });

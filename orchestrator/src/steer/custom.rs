@@ -15,6 +15,7 @@ use spillway_service::auth::{AuthError, Role, authorize};
 use spillway_service::geo::Client;
 
 use super::asker::{Asker, content_of};
+use super::counters::Asked;
 use super::decide::{self, Assignment};
 use super::params::{DEBUG, Query, percent_decode};
 use super::samples::Sample;
@@ -95,10 +96,11 @@ pub(crate) async fn decide(
     let Assignment { ranked, declared } = decide::assign(&asker.token, asker.family, manifest);
     let ttl_s = decide::ttl_s(&asker.token, manifest, state.counters.stretch_milli());
     if let Some(first) = declared.first() {
+        let asked = Asked { token: &asker.token, device: state.device(&headers), protocol: Protocol::Other };
         if asker.known {
-            state.counters.polled(&asker.token, first, Protocol::Other, ttl_s, now);
+            state.counters.polled(asked, first, ttl_s, now);
         } else {
-            state.counters.assigned(&asker.token, first, Protocol::Other, ttl_s, false, now);
+            state.counters.assigned(asked, first, ttl_s, false, now);
         }
     }
     metrics::counter!("spillway_steer_answers_total", "protocol" => "decide", "plan" => current.source.as_str())

@@ -36,11 +36,13 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::{HeaderMap, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 use spillway_bus::{Bus as _, LocalBus, Store};
 use spillway_model::Clock;
 use spillway_service::auth::TokenConfig;
 use spillway_service::deployment::Deployment;
+use spillway_service::device::{Devices, class_of};
 use spillway_service::{CancellationToken, Readiness};
 use spillway_wire::frame::FRAME_TOPIC;
 use tokio::net::TcpListener;
@@ -92,6 +94,7 @@ pub(crate) struct SteerState {
     pub(crate) manifests: Manifests,
     pub(crate) origins: Origins,
     pub(crate) counters: Counters,
+    pub(crate) devices: Devices,
     /// Where there is a collector for them.
     pub(crate) samples: Option<Samples>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -113,12 +116,21 @@ impl SteerState {
             manifests: Manifests::new(&deployment)?,
             origins: Origins::new(settings.origins.clone(), Arc::clone(&clock))?,
             counters: Counters::new(&settings.id, &deployment, settings.poll_budget_per_s, clock.now()),
+            devices: Devices::default(),
             samples: None,
             settings,
             deployment,
             tokens,
             clock,
         })
+    }
+}
+
+impl SteerState {
+    /// Class of the device that asks.
+    pub(crate) fn device(&self, headers: &HeaderMap) -> &'static str {
+        let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        class_of(self.devices.of(agent).class)
     }
 }
 

@@ -13,6 +13,7 @@ use spillway_routing::Manifest;
 use spillway_wire::token::Token;
 
 use super::asker::{Asker, content_of};
+use super::counters::Asked;
 use super::decide::{self, Assignment};
 use super::manifests::Current;
 use super::origin::FetchError;
@@ -32,6 +33,8 @@ struct Request<'r> {
     path: &'r str,
     asker: Asker,
     current: Current,
+    /// Class of the device that asks.
+    device: &'static str,
     /// To hand on.
     debug: &'static str,
 }
@@ -113,7 +116,7 @@ impl<'r> Request<'r> {
         let asker = known.unwrap_or_else(|| Asker::new_session(state, query, &client, content));
         let current = state.manifests.current(&asker.token.region, state.clock.now());
         let debug = if query.first(DEBUG).is_some() { DEBUG_ARGUMENT } else { "" };
-        Self { state, protocol, path, asker, current, debug }
+        Self { state, protocol, path, asker, current, device: state.device(headers), debug }
     }
 
     fn write(&self, body: &[u8], space: &Space) -> Result<(String, Assignment), WriteError> {
@@ -145,7 +148,8 @@ impl<'r> Request<'r> {
         if let (false, Some(first)) = (self.asker.known, assignment.declared.first()) {
             let ttl_s = decide::ttl_s(&self.asker.token, manifest, self.state.counters.stretch_milli());
             let now = self.state.clock.now();
-            self.state.counters.assigned(&self.asker.token, first, self.protocol, ttl_s, true, now);
+            let asked = Asked { token: &self.asker.token, device: self.device, protocol: self.protocol };
+            self.state.counters.assigned(asked, first, ttl_s, true, now);
         }
         let media_type = if self.protocol == Protocol::Dash { DASH_MEDIA_TYPE } else { HLS_MEDIA_TYPE };
         reply::with_epoch(reply::body(StatusCode::OK, media_type, body), manifest.epoch)

@@ -24,6 +24,20 @@ const FIRST_HOST: usize = 2;
 const HOSTS: usize = 250;
 const DEVICES: [&str; 4] = ["desktop", "mobile", "tv", "tablet"];
 
+/// What a device of this class calls itself, so that steering nodes see the classes that beacons tell.
+pub(crate) fn agent_of(device_class: &str) -> &'static str {
+    match device_class {
+        "desktop" => "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0",
+        "mobile" => {
+            "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Mobile Safari/537.36"
+        }
+        "tablet" => {
+            "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36"
+        }
+        _ => "Mozilla/5.0 (Web0S; Linux/SmartTV) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/94.0 Safari/537.36",
+    }
+}
+
 /// What all viewers have in common.
 #[derive(Clone)]
 pub struct Surroundings {

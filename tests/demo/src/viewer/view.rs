@@ -14,7 +14,7 @@ use super::behaviour::{Reaction, Trouble};
 use super::fetch::{self, Cut, Fetched, Line};
 use super::playback::{Playback, Track};
 use super::playlist::{MediaPlaylist, Multivariant};
-use super::population::{Surroundings, ViewPlan};
+use super::population::{Surroundings, ViewPlan, agent_of};
 use super::record::ViewRecord;
 use super::state::{Moment, State};
 use super::steering::{Poll, Steering};
@@ -85,6 +85,7 @@ impl View {
     pub fn new(plan: ViewPlan, around: Surroundings) -> reqwest::Result<Self> {
         let client = reqwest::Client::builder()
             .no_proxy()
+            .user_agent(agent_of(plan.device_class))
             .local_address(std::net::IpAddr::V4(plan.address))
             .pool_idle_timeout(Duration::from_secs(15))
             .pool_max_idle_per_host(2)
