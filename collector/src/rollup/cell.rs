@@ -25,6 +25,8 @@ struct Work {
     /// Views with a failed request: prefix and view.
     failing: BTreeSet<(u64, u64)>,
     late: BTreeSet<(u64, u64)>,
+    /// 403s, each with its prefix and view: whose fault they are is judged at the end of the second.
+    denied: Vec<(u64, u64)>,
 }
 
 /// Cells of the running second.
@@ -91,6 +93,12 @@ impl<'a> Sink<'a> {
         work.late.insert(id);
     }
 
+    /// A 403.
+    pub(super) fn denied(&mut self, pathway: &str) {
+        let id = (self.place.prefix, self.place.view);
+        self.work(pathway).denied.push(id);
+    }
+
     pub(super) fn ttfb(&mut self, pathway: &str, ms: u64, requests: u64) {
         let index = ((ms.max(1) as f64).ln() / GAMMA.ln()).ceil() as i32;
         *self.cell(pathway).ttfb_sketch.entry(index).or_default() += requests;
@@ -98,6 +106,12 @@ impl<'a> Sink<'a> {
 }
 
 impl Crowd {
+    /// Views of a property in a region, by pathway; those that have none yet are left out.
+    pub(super) fn views(&self, property: &str, region: &str) -> BTreeMap<&str, usize> {
+        let here = self.0.iter().filter(|((of, pathway, at), _)| of == property && at == region && !pathway.is_empty());
+        here.map(|((_, pathway, _), views)| (pathway.as_str(), views.all)).collect()
+    }
+
     pub(super) fn add(&mut self, place: &Place, pathway: &str) {
         let key = (place.key.property.clone(), pathway.to_owned(), place.key.region.clone());
         let views = self.0.entry(key).or_default();
@@ -116,6 +130,19 @@ impl Crowd {
 }
 
 impl Cells {
+    /// The second's 403s with their cells.
+    pub(super) fn take_denied(&mut self) -> Vec<(CellKey, (u64, u64))> {
+        let taken = self.0.iter_mut().filter(|(_, work)| !work.denied.is_empty());
+        taken.flat_map(|(key, work)| std::mem::take(&mut work.denied).into_iter().map(|id| (key.clone(), id))).collect()
+    }
+
+    /// Counts a failed request of a view.
+    pub(super) fn failed(&mut self, key: &CellKey, id: (u64, u64)) {
+        let work = self.0.entry(key.clone()).or_default();
+        work.cell.requests_failed += 1;
+        work.failing.insert(id);
+    }
+
     /// The cells of the second that ends, in order of their keys.
     pub(super) fn finish(self, crowd: &Crowd, share: f64, min_views: usize) -> Vec<Cell> {
         let finished = self.0.into_iter().map(|(key, mut work)| {

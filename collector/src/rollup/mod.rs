@@ -6,6 +6,7 @@
 
 mod cell;
 mod clock;
+mod denied;
 mod path;
 mod view;
 
@@ -22,6 +23,7 @@ use spillway_wire::frame::{CellKey, ContentViews, DeviceViews, FRAME_VERSION, Fr
 use crate::limit::Prefix;
 use crate::receive::SDK;
 use cell::{Cells, Crowd, Place, Sink};
+use denied::Denials;
 use view::View;
 
 /// Older events are history: they belong to the lake only.
@@ -44,6 +46,7 @@ pub(crate) struct Settings {
 struct State {
     views: HashMap<String, View>,
     cells: Cells,
+    denials: Denials,
     /// Views by region and network, for the limit on networks told apart.
     networks: BTreeMap<String, BTreeMap<u32, usize>>,
     seq: u64,
@@ -63,6 +66,7 @@ impl Rollups {
         let state = State {
             views: HashMap::new(),
             cells: Cells::default(),
+            denials: Denials::default(),
             networks: BTreeMap::new(),
             seq: 0,
             start_ms: now_ms,
@@ -176,6 +180,7 @@ impl Rollups {
                 leave(&mut state.networks, &view.place.key);
             }
         }
+        state.denials.judge(&mut state.cells, &crowd, mono_ms);
         let cells =
             std::mem::take(&mut state.cells).finish(&crowd, self.settings.cap_share, self.settings.cap_min_views);
         metrics::gauge!("spillway_collector_views_followed").set(state.views.len() as f64);

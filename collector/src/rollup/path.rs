@@ -10,8 +10,8 @@ pub(super) struct PathTotals {
     newest: PathwayCounters,
     failed: Requests,
     late: Requests,
-    /// Failures that say nothing of the path (401, 403).
-    entitlement: u64,
+    /// Failures that are not counted here: 401 says nothing of the path, and of 403 the neighbours must be asked.
+    denied: u64,
     /// Stall at the window's begin.
     window_stall_ms: u64,
 }
@@ -77,10 +77,10 @@ impl PathTotals {
     /// A single request that failed or was late.
     pub(super) fn request(&mut self, name: &str, request: &Request, sink: &mut Sink<'_>) {
         match request.status {
-            // A matter of rights, not of the path.
-            Some(401 | 403) => {
-                self.entitlement += 1;
-                metrics::counter!("spillway_collector_requests_entitlement_total").increment(1);
+            Some(401) => self.denied += 1,
+            Some(403) => {
+                self.denied += 1;
+                sink.denied(name);
             }
             Some(status) if status == 0 || status >= 400 => {
                 self.failed.by_event += 1;
@@ -105,7 +105,7 @@ impl PathTotals {
     }
 
     fn count_failed(&mut self, name: &str, sink: &mut Sink<'_>) {
-        let total = self.newest.requests_failed.unwrap_or(0).saturating_sub(self.entitlement);
+        let total = self.newest.requests_failed.unwrap_or(0).saturating_sub(self.denied);
         let news = self.failed.news(total);
         if news > 0 {
             sink.failed(name, news);

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cmcd;
+mod denied;
 mod devices;
 mod frames;
 mod happy_path;

@@ -4,6 +4,7 @@
 //! keys as columns, so a filter on them reads only what it needs.
 
 mod definitions;
+mod denial;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use datafusion::prelude::SessionContext;
 
 use crate::LakeError;
 pub use definitions::{DEFINITIONS, Definition};
+pub use denial::Denied;
 
 /// Name, SQL and keys of each view, in the order in which they build on each other.
 const VIEWS: &[(&str, &str, &str)] = &[
