@@ -14,6 +14,7 @@ use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use futures::future::join_all;
+use spillway_lake::quarantine::{Quarantined, QuarantinedEvent};
 use spillway_model::ViewId;
 use spillway_model::limits::{CMCD_TARGET_MAX_CHARS, EVENT_MAX_AGE_MS};
 use spillway_wire::beacon::{self, Accepted, Beacon, Context, Rejected};
@@ -22,7 +23,7 @@ use spillway_wire::cmcd::{self, Identity, Mapped, Received, SenderMark, identify
 use crate::admit::Admitted;
 use crate::receive::{Intake, Sender, answer, take};
 use crate::refusal::Refusal;
-use crate::{App, admit, batch, clean};
+use crate::{App, admit, batch, clean, quarantine};
 
 /// Source of events whose target has no name.
 const SOURCE: &str = "cmcd";
@@ -72,22 +73,52 @@ pub(crate) async fn events(
     answer(&app, StatusCode::OK, answered.await, origin)
 }
 
-fn parse(body: &Bytes) -> Result<Received, Refusal> {
-    cmcd::parse_events(body).map_err(Refusal::Cmcd)
+/// A body as it was read, and the texts of its refused lines.
+struct Read {
+    received: Received,
+    refused: Vec<Option<String>>,
+}
+
+fn parse(body: &Bytes) -> Result<Read, Refusal> {
+    let received = cmcd::parse_events(body).map_err(Refusal::Cmcd)?;
+    let mut refused = Vec::with_capacity(received.rejected.len());
+    if !received.rejected.is_empty() {
+        let lines: Vec<&[u8]> = cmcd::lines(body).collect();
+        let text = |index: usize| String::from_utf8_lossy(lines.get(index).copied().unwrap_or_default());
+        refused.extend(received.rejected.iter().map(|(index, _)| quarantine::scrubbed_line(&text(*index))));
+    }
+    Ok(Read { received, refused })
 }
 
 async fn store(
     app: &Arc<App>,
     sender: &Sender,
-    received: Received,
+    read: Read,
     size: usize,
     received_ms: u64,
 ) -> Result<Accepted, Refusal> {
+    let Read { received, refused: texts } = read;
     let lines = received.records.len() + received.rejected.len();
-    let mut rejected = refused(app, &received);
+    let mut kept = Vec::new();
+    let mut rejected = refused(app, &received, texts, &mut kept);
     let sent_ms = sent_ms(&received, received_ms);
     let mut stored = Vec::new();
-    for group in groups(app, sender, received, &mut rejected) {
+    let groups = groups(app, sender, received, &mut rejected, &mut kept);
+    if sender.gpc {
+        // Their text may hold anything.
+        kept.iter_mut().for_each(|line| line.raw = None);
+    }
+    quarantine::keep(
+        app,
+        Quarantined {
+            property: sender.property.as_str().to_owned(),
+            received_ms,
+            source: sender.source.clone(),
+            events: kept,
+            ..Quarantined::default()
+        },
+    );
+    for group in groups {
         let bytes = size * group.records.len() / lines.max(1);
         let indexes = group.indexes.clone();
         let admitted = admit_group(app, sender, group, sent_ms, received_ms);
@@ -104,11 +135,17 @@ async fn store(
     Ok(Accepted { accepted, rejected, heartbeat_s: app.config.heartbeat_s, sample_rate: 1.0 })
 }
 
-/// Lines that are no records: received and discarded.
-fn refused(app: &App, received: &Received) -> Vec<Rejected> {
+/// Lines that are no records: received, discarded, and kept for a look.
+fn refused(
+    app: &App,
+    received: &Received,
+    texts: Vec<Option<String>>,
+    kept: &mut Vec<QuarantinedEvent>,
+) -> Vec<Rejected> {
     app.account.received(received.rejected.len());
-    for (_, error) in &received.rejected {
+    for ((row, error), raw) in received.rejected.iter().zip(texts) {
         app.account.discarded(error.reason(), 1);
+        kept.push(QuarantinedEvent { row: *row, reason: error.reason().to_owned(), raw });
     }
     received.rejected.iter().map(|(index, error)| Rejected { index: *index, reason: error.reason().into() }).collect()
 }
@@ -129,7 +166,13 @@ fn sent_ms(received: &Received, received_ms: u64) -> u64 {
 }
 
 /// Records by view and content, in the order of their first.
-fn groups(app: &App, sender: &Sender, received: Received, rejected: &mut Vec<Rejected>) -> Vec<Group> {
+fn groups(
+    app: &App,
+    sender: &Sender,
+    received: Received,
+    rejected: &mut Vec<Rejected>,
+    kept: &mut Vec<QuarantinedEvent>,
+) -> Vec<Group> {
     let mark = sender.mark.unwrap_or_else(|| mark(app, IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
     let (mut linked, mut unlinked) = (0, 0);
     let mut all = Vec::with_capacity(received.records.len());
@@ -138,6 +181,8 @@ fn groups(app: &App, sender: &Sender, received: Received, rejected: &mut Vec<Rej
             app.account.received(1);
             app.account.discarded("bad_id", 1);
             rejected.push(Rejected { index: record.index, reason: "bad_id".into() });
+            let raw = quarantine::scrubbed_line(&record.cmcd.encode());
+            kept.push(QuarantinedEvent { row: record.index, reason: "bad_id".into(), raw });
             continue;
         };
         if identity.linked {

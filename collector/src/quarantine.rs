@@ -52,6 +52,15 @@ pub(crate) fn scrubbed(json: &str) -> Option<String> {
     Some(text)
 }
 
+/// The text of a refused line that is no JSON, as it may come to rest: up to the first character that may begin a URL's
+/// query or hide one, since nobody knows what its escapes mean.
+pub(crate) fn scrubbed_line(line: &str) -> Option<String> {
+    let bare = line.split(['?', '#', '&', '%', '\\']).next().unwrap_or_default();
+    let mut text = scrub::without_queries(bare).into_owned();
+    scrub::truncate(&mut text, QUARANTINE_MAX_BYTES);
+    (!text.is_empty()).then_some(text)
+}
+
 /// Keeps what fits the budget; the rest of the request does not wait for it.
 pub(crate) fn keep(app: &Arc<App>, mut batch: Quarantined) {
     let size = |event: &QuarantinedEvent| ROW_BYTES + event.raw.as_ref().map_or(0, String::len);
@@ -106,6 +115,12 @@ mod tests {
         let hidden = r#"{"message":"https://x.example/a\u003ftoken=secret","n":1}"#;
         assert_eq!(scrubbed(hidden).as_deref(), Some(r#"{"message":"https://x.example/a","n":1}"#));
         assert_eq!(scrubbed("{"), None);
+        assert_eq!(
+            scrubbed_line("e=rr,url=\"https://u:p@x.example/a?t=secret").as_deref(),
+            Some("e=rr,url=\"https://x.example/a")
+        );
+        assert_eq!(scrubbed_line("e=rr,url=\"/a%3Ft=secret").as_deref(), Some("e=rr,url=\"/a"));
+        assert_eq!(scrubbed_line("?t=secret"), None);
         let long = format!(r#"{{"message":"{}"}}"#, "ä".repeat(9_000));
         assert!(scrubbed(&long).expect("text").len() <= QUARANTINE_MAX_BYTES);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use spillway_collector::CollectorConfig;
 
-use crate::support::{NOW_MS, Running, beacon, config, event, start};
+use crate::support::{KEY, NOW_MS, Running, beacon, config, event, start};
 
 const TWO_DAYS_MS: u64 = 48 * 3600 * 1000;
 
@@ -82,5 +82,48 @@ async fn a_quarantine_that_is_switched_off_keeps_nothing() {
     assert_eq!(running.post(beacon("v", json!([{"type": "explode"}]))).await.0, 202);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(running.query("SELECT count(*) FROM quarantine").await, 0);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn cmcd_that_cannot_be_read_is_kept_with_its_reason_and_without_tokens() {
+    let dir = tempfile::tempdir().expect("dir");
+    let running = start(&dir, config()).await;
+    let lines = [
+        format!("e=t,sid=\"v\",ts={NOW_MS}"),
+        "e=t,ts=(((".to_owned(),
+        "sid=\"v\"".to_owned(),
+        format!("e=rr,ts={NOW_MS},url=\"https://a.example/1.m4s?token=secret"),
+        format!("e=t,sid=\"{}\",ts={NOW_MS}", "x".repeat(65)),
+    ];
+    let post = |headers: &'static [(&'static str, &'static str)]| {
+        let mut request = running.client.post(format!("{}/v1/cmcd?k={KEY}", running.base)).body(lines.join("\n"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send()
+    };
+    let answer = post(&[("content-type", "application/cmcd")]).await.expect("answer");
+    assert_eq!(answer.status(), 200);
+    let rows = quarantined(&running, 4).await;
+    let told: Vec<_> = rows.iter().map(|row| (row["row"].as_u64(), row["reason"].as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (Some(1), Some("bad_syntax")),
+            (Some(2), Some("missing_field")),
+            (Some(3), Some("bad_syntax")),
+            (Some(4), Some("bad_id")),
+        ]
+    );
+    assert!(rows.iter().all(|row| row["source"] == "cmcd" && row["property"] == "demo"));
+    assert_eq!(rows[0]["raw"], "e=t,ts=(((");
+    assert_eq!(rows[2]["raw"].as_str(), Some(&*format!("e=rr,ts={NOW_MS},url=\"https://a.example/1.m4s")));
+    let counters = running.counters().await;
+    assert_eq!(counters["discarded"], json!({"bad_syntax": 2, "missing_field": 1, "bad_id": 1}));
+
+    post(&[("content-type", "application/cmcd"), ("sec-gpc", "1")]).await.expect("answer");
+    let rows = quarantined(&running, 8).await;
+    assert_eq!(rows.iter().filter(|row| row.get("raw").is_none()).count(), 4, "{rows:?}");
     running.stop().await;
 }

@@ -87,7 +87,7 @@ impl Parser {
     fn row(&self, fields: &Fields<'_>) -> Result<Delivery, &'static str> {
         let mut row = Delivery::default();
         let mut at_ms = self.of_date_and_time(fields)?;
-        let (mut transfer_ms, mut queries) = (None, Vec::new());
+        let (mut transfer_ms, mut queries, mut records) = (None, Vec::new(), Vec::new());
         for map in &self.fields {
             if map.column == Column::Cmcd
                 && let Some(object) = fields.object(&map.field)
@@ -115,7 +115,7 @@ impl Parser {
                     row.path = path(&text);
                 }
                 Column::Query => queries.push(text.into_owned()),
-                Column::Cmcd => row.cmcd.extend(cmcd::parse(&values::percent_decoded(&text))),
+                Column::Cmcd => records.push(values::percent_decoded(&text).into_owned()),
                 Column::CacheStatus if row.cache_status.is_none() => {
                     row.cache_status = Some(values::cache_status(&text));
                 }
@@ -134,9 +134,7 @@ impl Parser {
             return Err("bad_time");
         }
         row.duration_ms = row.duration_ms.or(transfer_ms.map(|ms| ms + row.ttfb_ms.unwrap_or(0)));
-        for query in queries {
-            row.cmcd.extend(cmcd::of_query(&query));
-        }
+        row.cmcd.extend(cmcd::pairs(&queries, &records));
         while row.cmcd.len() > CMCD_MAX_KEYS {
             row.cmcd.pop_last();
         }

@@ -104,13 +104,17 @@ pub struct Received {
     pub rejected: Vec<(usize, RecordError)>,
 }
 
+/// The lines of a body that count, in the order of their indexes.
+pub fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty())
+}
+
 /// Reads a body of event mode. Line feeds, carriage returns before them and blank lines are as the sender likes.
 ///
 /// # Errors
 /// A [`BodyError`] if the body as a whole is unusable; single bad records are in [`Received::rejected`].
 pub fn parse_events(body: &[u8]) -> Result<Received, BodyError> {
-    let lines: Vec<&[u8]> =
-        body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty()).collect();
+    let lines: Vec<&[u8]> = lines(body).collect();
     if lines.is_empty() {
         return Err(BodyError::Empty);
     }
