@@ -74,6 +74,27 @@ pub enum LakeError {
         /// The bound.
         max: usize,
     },
+    /// A version or time that a table does not have (any more).
+    #[error("table {table} has no {wanted} (valid: {valid})")]
+    NoVersion {
+        /// Which table.
+        table: &'static str,
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        valid: String,
+    },
+    /// A version without a table, and a statement that does not read just one.
+    #[error(
+        "version {version} is of one table, and the statement reads {names} (valid: TABLE=VERSION for each table, or a \
+         time)"
+    )]
+    Ambiguous {
+        /// The version.
+        version: u64,
+        /// What the statement reads.
+        names: String,
+    },
     /// The store of the lease failed.
     #[error("lease of the lake's jobs: {0}")]
     Lease(String),

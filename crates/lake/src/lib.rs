@@ -16,6 +16,7 @@ pub mod export;
 pub mod files;
 pub mod format;
 mod functions;
+pub mod history;
 pub mod import;
 pub mod jobs;
 pub mod learned;
@@ -35,6 +36,7 @@ pub mod verify;
 pub mod wal;
 
 pub use error::LakeError;
+pub use history::At;
 pub use log::{AppendError, CommitReport, EventLog, EventLogOptions, Recovered};
 pub use session::{LakeSession, TailSource, events_stored, lake_root, recent_keys};
 pub use table::append;

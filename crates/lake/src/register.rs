@@ -4,7 +4,7 @@ use datafusion::prelude::SessionContext;
 use url::Url;
 
 use crate::schema::TableName;
-use crate::{LakeError, functions, metrics, session, table};
+use crate::{At, LakeError, functions, history, metrics, session};
 
 /// The highest revision of each view. Few views have more than one, so only those are looked up.
 const VIEWS: &str = "CREATE VIEW views AS SELECT v.* FROM views_committed v
@@ -20,10 +20,10 @@ const ROLLUP: &str = "CREATE VIEW rollup_1m AS SELECT r.* FROM rollup_1m_committ
     ) n ON r.dt = n.dt AND r.minute_ms = n.minute_ms AND r.revision = n.revision";
 
 /// Functions, `views`, `rollup_1m` (with `…_committed`, all revisions) and the metrics. `events` must be known already.
-pub(crate) async fn register(context: &SessionContext, root: &Url) -> Result<(), LakeError> {
+pub(crate) async fn register(context: &SessionContext, root: &Url, at: Option<&At>) -> Result<(), LakeError> {
     functions::register(context);
     for (name, view) in [(TableName::Views, VIEWS), (TableName::Rollup1m, ROLLUP)] {
-        let loaded = table::load(root, name).await?;
+        let loaded = history::load(root, name, at).await?;
         session::register_table(context, &format!("{}_committed", name.as_str()), name, loaded.as_ref()).await?;
         context.sql(view).await?.collect().await?;
     }

@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::schema::{self, TableName};
 use crate::tail::Tail;
-use crate::{LakeError, register, s3, table};
+use crate::{At, LakeError, history, register, s3, table};
 
 /// A tail that has not answered by then is left out and named.
 const TAIL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -71,6 +71,19 @@ impl LakeSession {
     /// # Errors
     /// [`LakeError`] if a table can't be read.
     pub async fn open(root: &Url, tails: Vec<TailSource>) -> Result<Self, LakeError> {
+        Self::open_with(root, tails, None).await
+    }
+
+    /// Opens the lake for `sql` as it was, without tails.
+    ///
+    /// # Errors
+    /// [`LakeError`] if a table can't be read or has no such version; of which table a bare version is, `sql` must tell.
+    pub async fn open_at(root: &Url, at: At, sql: &str) -> Result<Self, LakeError> {
+        let at = at.of_statement(&context()?, sql)?;
+        Self::open_with(root, Vec::new(), Some(&at)).await
+    }
+
+    async fn open_with(root: &Url, tails: Vec<TailSource>, at: Option<&At>) -> Result<Self, LakeError> {
         let mut warnings = Vec::new();
         // Tails first: rows that are committed meanwhile are in both, and dropped here. The other way round they
         // would be in neither.
@@ -83,17 +96,19 @@ impl LakeSession {
         }
         let context = context()?;
         for name in TableName::ALL {
-            let loaded = table::load(root, name).await?;
+            if matches!(name, TableName::Views | TableName::Rollup1m) {
+                continue;
+            }
+            let loaded = history::load(root, name, at).await?;
             match name {
                 _ if TableName::FED.contains(&name) => {
                     let tail = above_commits(name, rows.remove(&name).unwrap_or_default(), loaded.as_ref()).await?;
                     register_fed(&context, name, loaded.as_ref(), tail).await?;
                 }
-                TableName::Views | TableName::Rollup1m => {}
                 _ => register_table(&context, name.as_str(), name, loaded.as_ref()).await?,
             }
         }
-        register::register(&context, root).await?;
+        register::register(&context, root, at).await?;
         Ok(Self { context, warnings })
     }
 

@@ -17,6 +17,14 @@ pub(crate) fn day_of(ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}")
 }
 
+/// A moment as `YYYY-MM-DDTHH:MM:SS.mmmZ`.
+pub(crate) fn iso(ms: u64) -> String {
+    let of_day = ms % DAY_MS;
+    let (seconds, ms_of_second) = (of_day / 1_000, of_day % 1_000);
+    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+    format!("{}T{hours:02}:{minutes:02}:{:02}.{ms_of_second:03}Z", day_of(ms), seconds % 60)
+}
+
 /// Ms since epoch of a day's begin, `YYYY-MM-DD` (UTC) from 1970 to 9999. Days-from-civil, the inverse of [`day_of`].
 pub(crate) fn ms_of_day(day: &str) -> Option<u64> {
     let mut parts = day.splitn(3, '-');

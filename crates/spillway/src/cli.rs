@@ -81,6 +81,10 @@ pub struct Query {
     /// Configuration: its lake is read, and its collector asked for the newest rows
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// The lake as it was, without rows that were not committed: at a time (2026-01-01T00:00:00Z), at a version of the
+    /// one table that the statement reads, or TABLE=VERSION (may be repeated)
+    #[arg(long, value_name = "VERSION|TIME", conflicts_with = "metrics")]
+    pub at: Vec<String>,
     /// One JSON object a line
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,

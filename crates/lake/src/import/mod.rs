@@ -31,6 +31,7 @@ use crate::table::{self, Staged, Table};
 pub use format::{FieldMap, LogFormat};
 use lines::Lines;
 use row::{Parsed, Parser};
+pub(crate) use values::time_ms;
 
 /// Rows of one Parquet file.
 const CHUNK_ROWS: usize = 100_000;

@@ -6,7 +6,7 @@ use crate::time::ms_of_day;
 
 /// A time: epoch seconds with or without a fraction, epoch milli- or microseconds, or ISO 8601 (`2026-01-01T00:00:00Z`,
 /// `+0000`, a space instead of `T`, no zone = UTC); ms since epoch.
-pub(super) fn time_ms(text: &str) -> Option<u64> {
+pub(crate) fn time_ms(text: &str) -> Option<u64> {
     let text = text.trim();
     if let Ok(number) = text.parse::<f64>() {
         // 1e11 s is the year 5138, 1e11 ms 1973: what lies between is told apart by size.
