@@ -91,38 +91,43 @@ impl Report {
 /// The WAL's rows of one table: day, view, key columns and WAL sequence.
 type WalRows = BTreeMap<TableName, Vec<RecordBatch>>;
 
-/// Reads the tables that collectors feed and, where given, a collector's WAL.
+/// Reads the tables that collectors feed and the WAL of each collector that is given.
 ///
 /// # Errors
-/// [`LakeError`]: damage in the WAL, a table that can't be read.
-pub async fn verify(root: &Url, wal: Option<WalOf<'_>>) -> Result<Report, LakeError> {
+/// [`LakeError`]: damage in a WAL, a table that can't be read.
+pub async fn verify(root: &Url, wals: &[WalOf<'_>]) -> Result<Report, LakeError> {
     let mut report = Report::default();
-    let mut rows = WalRows::new();
-    let mut first_seq = None;
-    if let Some(wal) = wal {
-        let read = wal_rows(wal.dir).await?;
-        (report.wal_rows, report.wal_records) = (read.rows, read.recovery.records);
-        (report.gaps, report.torn_tails) = (read.recovery.gaps, read.recovery.torn_tails);
-        (rows, first_seq) = (read.by_table, read.first_seq);
+    let mut read = Vec::with_capacity(wals.len());
+    for wal in wals {
+        let rows = wal_rows(wal.dir).await?;
+        report.wal_rows += rows.rows;
+        report.wal_records += rows.recovery.records;
+        report.gaps += rows.recovery.gaps;
+        report.torn_tails += rows.recovery.torn_tails;
+        read.push((*wal, rows, 0));
     }
-    let mut reached = 0;
     for name in TableName::FED {
-        let own = rows.remove(&name).unwrap_or_default();
-        let Some(upkeep) = Upkeep::open(root, name).await? else {
-            report.pending_rows += own.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+        let upkeep = Upkeep::open(root, name).await?;
+        let Some(upkeep) = upkeep else {
+            let own = read.iter_mut().flat_map(|(_, rows, _)| rows.by_table.remove(&name).unwrap_or_default());
+            report.pending_rows += own.map(|batch| batch.num_rows() as u64).sum::<u64>();
             continue;
         };
         let session = session(MEMORY_MAX_BYTES, None)?;
         session.register_table("t", upkeep.rows(&session, None).await?.into_view())?;
         table(&session, &upkeep, &mut report).await?;
-        if let Some(wal) = wal {
+        for (wal, rows, reached) in &mut read {
+            let own = rows.by_table.remove(&name).unwrap_or_default();
             let seq = committed(&upkeep.table, wal.collector).await.map_err(upkeep.failed())?.unwrap_or(0);
-            reached = reached.max(seq);
-            compare(&session, &upkeep, wal, seq, own, &mut report).await?;
+            *reached = seq.max(*reached);
+            compare(&session, &upkeep, *wal, seq, own, &mut report).await?;
+            session.deregister_table("w")?;
         }
     }
-    if let Some(first) = first_seq {
-        report.gaps += (first - 1).saturating_sub(reached);
+    for (_, rows, reached) in &read {
+        if let Some(first) = rows.first_seq {
+            report.gaps += (first - 1).saturating_sub(*reached);
+        }
     }
     Ok(report)
 }

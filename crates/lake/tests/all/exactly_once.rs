@@ -56,7 +56,7 @@ async fn a_crash_between_parquet_and_commit_stores_each_event_once() {
     assert_eq!(recovered.replayed_rows, 5);
     log.commit().await.expect("commit");
     assert_eq!(place.stored(&[&log]).await, 5);
-    let report = verify(&place.root, None).await.expect("verify");
+    let report = verify(&place.root, &[]).await.expect("verify");
     assert_eq!((report.committed_rows, report.duplicates), (5, 0));
 }
 
@@ -80,7 +80,7 @@ async fn a_crash_between_commit_and_trim_stores_each_event_once() {
     log.commit().await.expect("commit");
     let (dir, kept_from) = (place.dir.path().join("wal/c1"), BTreeMap::new());
     let wal = WalOf { dir: &dir, collector: "c1", kept_from: &kept_from };
-    let report = verify(&place.root, Some(wal)).await.expect("verify");
+    let report = verify(&place.root, &[wal]).await.expect("verify");
     assert_eq!((report.committed_rows, report.duplicates), (6, 0));
     assert_eq!(report.faults(), Vec::<String>::new());
 }
@@ -102,7 +102,7 @@ async fn a_commit_that_reaches_the_table_after_the_restart_is_not_repeated() {
     table.append(rows, "c1", reached).await.expect("append");
 
     while log.commit().await.expect("commit").more {}
-    let report = verify(&place.root, None).await.expect("verify");
+    let report = verify(&place.root, &[]).await.expect("verify");
     assert_eq!((report.committed_rows, report.duplicates), (4, 0));
     assert_eq!(log.tail().stats().pending_rows, 0);
 }
@@ -146,7 +146,7 @@ async fn two_collectors_share_one_table() {
     }
     append(&a, "a", 12..13).await;
     assert_eq!(place.stored(&[&a, &b]).await, 25);
-    assert_eq!(verify(&place.root, None).await.expect("verify").committed_rows, 24);
+    assert_eq!(verify(&place.root, &[]).await.expect("verify").committed_rows, 24);
 }
 
 #[tokio::test]

@@ -130,3 +130,20 @@ async fn rows_without_a_pathway_get_the_one_that_was_named() {
     assert_eq!(summary.pathways.keys().collect::<Vec<_>>(), ["cdn-a", "cdn-b"]);
     assert_eq!(count(&place, "SELECT count(*) FROM deliveries WHERE pathway = 'cdn-b'").await, 2);
 }
+
+#[tokio::test]
+async fn an_array_in_one_line_longer_than_any_line_may_be_is_read_element_by_element() {
+    let place = Place::new();
+    let row = |n: u64| {
+        format!(
+            r#"{{"delivered_ms":1767225600000,"pathway":"cdn-a","bytes":{n},"path":"/a[{n}].ts","cmcd":"br=2400,ot=v"}}"#
+        )
+    };
+    let rows: Vec<String> = (0..5_000).map(row).collect();
+    let log = format!("[{}]", rows.join(","));
+    assert!(log.len() > 400_000 && !log.contains('\n'));
+    let summary = run(&place, &log, options(LogFormat::CmcdLog)).await.expect("import");
+    assert_eq!((summary.outcome, summary.lines, summary.bad_lines()), (Outcome::Imported, 5_000, 0));
+    assert_eq!(count(&place, "SELECT sum(bytes) FROM deliveries").await, (0..5_000).sum::<u64>());
+    assert_eq!(count(&place, "SELECT count(DISTINCT \"row\") FROM deliveries WHERE cmcd['br'] = '2400'").await, 5_000);
+}

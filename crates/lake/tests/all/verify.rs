@@ -1,8 +1,11 @@
 //! Faults between WAL and table are found.
 
+use std::collections::BTreeMap;
+
 use arrow::array::RecordBatch;
 use spillway_lake::schema::TableName;
 use spillway_lake::table::Table;
+use spillway_lake::verify::{WalOf, verify};
 
 use crate::jobs::waiting;
 use crate::support::{Place, append};
@@ -53,4 +56,28 @@ async fn a_segment_that_is_gone_leaves_a_gap() {
     let report = place.verified("c1").await;
     assert_eq!((report.gaps, report.pending_rows), (2, 1));
     assert_eq!(report.faults(), ["2 WAL sequences are missing"]);
+}
+
+#[tokio::test]
+async fn the_wals_of_several_collectors_are_compared_together() {
+    let place = Place::new();
+    let ((a, _), (b, _)) = (place.open("c1").await, place.open("c2").await);
+    append(&a, "v", 0..4).await;
+    append(&b, "w", 0..3).await;
+    a.commit().await.expect("commit");
+    append(&a, "v", 4..6).await;
+    b.commit().await.expect("commit");
+    let kept_from = BTreeMap::new();
+    let dirs = ["c1", "c2"].map(|collector| (collector, place.dir.path().join("wal").join(collector)));
+    let wals = dirs.each_ref().map(|(collector, dir)| WalOf { dir, collector, kept_from: &kept_from });
+    let report = verify(&place.root, &wals).await.expect("verify");
+    assert_eq!(report.faults(), Vec::<String>::new());
+    assert_eq!((report.wal_rows, report.pending_rows, report.committed_rows), (9, 2, 7));
+    // What one of them claims and lacks is found, whichever comes first.
+    let mut table = Table::open(&place.root, TableName::Events).await.expect("table");
+    table.append(RecordBatch::new_empty(TableName::Events.schema()), "c1", 6).await.expect("a lie");
+    for wals in [wals, [wals[1], wals[0]]] {
+        let report = verify(&place.root, &wals).await.expect("verify");
+        assert_eq!((report.missing_rows, report.pending_rows), (2, 0));
+    }
 }

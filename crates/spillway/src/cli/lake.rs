@@ -1,6 +1,7 @@
 //! `spillway lake …`: what to do with the lake.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use spillway_lake::import::{FieldMap, LogFormat};
@@ -71,9 +72,33 @@ pub struct LakeVerify {
     /// Configuration (TOML): its WAL and its lake are compared
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// WAL folder of a further collector on the same lake, by the collector's id; may be repeated
+    #[arg(long = "wal", value_name = "COLLECTOR=DIR")]
+    pub wals: Vec<WalArgument>,
     /// One JSON line
     #[arg(long)]
     pub json: bool,
+}
+
+/// A collector's WAL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalArgument {
+    /// The collector's id.
+    pub collector: String,
+    /// Folder.
+    pub dir: PathBuf,
+}
+
+impl FromStr for WalArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (collector, dir) = text
+            .split_once('=')
+            .filter(|(collector, dir)| !collector.is_empty() && !dir.is_empty())
+            .ok_or_else(|| format!("{text:?} is not valid (valid: COLLECTOR=DIR)"))?;
+        Ok(Self { collector: collector.into(), dir: dir.into() })
+    }
 }
 
 /// `lake vacuum`.

@@ -2,6 +2,7 @@
 //! waits for a job that is running.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use spillway_model::Clock;
 use spillway_service::{CancellationToken, SystemClock};
 use url::Url;
 
-use crate::cli::lake::{Lake, LakeAction, LakeForget, LakeRun, LakeVerify};
+use crate::cli::lake::{Lake, LakeAction, LakeForget, LakeRun, LakeVerify, WalArgument};
 use crate::config::Config;
 use crate::lease::StoredLease;
 
@@ -108,9 +109,19 @@ async fn run_verify(arguments: &LakeVerify) -> anyhow::Result<()> {
     let days = |table: TableName| config.lake.retain().days.get(&table).copied().unwrap_or_else(|| default_days(table));
     let kept_from: BTreeMap<TableName, String> =
         TableName::ALL.into_iter().map(|table| (table, first_kept(now_ms, days(table)))).collect();
-    let wal_dir = config.wal_dir();
-    let wal = WalOf { dir: &wal_dir, collector: &config.collector.id, kept_from: &kept_from };
-    let report = verify(&config.lake_root()?, wal_dir.is_dir().then_some(wal)).await?;
+    let own = (config.collector.id.clone(), config.wal_dir());
+    // A machine that only keeps the lake has no WAL of its own.
+    let mut dirs: Vec<(String, PathBuf)> = Some(own).into_iter().filter(|(_, dir)| dir.is_dir()).collect();
+    for WalArgument { collector, dir } in &arguments.wals {
+        if !dir.is_dir() {
+            bail!("--wal {collector}={} is not valid (valid: a collector's WAL folder)", dir.display());
+        }
+        dirs.retain(|(known, _)| known != collector);
+        dirs.push((collector.clone(), dir.clone()));
+    }
+    let wal = |(collector, dir)| WalOf { dir, collector, kept_from: &kept_from };
+    let wals: Vec<WalOf<'_>> = dirs.iter().map(|(collector, dir)| wal((collector, dir))).collect();
+    let report = verify(&config.lake_root()?, &wals).await?;
     let faults = report.faults();
     if arguments.json {
         println!("{}", json!({ "clean": faults.is_empty(), "faults": faults, "report": report }));

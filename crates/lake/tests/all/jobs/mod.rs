@@ -86,7 +86,7 @@ impl Place {
     pub async fn verified(&self, collector: &str) -> Report {
         let (dir, kept_from) = (self.dir.path().join("wal").join(collector), BTreeMap::new());
         let wal = WalOf { dir: &dir, collector, kept_from: &kept_from };
-        verify(&self.root, Some(wal)).await.expect("verify")
+        verify(&self.root, &[wal]).await.expect("verify")
     }
 }
 

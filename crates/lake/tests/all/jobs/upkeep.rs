@@ -57,7 +57,7 @@ async fn rows_that_expired_are_told_from_rows_that_are_lost() {
     assert_eq!(place.verified("c1").await.missing_rows, 1, "nobody said that days may go");
     let (dir, kept_from) = (place.dir.path().join("wal/c1"), [(TableName::Events, "2026-01-02".to_owned())].into());
     let wal = spillway_lake::verify::WalOf { dir: &dir, collector: "c1", kept_from: &kept_from };
-    let report = spillway_lake::verify::verify(&place.root, Some(wal)).await.expect("verify");
+    let report = spillway_lake::verify::verify(&place.root, &[wal]).await.expect("verify");
     assert_eq!((report.expired_rows, report.missing_rows, report.faults()), (1, 0, vec![]));
 }
 
