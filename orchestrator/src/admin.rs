@@ -1,13 +1,16 @@
 //! The admin API: overrides and drills, by bearer token and role; every change is audited.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use serde::Serialize;
 use serde_json::json;
+use spillway_lake::records::Change;
 use spillway_service::auth::{self, AuthError, Caller, Role};
 
 use crate::drill::{Drill, DrillError};
@@ -72,8 +75,19 @@ fn caller(shell: &Shell, headers: &HeaderMap, needed: Role) -> Result<Caller, Re
     Ok(auth::authorize(headers, &shell.tokens, needed)?)
 }
 
-fn audit(caller: &Caller, what: &'static str, id: &str) {
+/// Writes a change down: into the log at once, into the lake within seconds.
+fn audit(shell: &Shell, caller: &Caller, what: &'static str, id: &str, reason: &str, detail: &impl Serialize) {
     tracing::info!(target: "audit", by = caller.name, role = caller.role.as_str(), what, id, "admin change");
+    shell.changes.record(Change {
+        at_ms: shell.clock.now().0,
+        orchestrator: shell.id.clone(),
+        actor: caller.name.clone(),
+        role: caller.role.as_str().to_owned(),
+        action: what.to_owned(),
+        object: id.to_owned(),
+        reason: reason.to_owned(),
+        detail_json: json!(detail).to_string(),
+    });
 }
 
 fn body<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
@@ -93,7 +107,7 @@ async fn add_override(
     let caller = caller(&shell, &headers, Role::Operator)?;
     let request: OverrideRequest = body(&bytes)?;
     let stored = overrides::add(&shell.store, &shell.deployment, &caller.name, shell.clock.now(), request).await?;
-    audit(&caller, "override.add", &stored.id);
+    audit(&shell, &caller, "override.add", &stored.id, &stored.what.reason, &stored);
     shell.wake.notify_one();
     Ok((StatusCode::CREATED, Json(stored)).into_response())
 }
@@ -102,12 +116,15 @@ async fn end_override(
     State(shell): State<Arc<Shell>>,
     headers: HeaderMap,
     Path(id): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<StatusCode, Refusal> {
     let caller = caller(&shell, &headers, Role::Operator)?;
+    let ended = overrides::in_force(&shell.store, shell.clock.now()).await?.remove(&id);
     if !overrides::remove(&shell.store, &id).await? {
         return Err(Refusal(StatusCode::NOT_FOUND, "unknown", format!("no override {id:?} is in force")));
     }
-    audit(&caller, "override.end", &id);
+    let reason = query.get("reason").map(String::as_str).unwrap_or_default();
+    audit(&shell, &caller, "override.end", &id, reason, &ended);
     shell.wake.notify_one();
     Ok(StatusCode::NO_CONTENT)
 }
@@ -119,9 +136,9 @@ async fn start_drill(
 ) -> Result<Response, Refusal> {
     let caller = caller(&shell, &headers, Role::Operator)?;
     let drill: Drill = body(&bytes)?;
-    let id = drill.id.clone();
+    let (id, detail) = (drill.id.clone(), json!(drill));
     shell.drills.start(drill, &caller.name, &shell.shutdown)?;
-    audit(&caller, "drill.start", &id);
+    audit(&shell, &caller, "drill.start", &id, "", &detail);
     Ok((StatusCode::ACCEPTED, Json(json!({"id": id}))).into_response())
 }
 
@@ -141,11 +158,13 @@ async fn abort_drill(
     State(shell): State<Arc<Shell>>,
     headers: HeaderMap,
     Path(id): Path<String>,
+    Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<StatusCode, Refusal> {
     let caller = caller(&shell, &headers, Role::Operator)?;
     if !shell.drills.abort(&id) {
         return Err(Refusal(StatusCode::NOT_FOUND, "unknown", format!("no drill {id:?} is running")));
     }
-    audit(&caller, "drill.abort", &id);
+    let reason = query.get("reason").map(String::as_str).unwrap_or_default();
+    audit(&shell, &caller, "drill.abort", &id, reason, &json!({}));
     Ok(StatusCode::ACCEPTED)
 }

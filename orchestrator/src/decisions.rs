@@ -5,17 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use spillway_lake::records::{self, Decision};
-use spillway_lake::schema::TableName;
-use spillway_lake::table::Table;
+use spillway_lake::records::Decision;
 use spillway_lake::{LakeError, LakeSession, TailSource, baseline};
 use spillway_model::{Clock, PathwayId, RegionId};
 use spillway_routing::Manifest;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Decisions that wait to be written: an hour of one a second.
-const QUEUE_MAX: usize = 4_096;
+use crate::ledger::{self, Ledger, Writer};
+
 const COMMIT_EVERY: Duration = Duration::from_secs(10);
 const LEARN_EVERY: Duration = Duration::from_secs(60);
 /// Baselines rest on the last hour, but not on its newest minutes: an incident must not become normal while it lasts.
@@ -37,29 +35,24 @@ pub struct Lake {
 
 /// The orchestrator's side of the lake.
 pub(crate) struct Decisions {
-    rows: Option<mpsc::Sender<Decision>>,
+    rows: Ledger<Decision>,
     baselines: watch::Receiver<Baselines>,
-    writer: JoinHandle<()>,
+    writer: Writer,
     learner: JoinHandle<()>,
 }
 
 impl Decisions {
     /// Starts the writer and the learner.
     pub(crate) fn start(lake: Lake, id: &str, clock: Arc<dyn Clock>) -> Self {
-        let (rows, queue) = mpsc::channel(QUEUE_MAX);
+        let (rows, writer) = ledger::start(lake.root.clone(), format!("{id}-decisions"), COMMIT_EVERY);
         let (learned, baselines) = watch::channel(Baselines::new());
-        let writer = tokio::spawn(write(lake.root.clone(), format!("{id}-decisions"), queue));
         let learner = tokio::spawn(learn(lake, learned, clock));
-        Self { rows: Some(rows), baselines, writer, learner }
+        Self { rows, baselines, writer, learner }
     }
 
     /// Queues a published manifest. A full queue (an unreachable lake) loses it, counted; publishing never waits.
     pub(crate) fn record(&self, manifest: &Manifest) {
-        if let Some(rows) = &self.rows
-            && rows.try_send(row(manifest)).is_err()
-        {
-            metrics::counter!("spillway_decisions_not_recorded_total").increment(1);
-        }
+        self.rows.record(row(manifest));
     }
 
     /// Usual bad-window rates by pathway × region.
@@ -68,12 +61,9 @@ impl Decisions {
     }
 
     /// Writes what is queued and ends.
-    pub(crate) async fn close(mut self) {
+    pub(crate) async fn close(self) {
         self.learner.abort();
-        self.rows = None;
-        if let Err(error) = self.writer.await {
-            tracing::warn!(%error, "the last decisions may not be in the lake");
-        }
+        self.writer.close().await;
     }
 }
 
@@ -95,42 +85,6 @@ fn row(manifest: &Manifest) -> Decision {
         shares_json: json!(weights).to_string(),
         state_json: json!(states).to_string(),
     }
-}
-
-async fn write(root: url::Url, app_id: String, mut queue: mpsc::Receiver<Decision>) {
-    let mut waiting: Vec<Decision> = Vec::new();
-    let mut pace = tokio::time::interval(COMMIT_EVERY);
-    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        let open = tokio::select! {
-            row = queue.recv() => match row {
-                Some(row) => { waiting.push(row); waiting.len() < QUEUE_MAX }
-                None => false,
-            },
-            _ = pace.tick() => false,
-        };
-        if open {
-            continue;
-        }
-        if !waiting.is_empty() {
-            match append(&root, &app_id, &waiting).await {
-                Ok(()) => waiting.clear(),
-                Err(error) => tracing::warn!(%error, rows = waiting.len(), "decisions not written yet"),
-            }
-            let too_many = waiting.len().saturating_sub(QUEUE_MAX / 2);
-            metrics::counter!("spillway_decisions_not_recorded_total").increment(too_many as u64);
-            waiting.drain(..too_many);
-        }
-        if queue.is_closed() && queue.is_empty() {
-            return;
-        }
-    }
-}
-
-async fn append(root: &url::Url, app_id: &str, rows: &[Decision]) -> Result<(), LakeError> {
-    let mut table = Table::open(root, TableName::Decisions).await?;
-    let version = table.committed(app_id).await?.unwrap_or(0) + 1;
-    table.append(records::decisions(rows)?, app_id, version).await
 }
 
 async fn learn(lake: Lake, learned: watch::Sender<Baselines>, clock: Arc<dyn Clock>) {

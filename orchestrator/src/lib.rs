@@ -3,7 +3,7 @@
 //! The path of a decision, file by file: [`observe`] (frames, probes, load reports since the last round) → `core` (the
 //! pure crate below `core/`: estimate, detect, fill, plan) → [`round`] (the loop) → [`publish`] (epoch, signature,
 //! store) → [`steer`] (answers to players, from the manifest alone). Beside it: [`api`] (manifests, overview, load
-//! reports), [`admin`] (overrides, drills), [`probe`] (synthetic fetches), [`decisions`] (what was decided goes into
+//! reports), [`admin`] (overrides, drills; each change goes into the lake), [`probe`] (synthetic fetches), [`decisions`] (what was decided goes into
 //! the lake, and what the lake teaches comes back).
 //!
 //! Invariant: a request never triggers a round, and a steering answer waits for no query, round or disk.
@@ -14,6 +14,7 @@ mod config;
 mod coverage;
 mod decisions;
 mod drill;
+mod ledger;
 mod observe;
 mod overrides;
 mod probe;
@@ -45,6 +46,9 @@ pub use decisions::Lake;
 pub use drill::{Drill, Report, Verdict};
 pub use publish::{KEYS, PublishError, Publisher, manifest_key};
 pub use setup::setup;
+
+/// An operator's change is in the lake after so long.
+const AUDIT_EVERY: Duration = Duration::from_secs(2);
 
 /// Everything that the shell hands to the orchestrator.
 pub struct Parts {
@@ -99,6 +103,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         parts.bus.subscribe(PROBE_TOPIC),
         parts.config.frame_sources,
     );
+    let (changes, audit) = ledger::start(parts.lake.root.clone(), format!("{}-audit", parts.config.id), AUDIT_EVERY);
     let decisions = decisions::Decisions::start(parts.lake, &parts.config.id, Arc::clone(&parts.clock));
     let shell = Arc::new(shell::Shell {
         deployment: Arc::clone(&parts.deployment),
@@ -112,6 +117,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         overview: seen,
         loads: observe::Loads::default(),
         drills: Arc::clone(&drills),
+        id: parts.config.id.clone(),
+        changes,
         wake: Notify::new(),
         shutdown: parts.shutdown.clone(),
     });
@@ -125,5 +132,6 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         drills.listen(bus.as_ref(), parts.shutdown.clone()),
         spillway_service::serve(parts.listener, api::router(shell), parts.shutdown),
     );
+    audit.close().await;
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use spillway_bus::{LocalBus, Store};
+use spillway_lake::records::Change;
 use spillway_model::{Clock, PathwayId};
 use spillway_service::auth::TokenConfig;
 use spillway_service::deployment::Deployment;
@@ -13,6 +14,7 @@ use spillway_wire::overview::Overview;
 use tokio::sync::{Notify, watch};
 
 use crate::drill::Drills;
+use crate::ledger::Ledger;
 use crate::observe::Loads;
 
 /// Above this share of its ceiling an own edge takes no new session, ppm.
@@ -31,6 +33,10 @@ pub(crate) struct Shell {
     pub(crate) overview: watch::Receiver<Overview>,
     pub(crate) loads: Loads,
     pub(crate) drills: Arc<Drills>,
+    /// Name of this process.
+    pub(crate) id: String,
+    /// Changes by operators, for the lake.
+    pub(crate) changes: Ledger<Change>,
     /// Begins the next round early: an operator's order should not wait.
     pub(crate) wake: Notify,
     pub(crate) shutdown: CancellationToken,

@@ -38,6 +38,57 @@ pub struct Drill {
     pub report_json: String,
 }
 
+/// A row of `audit`: one change by an operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Changed at, ms since epoch.
+    pub at_ms: u64,
+    /// Process that took it.
+    pub orchestrator: String,
+    /// Name of the admin token.
+    pub actor: String,
+    /// Its role.
+    pub role: String,
+    /// What was done: `override.add`, `override.end`, `drill.start`, `drill.abort`.
+    pub action: String,
+    /// Id of what was changed.
+    pub object: String,
+    /// Why, in the actor's words; empty: not asked for.
+    pub reason: String,
+    /// JSON: what was ordered.
+    pub detail_json: String,
+}
+
+/// A kind of row that is appended now and then.
+pub trait Record: Send + Sync + 'static {
+    /// Its table.
+    const TABLE: TableName;
+
+    /// Rows of the table.
+    ///
+    /// # Errors
+    /// [`LakeError::Arrow`], which would be a fault of this module.
+    fn to_arrow(rows: &[Self]) -> Result<RecordBatch, LakeError>
+    where
+        Self: Sized;
+}
+
+impl Record for Decision {
+    const TABLE: TableName = TableName::Decisions;
+
+    fn to_arrow(rows: &[Self]) -> Result<RecordBatch, LakeError> {
+        decisions(rows)
+    }
+}
+
+impl Record for Change {
+    const TABLE: TableName = TableName::Audit;
+
+    fn to_arrow(rows: &[Self]) -> Result<RecordBatch, LakeError> {
+        changes(rows)
+    }
+}
+
 fn text<T>(rows: &[T], value: impl Fn(&T) -> String) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(rows.iter().map(value)))
 }
@@ -76,4 +127,23 @@ pub fn drills(rows: &[Drill]) -> Result<RecordBatch, LakeError> {
         text(rows, |row| row.report_json.clone()),
     ];
     Ok(RecordBatch::try_new(TableName::Drills.schema(), columns)?)
+}
+
+/// Rows for [`TableName::Audit`].
+///
+/// # Errors
+/// As [`decisions`].
+pub fn changes(rows: &[Change]) -> Result<RecordBatch, LakeError> {
+    let columns = vec![
+        text(rows, |row| day_of(row.at_ms)),
+        int(rows, |row| row.at_ms),
+        text(rows, |row| row.orchestrator.clone()),
+        text(rows, |row| row.actor.clone()),
+        text(rows, |row| row.role.clone()),
+        text(rows, |row| row.action.clone()),
+        text(rows, |row| row.object.clone()),
+        text(rows, |row| row.reason.clone()),
+        text(rows, |row| row.detail_json.clone()),
+    ];
+    Ok(RecordBatch::try_new(TableName::Audit.schema(), columns)?)
 }

@@ -6,4 +6,5 @@ mod detection;
 mod disk_full;
 mod durability;
 mod fail_static;
+mod flow;
 mod lake_tools;

@@ -1,6 +1,7 @@
 //! The tables: columns with type, unit (in the name) and description (`comment` in the field's metadata, as Delta and
 //! Spark have it). Columns are only ever added, and all but the key may be null, so that old files stay readable.
 
+mod audit;
 mod deliveries;
 mod events;
 mod orchestrator;
@@ -34,6 +35,8 @@ pub enum TableName {
     Decisions,
     /// One row per drill report.
     Drills,
+    /// One row per change by an operator.
+    Audit,
     /// One row per closed view and revision.
     Views,
     /// Parts of ratios and sketches by minute.
@@ -91,13 +94,14 @@ fn field((name, kind, nullable, description): &Column) -> Field {
 
 impl TableName {
     /// Every table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Events,
         Self::Deliveries,
         Self::Steers,
         Self::Quarantine,
         Self::Decisions,
         Self::Drills,
+        Self::Audit,
         Self::Views,
         Self::Rollup1m,
     ];
@@ -114,6 +118,7 @@ impl TableName {
             Self::Quarantine => "quarantine",
             Self::Decisions => "decisions",
             Self::Drills => "drills",
+            Self::Audit => "audit",
             Self::Views => "views",
             Self::Rollup1m => "rollup_1m",
         }
@@ -128,7 +133,7 @@ impl TableName {
             Self::Events => &["dt", "property", "view_id", "source", "seq"],
             Self::Deliveries => &["dt", "source", "batch_seq", "row"],
             Self::Steers => &["dt", "node", "batch_seq", "row"],
-            Self::Quarantine | Self::Decisions | Self::Drills | Self::Views | Self::Rollup1m => &[],
+            Self::Quarantine | Self::Decisions | Self::Drills | Self::Audit | Self::Views | Self::Rollup1m => &[],
         }
     }
 
@@ -146,6 +151,7 @@ impl TableName {
             Self::Quarantine => quarantine::QUARANTINE_COLUMNS,
             Self::Decisions => orchestrator::DECISION_COLUMNS,
             Self::Drills => orchestrator::DRILL_COLUMNS,
+            Self::Audit => audit::AUDIT_COLUMNS,
             Self::Views => views::VIEW_COLUMNS,
             Self::Rollup1m => rollup::ROLLUP_COLUMNS,
         }
