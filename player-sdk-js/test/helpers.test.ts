@@ -57,6 +57,8 @@ it.each([
   ['Mozilla/5.0 (SMART-TV; LINUX; Tizen 7.0) Version/7.0 TV Safari/537.36', 'tv', 'tizen', 'safari'],
   ['Mozilla/5.0 (PlayStation; PlayStation 5/8.00) Version/15.4 Safari/605.1.15', 'console', undefined, 'safari'],
   ['Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:153.0) Gecko/20100101 Firefox/153.0', 'desktop', 'macos', 'firefox'],
+  ['Roku/DVP-12.5 (12.5.0.4178-CE)', 'tv', undefined, undefined],
+  ['Mozilla/5.0 (X11; Linux armv7l) WPE WebKit/2.22 Safari/605.1.15 SomeBox_STB', 'stb', 'linux', 'safari'],
   ['something else', 'other', undefined, undefined],
 ])('%s', (agent, device_class, os, browser) => {
   expect(client(agent)).toEqual({ device_class, os, browser });

@@ -4,8 +4,8 @@ type Client = Pick<BeaconContext, 'device_class' | 'os' | 'browser'>;
 
 const DEVICES: [RegExp, BeaconContext['device_class']][] = [
   [/PlayStation|Xbox|Nintendo/, 'console'],
-  [/Web0S|WebOS|Tizen.*TV|SMART-TV|SmartTV|AppleTV|BRAVIA|HbbTV|GoogleTV|Android TV|CrKey|AFT[A-Z]/i, 'tv'],
-  [/STB|SetTop|Roku/i, 'stb'],
+  [/Web0S|WebOS|Tizen.*TV|SMART-TV|SmartTV|AppleTV|Roku|BRAVIA|HbbTV|GoogleTV|Android TV|CrKey|AFT[A-Z]/i, 'tv'],
+  [/STB|SetTop/i, 'stb'],
   [/iPad|Tablet|Android(?!.*Mobile)/i, 'tablet'],
   [/Mobi|iPhone/i, 'mobile'],
   [/Windows|Macintosh|CrOS|Linux|X11/, 'desktop'],
