@@ -222,6 +222,7 @@ mod tests {
                 reason: String::new(),
             }],
             max_bitrate_kbps: vec![],
+            probes: BTreeMap::new(),
             hot_titles: BTreeMap::new(),
             ttl: TtlPolicy { vod_s: 30, live_s: 10, suspect_s: 5, jitter: Ppm(100_000) },
             static_weights: all,

@@ -24,7 +24,7 @@ pub fn setup(deployment: &Deployment, parameters: core::Parameters) -> Result<co
     for (id, pathway) in &deployment.pathways {
         pathways.insert(id.clone(), pathway_setup(id, pathway)?);
     }
-    Ok(core::Setup { regions, pathways, parameters, policy: "spillway-1".into() })
+    Ok(core::Setup { regions, pathways, parameters, policy: "spillway-1".into(), ..core::Setup::default() })
 }
 
 fn region_setup(
@@ -47,7 +47,12 @@ fn region_setup(
         };
         static_weights.insert(target, (weight * STATIC_SCALE).min(f64::from(u32::MAX)) as u32);
     }
-    Ok(core::RegionSetup { mode, control: Ppm::from_fraction(region.control_share), static_weights })
+    Ok(core::RegionSetup {
+        mode,
+        control: Ppm::from_fraction(region.control_share),
+        static_weights,
+        ..core::RegionSetup::default()
+    })
 }
 
 fn pathway_setup(id: &PathwayId, pathway: &PathwayConfig) -> Result<core::PathwaySetup, ConfigError> {
@@ -56,18 +61,18 @@ fn pathway_setup(id: &PathwayId, pathway: &PathwayConfig) -> Result<core::Pathwa
     };
     let regions = pathway.regions.iter().map(|region| RegionId::new(region));
     let classes = pathway.classes.iter().map(|class| ContentClass::new(class));
+    let origin_group = OriginGroupId::new(&pathway.origin_group).map_err(|e| bad("origin_group", e))?;
     Ok(core::PathwaySetup {
-        kind: kind_of(id),
         group: pathway.group.as_ref().map(|group| GroupId::new(group)).transpose().map_err(|e| bad("group", e))?,
         regions: regions.collect::<Result<BTreeSet<_>, _>>().map_err(|e| bad("regions", e))?,
         capacity: BitsPerSecond((pathway.capacity_mbps * 1e6) as u64),
         price_usd_per_gb: pathway.price_usd_per_gb,
         failure_domains: pathway.failure_domains.iter().cloned().collect(),
-        origin_group: OriginGroupId::new(&pathway.origin_group).map_err(|e| bad("origin_group", e))?,
         base_url: pathway.base_url.trim_end_matches('/').to_owned(),
         serves: Serves {
             classes: classes.collect::<Result<_, _>>().map_err(|e| bad("classes", e))?,
             ..Serves::default()
         },
+        ..core::PathwaySetup::bare(kind_of(id), origin_group)
     })
 }

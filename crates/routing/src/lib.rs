@@ -18,8 +18,8 @@ mod rank;
 
 pub use hash::{hash_pair, share_of};
 pub use manifest::{
-    AddressFamily, CohortRule, DrillNote, Group, Invalid, Manifest, ModeRule, OverrideNote, Pathway, Serves, Target,
-    TtlPolicy, Weights,
+    AddressFamily, CohortRule, DrillNote, Group, Invalid, Manifest, ModeRule, OverrideNote, Pathway, ProbeShare,
+    Serves, Target, TtlPolicy, Weights,
 };
 pub use playlist::playlist_pathways;
 pub use rank::{Place, Ranked, Session, rank, rank_shadow, rule_for};

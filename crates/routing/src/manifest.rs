@@ -158,6 +158,15 @@ pub struct OverrideNote {
     pub expires: TimestampMs,
 }
 
+/// Running views that try a DOWN pathway, so that real players see it come back. They have a buffer to live on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeShare {
+    /// Share of the running views.
+    pub share: Ppm,
+    /// Whose turn it is: another word chooses other views. Different for each pathway.
+    pub turn: String,
+}
+
 /// A drill that is running.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrillNote {
@@ -196,6 +205,8 @@ pub struct Manifest {
     pub cohorts: Vec<CohortRule>,
     /// Highest bitrate a playlist offers, kbit/s by class, when demand exceeds all capacity.
     pub max_bitrate_kbps: Vec<(Option<ContentClass>, u32)>,
+    /// DOWN pathways that a few running views try.
+    pub probes: BTreeMap<PathwayId, ProbeShare>,
     /// Titles that one node should not carry alone, with the number of nodes that share them.
     pub hot_titles: BTreeMap<ContentId, u32>,
     /// Polling.
@@ -283,6 +294,7 @@ impl Manifest {
             self.check_table("weights_running", &rule.weights_running)?;
             rule.spare.keys().try_for_each(|target| self.known(target))?;
         }
+        self.probes.keys().try_for_each(|id| self.known(&Target::Pathway(id.clone())))?;
         if !self.cohorts.iter().any(|rule| rule.asn.is_none() && rule.class.is_none() && rule.device_class.is_none()) {
             return Err(Invalid::NoDefaultCohort);
         }

@@ -6,11 +6,14 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 use spillway_model::limits::WEIGHT_TOTAL_PPM;
-use spillway_model::{ContentClass, ContentId, GroupId, Mode, PathwayId, PathwayState, TimestampMs};
+use spillway_model::{ContentClass, ContentId, GroupId, Millis, Mode, PathwayId, PathwayState, TimestampMs};
 
 use crate::hash::{hash_pair, share_of};
 use crate::log2::neg_log2;
-use crate::{AddressFamily, CohortRule, Manifest, Pathway, Target, Weights};
+use crate::{AddressFamily, CohortRule, Manifest, Pathway, ProbeShare, Target, Weights};
+
+/// A view that has run for this long has filled its buffer.
+const PROBE_AFTER: Millis = Millis::from_secs(60);
 
 /// What is known of a session when it asks. Borrowed: nothing of it is kept.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +63,8 @@ pub enum Place {
     Weight,
     /// First: chosen by static weights (holdback, observe or shadow mode, or no plan fits).
     Static,
+    /// First: DOWN, and it is this running view's turn to try it.
+    Probe,
     /// After the first: by spare capacity.
     Spare,
     /// After those: usable, but nothing to spare.
@@ -75,6 +80,7 @@ impl Place {
         match self {
             Self::Weight => "weight",
             Self::Static => "static",
+            Self::Probe => "probe",
             Self::Spare => "spare",
             Self::Leftover => "leftover",
             Self::Dead => "dead",
@@ -95,7 +101,7 @@ pub struct Ranked {
 ///
 /// The first comes from the weights for new or running views (static weights for the holdback and outside control
 /// mode; an emergency, in which the static choice is DOWN, drops the holdback). In control a DOWN pathway is first only
-/// if nothing else has weight (an operator pinned it). A group's node is chosen by content, so that a title stays in
+/// if nothing else has weight (an operator pinned it), or if it is a running view's turn to try it. A group's node is chosen by content, so that a title stays in
 /// few caches; a hot title by session over as many nodes as its replica count says. The others are ordered by spare
 /// capacity, drawn per session over pathways and groups as the first is, the second outside the failure domains of the
 /// first where one exists; DOWN ones come last.
@@ -134,7 +140,7 @@ impl<'a> Ask<'a> {
         let by_plan = || planned.and_then(|weights| self.pick(weights)).map(|id| (id, Place::Weight));
         let by_static = || self.pick(&self.manifest.static_weights).map(|id| (id, Place::Static));
         let first = if in_control {
-            by_plan().or_else(by_static)
+            self.probe().map(|id| (id, Place::Probe)).or_else(by_plan).or_else(by_static)
         } else {
             let incumbent = self.pick_among(&self.manifest.static_weights, false).map(|id| (id, Place::Static));
             let dead = incumbent.is_some_and(|(id, _)| self.is_down(id));
@@ -151,6 +157,16 @@ impl<'a> Ask<'a> {
         }
         self.append_rest(rule.map(|rule| &rule.spare), first.map(|(id, _)| id), &mut out);
         out
+    }
+
+    /// The DOWN pathway that it is this view's turn to try: it runs long enough to have a buffer.
+    fn probe(self) -> Option<&'a PathwayId> {
+        if self.manifest.issued.since(self.session.started) < PROBE_AFTER {
+            return None;
+        }
+        let turn = |probe: &ProbeShare| share_of(self.session.id, &probe.turn) < probe.share.0;
+        let mut probes = self.manifest.probes.iter();
+        probes.find(|(id, probe)| self.is_down(id) && self.eligible(id) && turn(probe)).map(|(id, _)| id)
     }
 
     fn eligible(self, id: &PathwayId) -> bool {

@@ -7,7 +7,7 @@ use spillway_model::{
     BitsPerSecond, ContentId, GroupId, Mode, PathwayId, PathwayKind, PathwayState, Ppm, RegionId, TimestampMs,
 };
 use spillway_routing::{
-    CohortRule, Group, Manifest, ModeRule, Pathway, Place, Serves, Session, Target, TtlPolicy, Weights,
+    CohortRule, Group, Manifest, ModeRule, Pathway, Place, ProbeShare, Serves, Session, Target, TtlPolicy, Weights,
     playlist_pathways, rank, share_of,
 };
 
@@ -83,6 +83,7 @@ fn manifest(new: &[(&str, u32)]) -> Manifest {
             reason: String::new(),
         }],
         max_bitrate_kbps: vec![],
+        probes: BTreeMap::new(),
         hot_titles: BTreeMap::new(),
         ttl: TtlPolicy { vod_s: 30, live_s: 10, suspect_s: 5, jitter: Ppm(100_000) },
         static_weights: even,
@@ -314,4 +315,29 @@ proptest! {
         }
         prop_assert_eq!(rank(&Session::new(&session, TimestampMs(1)), &content(), &manifest), order);
     }
+}
+
+#[test]
+fn only_running_views_try_a_dead_pathway_and_each_turn_others() {
+    let mut manifest = manifest(&[("cdn-b", 1_000_000)]);
+    manifest.issued = TimestampMs(100_000);
+    manifest.pathways.get_mut("cdn-a").expect("cdn-a").state = PathwayState::Down;
+    let tried = |manifest: &Manifest, started: u64| -> Vec<String> {
+        let first = |session: &String| {
+            let order = rank(&Session::new(session, TimestampMs(started)), &content(), manifest);
+            order[0].pathway.as_str() == "cdn-a" && order[0].place == Place::Probe
+        };
+        session_ids(0).filter(first).collect()
+    };
+    assert!(tried(&manifest, 0).is_empty(), "nobody asked for it");
+    let share = |turn: &str| ProbeShare { share: Ppm(5_000), turn: turn.into() };
+    manifest.probes = [(id("cdn-a"), share("cdn-a 1"))].into();
+    let first = tried(&manifest, 0);
+    assert_near("probes", first.len() as u32, session_ids(0).count() as u32, 0.005);
+    assert!(tried(&manifest, 90_000).is_empty(), "ten seconds are no buffer");
+    manifest.probes = [(id("cdn-a"), share("cdn-a 2"))].into();
+    let both = tried(&manifest, 0).iter().filter(|session| first.contains(session)).count();
+    assert!(both * 20 < first.len(), "{both} of {}", first.len());
+    manifest.pathways.get_mut("cdn-a").expect("cdn-a").state = PathwayState::Recovering;
+    assert!(tried(&manifest, 0).is_empty(), "only while it is DOWN");
 }

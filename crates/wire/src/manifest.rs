@@ -38,6 +38,9 @@ pub struct ManifestV1 {
     pub cohorts: Vec<CohortV1>,
     /// Highest bitrates by class.
     pub max_bitrate_kbps: Vec<MaxBitrateV1>,
+    /// DOWN pathways that a few running views try; absent: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probes: BTreeMap<String, ProbeV1>,
     /// Titles with the number of nodes that share them.
     pub hot_titles: BTreeMap<String, u32>,
     /// Polling.
@@ -144,6 +147,15 @@ pub struct MaxBitrateV1 {
     pub class: Option<String>,
     /// kbit/s.
     pub kbps: u32,
+}
+
+/// See [`routing::ProbeShare`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeV1 {
+    /// Share of running views, ppm.
+    pub share_ppm: u32,
+    /// Whose turn it is.
+    pub turn: String,
 }
 
 /// See [`routing::TtlPolicy`].
@@ -292,6 +304,14 @@ impl TryFrom<ManifestV1> for routing::Manifest {
             cohorts: cohorts(wire.cohorts, &groups)?,
             groups: domain_groups,
             max_bitrate_kbps,
+            probes: wire
+                .probes
+                .into_iter()
+                .map(|(id, probe)| {
+                    let share = routing::ProbeShare { share: Ppm(probe.share_ppm), turn: probe.turn };
+                    Ok((PathwayId::new(&id)?, share))
+                })
+                .collect::<Result<_, IdError>>()?,
             hot_titles: hot.collect::<Result<_, IdError>>()?,
             ttl: routing::TtlPolicy {
                 vod_s: wire.ttl.vod_s,
@@ -439,6 +459,11 @@ impl From<&routing::Manifest> for ManifestV1 {
                 .max_bitrate_kbps
                 .iter()
                 .map(|(of, kbps)| MaxBitrateV1 { class: class(of), kbps: *kbps })
+                .collect(),
+            probes: manifest
+                .probes
+                .iter()
+                .map(|(id, probe)| (id.to_string(), ProbeV1 { share_ppm: probe.share.0, turn: probe.turn.clone() }))
                 .collect(),
             hot_titles: manifest.hot_titles.iter().map(|(title, count)| (title.to_string(), *count)).collect(),
             ttl: TtlV1 {

@@ -74,7 +74,7 @@ impl Engine {
             .iter()
             .map(|(region, wish)| (region.clone(), self.region_plan(&round, region, wish, &planned)))
             .collect();
-        RoundOutput { regions, pathways, log, telemetry: Ppm::from_fraction(self.telemetry) }
+        RoundOutput { regions, pathways, log, telemetry: Ppm::from_fraction(self.telemetry), canary: None }
     }
 
     /// Bit/s of the views on each pathway now.

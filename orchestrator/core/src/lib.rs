@@ -30,8 +30,10 @@ mod state;
 mod weights;
 
 pub use api::{
-    CellEvidence, ContentEvidence, LoadEvidence, LogEntry, OriginSeen, Override, OverrideKind, PathwaySetup,
-    PathwayTotals, ProbeEvidence, ProbeObject, RegionPlan, RegionSetup, RoundInput, RoundOutput, Setup, SourceKind,
+    Bill, Calm, CalmKind, Canary, CanaryNote, CanaryState, CapacityLimit, CellEvidence, ClassEvidence, ContentEvidence,
+    FindingNote, HitRatio, Learned, LoadEvidence, LogEntry, NetworkHealth, OriginEvidence, OriginSeen, Override,
+    OverrideKind, PathwaySetup, PathwayTotals, PathwayTrace, PriceSheet, PriceTier, ProbeEvidence, ProbeObject,
+    RegionPlan, RegionSetup, RoundInput, RoundOutput, Setup, SharedCeilings, SourceKind, Switches,
 };
 pub use engine::Engine;
 pub use parameters::Parameters;

@@ -167,6 +167,7 @@ pub(crate) fn manifest(parts: Parts, setup: &Setup, region: &RegionSetup, now: T
         groups: parts.groups,
         cohorts: vec![parts.cohort],
         max_bitrate_kbps: parts.max_bitrate_kbps.map(|kbps| (None, kbps)).into_iter().collect(),
+        probes: BTreeMap::new(),
         hot_titles: parts.hot_titles.into_iter().map(|title| (title, replicas)).collect(),
         ttl: TtlPolicy {
             vod_s: usual(p.ttl_vod_s),

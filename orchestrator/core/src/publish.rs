@@ -64,6 +64,11 @@ impl Engine {
             views: cells().map(|(id, seen)| (id.clone(), seen.views_active())).collect(),
             probes: memory.cells.iter().map(|(id, cell)| (id.clone(), cell.probes.verdict(now, p))).collect(),
             verdicts: self.verdicts(round, region, wish),
+            findings: Vec::new(),
+            guards: Vec::new(),
+            trace: BTreeMap::new(),
+            unmet: Ppm::from_fraction(wish.filled.unmet),
+            cost_usd_per_hour: 0.0,
         }
     }
 

@@ -50,6 +50,7 @@ pub(crate) fn of_deployment(
         groups,
         cohorts: vec![],
         max_bitrate_kbps: vec![],
+        probes: BTreeMap::new(),
         hot_titles: BTreeMap::new(),
         ttl: TTL,
         static_weights: static_weights.clone(),
@@ -70,6 +71,7 @@ pub(crate) fn expired(manifest: &Manifest) -> Manifest {
             ..rule(&manifest.static_weights, reason)
         }],
         max_bitrate_kbps: vec![],
+        probes: BTreeMap::new(),
         shadow: vec![],
         ..manifest.clone()
     }

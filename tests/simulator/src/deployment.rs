@@ -1,10 +1,10 @@
 //! A scenario as it is declared to the engine.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use spillway_model::{BitsPerSecond, GroupId, Mode, OriginGroupId, PathwayId, PathwayKind, Ppm, RegionId};
-use spillway_orchestrator_core::{Parameters, PathwaySetup, RegionSetup, Setup};
-use spillway_routing::{Serves, Target};
+use spillway_orchestrator_core::{PathwaySetup, RegionSetup, Setup};
+use spillway_routing::Target;
 
 use crate::Scenario;
 
@@ -26,16 +26,14 @@ pub(crate) fn setup(scenario: &Scenario, mode: Mode) -> Setup {
         .iter()
         .map(|pathway| {
             let own = pathway.id.starts_with("own-");
+            let kind = if own { PathwayKind::Own } else { PathwayKind::Commercial };
             let declared = PathwaySetup {
-                kind: if own { PathwayKind::Own } else { PathwayKind::Commercial },
                 group: pathway.group.as_deref().map(|id| GroupId::new(id).expect("group ids were checked")),
                 regions: pathway.regions.iter().map(|id| region_id(id)).collect(),
                 capacity: BitsPerSecond((pathway.capacity_mbps * 1e6) as u64),
                 price_usd_per_gb: pathway.price_usd_per_gb,
-                failure_domains: BTreeSet::new(),
-                origin_group: OriginGroupId::new("origin").expect("a valid id"),
                 base_url: format!("http://{}.example", pathway.id),
-                serves: Serves::default(),
+                ..PathwaySetup::bare(kind, OriginGroupId::new("origin").expect("a valid id"))
             };
             (pathway_id(&pathway.id), declared)
         })
@@ -50,8 +48,8 @@ pub(crate) fn setup(scenario: &Scenario, mode: Mode) -> Setup {
                 .iter()
                 .map(|(id, weight)| (Target::Pathway(pathway_id(id)), (weight / total.max(1e-9) * 1e6) as u32))
                 .collect();
-            (region_id(&region.id), RegionSetup { mode, control: CONTROL, static_weights })
+            (region_id(&region.id), RegionSetup { mode, control: CONTROL, static_weights, ..RegionSetup::default() })
         })
         .collect();
-    Setup { regions, pathways, parameters: Parameters::default(), policy: "simulated".into() }
+    Setup { regions, pathways, policy: "simulated".into(), ..Setup::default() }
 }

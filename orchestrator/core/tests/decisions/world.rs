@@ -1,15 +1,15 @@
 //! A world in which views, faults and probes are set by hand; it emits the evidence that collectors and probes would.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use spillway_model::{
     BitsPerSecond, GroupId, Mode, OriginGroupId, PathwayId, PathwayKind, PathwayState, Ppm, RegionId, TimestampMs,
 };
 use spillway_orchestrator_core::{
-    CellEvidence, Engine, LogEntry, Override, OverrideKind, Parameters, PathwaySetup, ProbeEvidence, ProbeObject,
-    RegionSetup, RoundInput, RoundOutput, Setup, SourceKind,
+    CellEvidence, Engine, LogEntry, Override, OverrideKind, PathwaySetup, ProbeEvidence, ProbeObject, RegionSetup,
+    RoundInput, RoundOutput, Setup, SourceKind,
 };
-use spillway_routing::{Serves, Target, Weights};
+use spillway_routing::{Target, Weights};
 
 /// Bit/s of each view.
 pub const BITS_PER_VIEW: u64 = 2_000_000;
@@ -33,28 +33,33 @@ pub fn setup(regions: &[&str], pathways: &[(&str, u64, f64)]) -> Setup {
             .map(|id| {
                 let static_weights: Weights =
                     pathways.iter().map(|(id, ..)| (Target::Pathway(pathway(id)), 1)).collect();
-                (region(id), RegionSetup { mode: Mode::Control, control: Ppm(990_000), static_weights })
+                (
+                    region(id),
+                    RegionSetup {
+                        mode: Mode::Control,
+                        control: Ppm(990_000),
+                        static_weights,
+                        ..RegionSetup::default()
+                    },
+                )
             })
             .collect(),
         pathways: pathways
             .iter()
             .map(|(id, mbps, price)| {
+                let kind = if own(id) { PathwayKind::Own } else { PathwayKind::Commercial };
                 let declared = PathwaySetup {
-                    kind: if own(id) { PathwayKind::Own } else { PathwayKind::Commercial },
                     group: own(id).then(|| GroupId::new("own").expect("group id")),
-                    regions: BTreeSet::new(),
                     capacity: BitsPerSecond(mbps * 1_000_000),
                     price_usd_per_gb: *price,
-                    failure_domains: BTreeSet::new(),
-                    origin_group: OriginGroupId::new("origin").expect("origin group id"),
                     base_url: format!("http://{id}.example"),
-                    serves: Serves::default(),
+                    ..PathwaySetup::bare(kind, OriginGroupId::new("origin").expect("origin group id"))
                 };
                 (pathway(id), declared)
             })
             .collect(),
-        parameters: Parameters::default(),
         policy: "test".into(),
+        ..Setup::default()
     }
 }
 

@@ -169,6 +169,7 @@ pub(crate) fn manifest(epoch: u64, of: &[(&str, u32)]) -> Manifest {
             reason: "because".into(),
         }],
         max_bitrate_kbps: vec![],
+        probes: BTreeMap::new(),
         hot_titles: BTreeMap::new(),
         ttl: TtlPolicy { vod_s: 30, live_s: 10, suspect_s: 5, jitter: Ppm(100_000) },
         static_weights: weights(&[("cdn-c", 1_000_000)]),
