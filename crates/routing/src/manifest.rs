@@ -201,7 +201,7 @@ pub struct Manifest {
     pub pathways: BTreeMap<PathwayId, Pathway>,
     /// Own clusters.
     pub groups: BTreeMap<GroupId, Group>,
-    /// Cohorts; the most specific that fits wins, the last must fit all.
+    /// Cohorts; the most specific that fits wins, one must fit all.
     pub cohorts: Vec<CohortRule>,
     /// Highest bitrate a playlist offers, kbit/s by class, when demand exceeds all capacity.
     pub max_bitrate_kbps: Vec<(Option<ContentClass>, u32)>,

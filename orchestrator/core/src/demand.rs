@@ -60,6 +60,11 @@ impl Demand {
         }
     }
 
+    /// Bit/s of the views now.
+    pub(crate) fn now(&self, p: &Parameters) -> f64 {
+        self.views * self.bits_per_view(p)
+    }
+
     /// Views, held against a sudden fall.
     pub(crate) fn views(&self) -> f64 {
         self.views
@@ -67,9 +72,14 @@ impl Demand {
 
     /// Bit/s when views that poll once in `ttl_s` have followed. Growth within the noise of coming and going views
     /// (one root of their number) is none.
-    pub(crate) fn forecast(&self, pending: f64, ttl_s: f64, p: &Parameters) -> f64 {
-        let grown = self.slope * (ttl_s + p.growth_horizon_s) - self.views.sqrt();
+    ///
+    /// `usual_growth` is what the profile of the week expects in 10 minutes ÷ now; the larger of the two counts.
+    pub(crate) fn forecast(&self, pending: f64, usual_growth: Option<f64>, ttl_s: f64, p: &Parameters) -> f64 {
+        let horizon_s = ttl_s + p.growth_horizon_s;
+        let grown = self.slope * horizon_s - self.views.sqrt();
         let grown = if grown < p.growth_min_views { 0.0 } else { grown };
+        let usual = usual_growth.filter(|growth| growth.is_finite()).map_or(0.0, |growth| growth - 1.0);
+        let grown = grown.max(self.views * usual * (ttl_s + p.profile_horizon_s) / 600.0);
         let more = (grown + pending).min(p.growth_max * self.views.max(20.0)).max(0.0);
         (self.views + more) * self.bits_per_view(p)
     }
@@ -85,7 +95,7 @@ mod tests {
         let mut demand = Demand::default();
         let take = |demand: &mut Demand, views: f64| {
             demand.take(Measured { views, bits: views * 2.0 * 4e5, view_s: views * 2.0 }, 2.0, &p);
-            demand.forecast(0.0, 5.0, &p) / 4e5
+            demand.forecast(0.0, None, 5.0, &p) / 4e5
         };
         for _ in 0..30 {
             take(&mut demand, 300.0);

@@ -2,33 +2,47 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spillway_model::{BitsPerSecond, ContentId, OriginGroupId, PathwayId, PathwayState, RegionId, TimestampMs};
+use spillway_model::{ContentClass, ContentId, OriginGroupId, PathwayId, PathwayState, RegionId, TimestampMs};
 use spillway_routing::{Manifest, Target};
 
+use crate::canary::Trial;
 use crate::course::Course;
-use crate::demand::{Demand, Measured};
-use crate::detect::{Finding, Scene, detect};
-use crate::estimate::{Others, shrunk};
+use crate::demand::Demand;
 use crate::memory::{CellMemory, PathwayMemory};
-use crate::observe::{Failing, Observed};
+use crate::observe::Observed;
 use crate::orders::Orders;
-use crate::state::{Machine, Signals};
+use crate::pace::Arrived;
+use crate::state::Machine;
 use crate::weights::Shares;
-use crate::{LogEntry, OriginSeen, Parameters, RoundInput, RoundOutput, Setup};
+use crate::{FindingNote, HitRatio, OriginEvidence, Parameters, RoundInput, RoundOutput, Setup};
 
 /// Holds everything that decisions remember between rounds.
 pub struct Engine {
     pub(crate) setup: Setup,
     pub(crate) served: BTreeMap<RegionId, Vec<PathwayId>>,
-    apart: BTreeMap<PathwayId, BTreeSet<PathwayId>>,
-    origin_of: BTreeMap<PathwayId, OriginGroupId>,
+    pub(crate) apart: BTreeMap<PathwayId, BTreeSet<PathwayId>>,
+    pub(crate) origin_of: BTreeMap<PathwayId, OriginGroupId>,
     pub(crate) observed: Observed,
     pub(crate) regions: BTreeMap<RegionId, RegionMemory>,
     pub(crate) pathways: BTreeMap<PathwayId, PathwayMemory>,
     pub(crate) telemetry: f64,
     started: Option<TimestampMs>,
     last: Option<TimestampMs>,
-    changes: Vec<(TimestampMs, PathwayId)>,
+    pub(crate) changes: Vec<(TimestampMs, PathwayId)>,
+    pub(crate) origins: BTreeMap<OriginGroupId, OriginEvidence>,
+    pub(crate) hit_ratios: BTreeMap<PathwayId, HitRatio>,
+    pub(crate) trial: Option<Trial>,
+}
+
+/// What was moved last in a region.
+#[derive(Clone, Debug)]
+pub(crate) struct LastMove {
+    pub begun: TimestampMs,
+    pub at: TimestampMs,
+    /// Weights before it.
+    pub before: Shares,
+    /// It could have waited.
+    pub optional: bool,
 }
 
 /// What is remembered of a region.
@@ -49,7 +63,22 @@ pub(crate) struct RegionMemory {
     pub hot: BTreeSet<ContentId>,
     /// Beacons can't be trusted here now.
     pub telemetry_lost: bool,
-    pub verdicts: Vec<String>,
+    /// Since when; until measurements have been back for long enough.
+    pub lost_since: Option<TimestampMs>,
+    pub back_since: Option<TimestampMs>,
+    pub findings: Vec<FindingNote>,
+    /// States of single networks on a pathway.
+    pub networks: BTreeMap<(u32, PathwayId), Machine>,
+    pub last_move: Option<LastMove>,
+    /// What moves brought lately.
+    pub arrived: BTreeMap<PathwayId, Arrived>,
+    /// Views by content class.
+    pub class_views: BTreeMap<ContentClass, u64>,
+    pub class_courses: BTreeMap<ContentClass, Course>,
+    /// Weights when long blindness began to count.
+    pub drift_from: Option<Shares>,
+    /// Guards that held something back in this round.
+    pub guards: Vec<String>,
 }
 
 /// A round's time.
@@ -98,6 +127,9 @@ impl Engine {
             started: None,
             last: None,
             changes: Vec::new(),
+            origins: BTreeMap::new(),
+            hit_ratios: BTreeMap::new(),
+            trial: None,
         }
     }
 
@@ -153,16 +185,20 @@ impl Engine {
         }
         let dt_s = self.last.map_or(2.0, |last| now.since(last).as_secs_f64().clamp(0.001, 60.0));
         self.last = Some(now);
+        if !self.setup.switches.ramp {
+            let p = &mut self.setup.parameters;
+            (p.recovery_first, p.recovery_second, p.recovery_third, p.recovery_step_s) = (1.0, 1.0, 1.0, 0.0);
+        }
         let p = self.setup.parameters.clone();
         self.hear(now, dt_s, input, &p);
-        self.estimate(dt_s, input, &p);
+        self.estimate(now, dt_s, input, &p);
         let orders: BTreeMap<RegionId, Orders> = self
             .regions
             .keys()
             .map(|region| (region.clone(), Orders::of(region, &input.overrides, &self.setup, now)))
             .collect();
         let mut log = Vec::new();
-        self.judge(now, &orders, &p, &mut log);
+        self.judge(now, &orders, input, &p, &mut log);
         self.measure_demand(dt_s);
         let warm_s = self.started.map_or(0.0, |started| now.since(started).as_secs_f64());
         self.changes.retain(|(at, _)| now.since(*at).as_secs_f64() <= 60.0);
@@ -182,226 +218,6 @@ impl Engine {
         }
     }
 
-    fn hear(&mut self, now: TimestampMs, dt_s: f64, input: &RoundInput, p: &Parameters) {
-        self.observed.take(now, &input.cells, p);
-        if input.frames_expected > 0 {
-            let share = (f64::from(input.frames_received) / f64::from(input.frames_expected)).min(1.0);
-            self.telemetry += (1.0 - (-dt_s / p.telemetry_tau_s).exp()) * (share - self.telemetry);
-        }
-        for load in &input.loads {
-            if let Some(pathway) = self.pathways.get_mut(&load.pathway) {
-                pathway.take(load);
-            }
-        }
-        for probe in &input.probes {
-            let cell = self.regions.get_mut(&probe.region).and_then(|region| region.cells.get_mut(&probe.pathway));
-            if let Some(cell) = cell {
-                cell.probes.take(probe);
-            }
-        }
-        for (id, region) in &mut self.regions {
-            let latest = self.observed.latest_s(id) + 1;
-            let from = latest.saturating_sub(p.silence_window_s);
-            let heard: Vec<(u64, u64)> = self
-                .observed
-                .region(id)
-                .map(|(_, cell)| cell.heartbeats_since(from))
-                .filter(|(due, _)| *due >= p.silence_due_min / 2)
-                .collect();
-            let mute = !heard.is_empty()
-                && heard.iter().all(|(due, received)| (*received as f64) < p.telemetry_min * *due as f64);
-            // An audience doesn't leave from one second to the next.
-            let vanished = region.demand.views() >= 10.0 && self.observed.views(id) == 0;
-            region.telemetry_lost = self.telemetry < p.telemetry_min || mute || vanished;
-        }
-    }
-
-    fn estimate(&mut self, dt_s: f64, input: &RoundInput, p: &Parameters) {
-        for (region, memory) in &mut self.regions {
-            for (id, cell) in &mut memory.cells {
-                if let Some(seen) = self.observed.cell(region, id) {
-                    cell.health.take(&seen.fresh, dt_s, p);
-                }
-            }
-            let usual = memory.cells.values().map(|cell| cell.health.usual_sums());
-            let (windows, bad) = usual.fold((0.0, 0.0), |sum, cell| (sum.0 + cell.0, sum.1 + cell.1));
-            let pooled = shrunk(bad, windows, p.baseline_default, 500.0);
-            for (id, cell) in &mut memory.cells {
-                let learned = input.baselines.get(&(id.clone(), region.clone())).copied();
-                let rate = learned.filter(|rate| rate.is_finite()).unwrap_or(pooled);
-                cell.baseline = rate.clamp(p.baseline_min, p.baseline_max);
-            }
-            let references: BTreeMap<PathwayId, Others> = memory
-                .cells
-                .keys()
-                .map(|id| (id.clone(), others(&self.observed, region, id, &memory.cells, &self.apart)))
-                .collect();
-            for (id, cell) in &mut memory.cells {
-                if let Some(seen) = self.observed.cell(region, id)
-                    && !memory.telemetry_lost
-                {
-                    let deff = cell.health.design_effect(p);
-                    cell.cusum.take(&seen.fresh, references[id], cell.baseline, deff, dt_s, p);
-                }
-            }
-        }
-    }
-
-    fn judge(
-        &mut self,
-        now: TimestampMs,
-        orders: &BTreeMap<RegionId, Orders>,
-        p: &Parameters,
-        log: &mut Vec<LogEntry>,
-    ) {
-        let findings = self.findings(now, p);
-        for (region, (mut found, verdicts)) in findings {
-            let Some(memory) = self.regions.get_mut(&region) else { continue };
-            memory.verdicts = verdicts;
-            for (id, cell) in &mut memory.cells {
-                let finding = found.remove(id).unwrap_or_default();
-                let order = orders.get(&region).and_then(|orders| orders.get(id));
-                let by_itself = self.pathways.get(id).and_then(|pathway| pathway.draining_since);
-                let why = order
-                    .and_then(|order| order.drain.as_ref())
-                    .map(|(_, why)| why.as_str())
-                    .or(by_itself.map(|_| "the edge reports that it is being drained"));
-                let signals = Signals {
-                    now,
-                    good_probes: cell.probes.good_rounds(now, p),
-                    probed: cell.probes.verdict(now, p).is_some(),
-                    draining: why,
-                };
-                let before = cell.machine.state;
-                if !cell.machine.advance(signals, &finding, p) {
-                    continue;
-                }
-                let state = cell.machine.state;
-                match state {
-                    PathwayState::Recovering if before != state => {
-                        cell.health.forget();
-                        cell.cusum.reset();
-                    }
-                    PathwayState::Draining => {
-                        cell.drain_from = memory.course.current.get(id).copied().unwrap_or(0.0);
-                    }
-                    PathwayState::Down | PathwayState::Degraded => self.changes.push((now, id.clone())),
-                    _ => {}
-                }
-                let text = if before == state {
-                    format!("{id} {state}: takes {:.0} % of its usual share", cell.machine.factor(p) * 100.0)
-                } else {
-                    format!("{id} {before} → {state}: {}", cell.machine.reason)
-                };
-                log.push(LogEntry { region: Some(region.clone()), text });
-            }
-        }
-    }
-
-    fn findings(
-        &self,
-        now: TimestampMs,
-        p: &Parameters,
-    ) -> BTreeMap<RegionId, (BTreeMap<PathwayId, Finding>, Vec<String>)> {
-        let failing: BTreeMap<RegionId, BTreeMap<PathwayId, Failing>> = self
-            .regions
-            .keys()
-            .map(|region| {
-                let latest = self.observed.latest_s(region);
-                // Old failures say nothing about now.
-                let fresh = (latest + 10).saturating_mul(1000) >= now.0;
-                let from = if fresh { (latest + 1).saturating_sub(p.fast_window_s) } else { u64::MAX };
-                (
-                    region.clone(),
-                    self.observed.region(region).map(|(id, c)| (id.clone(), c.failing_since(from))).collect(),
-                )
-            })
-            .collect();
-        let fullest = self.pathways.iter().map(|(id, pathway)| (id.clone(), pathway.fullest())).collect();
-        let gone = self.pathways.iter().filter(|(_, m)| m.is_gone(now)).map(|(id, _)| id.clone()).collect();
-        let parents = self.parents(p);
-        let origins = self.origins_failing(now, p);
-        self.regions
-            .iter()
-            .map(|(region, memory)| {
-                let scene = Scene {
-                    now,
-                    parameters: p,
-                    region,
-                    observed: &self.observed,
-                    cells: &memory.cells,
-                    apart: &self.apart,
-                    origin_of: &self.origin_of,
-                    parents: &parents,
-                    failing: &failing,
-                    telemetry_lost: memory.telemetry_lost,
-                    fullest: &fullest,
-                    reports_gone: &gone,
-                    origins_failing: &origins,
-                };
-                (region.clone(), detect(&scene))
-            })
-            .collect()
-    }
-
-    /// Bad-window rate of each pathway over the regions in which it isn't DOWN.
-    pub(crate) fn parents(&self, p: &Parameters) -> BTreeMap<PathwayId, f64> {
-        let mut sums: BTreeMap<PathwayId, (f64, f64, f64)> = BTreeMap::new();
-        for (id, cell) in self.regions.values().flat_map(|region| &region.cells) {
-            let sum = sums.entry(id.clone()).or_default();
-            if cell.machine.state != PathwayState::Down {
-                let (windows, bad) = cell.health.sums();
-                *sum = (sum.0 + windows, sum.1 + bad, sum.2.max(cell.baseline));
-            }
-        }
-        sums.into_iter()
-            .map(|(id, (windows, bad, baseline))| {
-                let prior = if baseline > 0.0 { baseline } else { p.baseline_default };
-                (id, shrunk(bad, windows, prior, p.prior_windows))
-            })
-            .collect()
-    }
-
-    /// Origin groups that most of their own edges, or probes through several pathways, call failing.
-    fn origins_failing(&self, now: TimestampMs, p: &Parameters) -> BTreeSet<OriginGroupId> {
-        let mut votes: BTreeMap<&OriginGroupId, (usize, usize)> = BTreeMap::new();
-        let mut misses: BTreeMap<&OriginGroupId, BTreeMap<&PathwayId, bool>> = BTreeMap::new();
-        for (id, pathway) in &self.pathways {
-            match pathway.fresh_load(now).map(|load| load.origin) {
-                Some(OriginSeen::Failing) => votes.entry(&self.origin_of[id]).or_default().0 += 1,
-                Some(OriginSeen::Up) => votes.entry(&self.origin_of[id]).or_default().1 += 1,
-                _ => {}
-            }
-        }
-        for (id, cell) in self.regions.values().flat_map(|region| &region.cells) {
-            if let Some(fails) = cell.probes.miss_fails(now, p) {
-                *misses.entry(&self.origin_of[id]).or_default().entry(id).or_default() |= fails;
-            }
-        }
-        let by_edges = votes.iter().filter(|(_, (down, up))| *down > 0 && down > up).map(|(origin, _)| *origin);
-        let by_probes = misses.iter().filter_map(|(origin, pathways)| {
-            let failing = pathways.values().filter(|fails| **fails).count();
-            (failing >= p.origin_pathways_min && failing * 2 > pathways.len()).then_some(*origin)
-        });
-        by_edges.chain(by_probes).cloned().collect()
-    }
-
-    fn measure_demand(&mut self, dt_s: f64) {
-        let p = &self.setup.parameters;
-        for (region, memory) in &mut self.regions {
-            let mut measured = Measured { views: self.observed.views(region) as f64, ..Measured::default() };
-            for (id, seen) in self.observed.region(region) {
-                // A pathway with a fault delivers less than its viewers want.
-                let fair = memory.cells.get(id).is_some_and(|cell| cell.machine.is_reference() && cell.cusum.sum < 6.0);
-                if fair && seen.fresh.bits > 0.0 {
-                    measured.bits += seen.fresh.bits;
-                    measured.view_s += seen.fresh.view_s;
-                }
-            }
-            memory.demand.take(measured, dt_s, p);
-        }
-    }
-
     /// Sessions assigned in the last seconds and not yet seen to start.
     pub(crate) fn pending(&self, region: &RegionId) -> f64 {
         let from = (self.observed.latest_s(region) + 1).saturating_sub(self.setup.parameters.charge_s);
@@ -411,13 +227,6 @@ impl Engine {
             .map(|(_, cell)| cell.assigned_since(from))
             .fold((0, 0), |sum, cell| (sum.0 + cell.0, sum.1 + cell.1));
         assigned.saturating_sub(started) as f64
-    }
-
-    /// Ceiling of one pathway: declared, reported, ordered.
-    pub(crate) fn capacity(&self, id: &PathwayId, orders: &BTreeMap<RegionId, Orders>) -> BitsPerSecond {
-        let capacity = self.pathways[id].capacity(&self.setup.pathways[id]);
-        let caps = orders.values().filter_map(|orders| orders.get(id)?.cap);
-        caps.fold(capacity, std::cmp::min)
     }
 }
 
@@ -446,27 +255,4 @@ fn apart(setup: &Setup) -> BTreeMap<PathwayId, BTreeSet<PathwayId>> {
             ((*id).clone(), if apart.is_empty() { all_others() } else { apart })
         })
         .collect()
-}
-
-fn others(
-    observed: &Observed,
-    region: &RegionId,
-    id: &PathwayId,
-    cells: &BTreeMap<PathwayId, CellMemory>,
-    apart: &BTreeMap<PathwayId, BTreeSet<PathwayId>>,
-) -> Others {
-    let latest = observed.latest_s(region) + 1;
-    let mut out = Others::default();
-    for (other, seen) in observed.region(region) {
-        let fair = apart.get(id).is_some_and(|apart| apart.contains(other))
-            && cells.get(other).is_some_and(|cell| cell.machine.is_reference());
-        if fair {
-            let (windows, bad) = seen.windows_between(latest.saturating_sub(20), latest);
-            out.windows += seen.fresh.windows;
-            out.bad += seen.fresh.bad;
-            out.recent_windows += windows;
-            out.recent_bad += bad;
-        }
-    }
-    out
 }

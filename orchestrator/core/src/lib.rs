@@ -4,31 +4,45 @@
 //! This crate doesn't know how evidence travels, where manifests go, or what a player is.
 //!
 //! The path of a decision, file by file: `observe` (counters by second, pathway, region and network) → `estimate`
-//! (how ill is it) → `fast`, `probes`, `detect` (fast and slow lane, probes, verdicts) → `state` (HEALTHY … DOWN …
-//! RECOVERING) → `demand` (bits that will be wanted) → `orders`, `fill` (operators first, then own edges, then by cost)
-//! → `course` (how far to move now) → `spare` (second places) → `plan`, `publish` (the manifest and what pages show).
-//! `engine` and `decide` call them in this order.
+//! (how ill is it, down to networks and protocols) → `probes`, `detect` (fast and slow lane, silence, networks, common
+//! faults) → `state`, `recovery` (HEALTHY … DOWN … RECOVERING) → `demand` (bits that will be wanted) → `capacity`,
+//! `price` (what there is, and what it costs) → `orders`, `classes`, `fill`, `wish` (operators first, then own edges,
+//! then by cost) → `canary`, `pace`, `course`, `relief` (how far to move now, and what holds it back) → `spare`,
+//! `cohorts` (second places, single networks) → `plan`, `publish` (the manifest and what pages show) → `explain`.
+//! `engine` calls `hear`, `judge` and `decide`, which call the others in this order.
 
 mod api;
+mod canary;
+mod capacity;
+mod classes;
+mod cohorts;
 mod course;
 mod decide;
 mod demand;
 mod detect;
 mod engine;
 mod estimate;
-mod fast;
+mod explain;
 mod fill;
+mod hear;
+mod judge;
 mod memory;
 mod observe;
 mod orders;
+mod pace;
 mod parameters;
 mod plan;
+mod price;
 mod probes;
 mod publish;
+mod recovery;
+mod relief;
 mod spare;
 mod state;
 mod weights;
+mod wish;
 
+pub(crate) use api::HOURS_OF_WEEK;
 pub use api::{
     Bill, Calm, CalmKind, Canary, CanaryNote, CanaryState, CapacityLimit, CellEvidence, ClassEvidence, ContentEvidence,
     FindingNote, HitRatio, Learned, LoadEvidence, LogEntry, NetworkHealth, OriginEvidence, OriginSeen, Override,
@@ -36,5 +50,6 @@ pub use api::{
     RegionPlan, RegionSetup, RoundInput, RoundOutput, Setup, SharedCeilings, SourceKind, Switches,
 };
 pub use engine::Engine;
+pub use explain::{Explanation, Fact};
 pub use parameters::Parameters;
 pub use plan::same_routing;

@@ -16,6 +16,8 @@ pub(crate) struct CellMemory {
     pub cusum: Cusum,
     pub probes: ProbeMemory,
     pub machine: Machine,
+    /// Evidence of the present step of recovery.
+    pub step: StepEvidence,
     /// Usual bad-window rate.
     pub baseline: f64,
     /// Views here ÷ views planned here.
@@ -26,6 +28,26 @@ pub(crate) struct CellMemory {
     pub drain_from: f64,
 }
 
+/// Windows since a step of recovery began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StepEvidence {
+    since: TimestampMs,
+    /// On this pathway.
+    pub own: f64,
+    /// On all pathways of the region.
+    pub all: f64,
+}
+
+impl StepEvidence {
+    pub(crate) fn take(&mut self, since: TimestampMs, own: f64, all: f64) {
+        if since != self.since {
+            *self = Self { since, own: 0.0, all: 0.0 };
+        }
+        self.own += own;
+        self.all += all;
+    }
+}
+
 impl CellMemory {
     pub(crate) fn new(now: TimestampMs, parameters: &Parameters) -> Self {
         Self {
@@ -33,6 +55,7 @@ impl CellMemory {
             cusum: Cusum::default(),
             probes: ProbeMemory::default(),
             machine: Machine::new(now),
+            step: StepEvidence::default(),
             baseline: parameters.baseline_default,
             placed: 1.0,
             followed: 0.0,

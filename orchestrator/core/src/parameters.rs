@@ -55,9 +55,18 @@ parameters! {
     silence_due_min: u64 = 10, "heartbeats", "Heartbeats due from which silence counts";
     silence_share: f64 = 0.5, "share", "Missing heartbeats that are silence";
 
+    network_rest_views_min: f64 = 5.0, "views", "Views of other networks on a pathway that must be well for one network's fault to be its own (PATHxASN)";
+    network_rest_windows_min: f64 = 30.0, "windows", "Windows of other networks that must be well for the same in the slow lane";
+    network_rest_share: f64 = 0.25, "share", "And their part of the pathway's windows: one network with nearly all viewers is the pathway";
+    common_windows_min: f64 = 50.0, "windows", "Effective windows from which a pathway or network is judged for a common fault (ORIGIN, ACCESS)";
+    abuse_requests_min: u64 = 100, "requests", "Requests without a valid token in 10 s from which they are a flood (ABUSE)";
+    abuse_share: f64 = 0.5, "share", "And their part of all first requests";
+    cohort_rules_max: usize = 64, "networks", "Networks of a region that get weights or verdicts of their own, those with most viewers first: a manifest stays small";
+
     // Detect: slow lane
     cusum_degraded: f64 = 12.0, "nats", "CUSUM threshold of DEGRADED: 8 % brownout in 60/100 s (median/p95) at 50 windows per 10 s, 0.03 false alarms per cell-day";
     cusum_down: f64 = 16.0, "nats", "CUSUM threshold of DOWN, with down_rate";
+    cusum_usual: f64 = 3.0, "nats", "CUSUM below which windows teach what is usual";
     cusum_clip_per_s: f64 = 0.6, "nats/s", "Most that one second may add (half the threshold per 10 s): one burst alone is no fault";
     degraded_rate: f64 = 0.03, "share", "Bad-window rate that DEGRADED needs at least";
     degraded_times_baseline: f64 = 2.5, "times", "And so many times the usual one";
@@ -68,13 +77,30 @@ parameters! {
     capacity_utilisation: f64 = 0.9, "share", "Utilisation in the last 60 s above which bad windows mean too full, not ill";
     capacity_fail_max: f64 = 0.5, "share", "Failing share above which even a full pathway is ill";
 
+    own_fault_s: f64 = 90.0, "s", "An origin's fault this soon after a move of ours is taken for our own (ORIGIN_SELF)";
+    own_fault_move: f64 = 0.05, "share", "Smallest move that counts for that";
+
     // Probes
     probe_fresh_s: f64 = 30.0, "s", "Older probes say nothing";
     probe_rounds: u32 = 2, "rounds", "Probe pairs in a row that count";
     probe_views_max: u64 = 5, "views", "With fewer views on it, probes alone may call a pathway DOWN";
     origin_pathways_min: usize = 2, "pathways", "Misses failing through so many pathways are the origin's fault";
 
+    tried_window_s: u64 = 20, "s", "Requests of views that try a DOWN pathway are added up over this";
+    tried_requests_min: u64 = 20, "requests", "And so many say something";
+    tried_failing_max: f64 = 0.05, "share", "Failing share below which those views are well";
+    probe_share: f64 = 0.005, "share", "Running views that try a DOWN pathway at a time";
+    probe_sessions: f64 = 20.0, "views", "At least so many, or a small region would never know";
+    probe_share_max: f64 = 0.05, "share", "But never more than this";
+    probe_turn_s: u64 = 20, "s", "Length of a turn: less than a usual buffer holds";
+    probe_turns: u64 = 3, "turns", "One turn in so many is used; each takes other views";
+
     // States
+    telemetry_back_s: f64 = 120.0, "s", "A pathway is UNKNOWN until measurements have been back for this long";
+    telemetry_static_after_s: f64 = 900.0, "s", "After so long without measurements weights begin to go back to the static ones";
+    telemetry_static_over_s: f64 = 1800.0, "s", "And take so long for it";
+    origin_wait_s: f64 = 30.0, "s", "Older reports of an origin say nothing";
+    recovery_windows: f64 = 100.0, "windows", "A recovery step needs so many windows, or half of what its share of viewers can give";
     degraded_factor: f64 = 0.10, "times", "Weight of a DEGRADED pathway: 0.25 left 0.3 points of bad windows on the table in a brownout";
     hold_s: f64 = 120.0, "s", "A pathway stays DOWN or DEGRADED at least this long";
     hold_max_s: f64 = 1800.0, "s", "Longest hold after doublings";
@@ -97,6 +123,7 @@ parameters! {
     bits_per_view_rise_s: f64 = 6.0, "s", "Memory of bitrate going up";
     growth_tau_s: f64 = 4.0, "s", "Memory of the growth of concurrency: 80 % more views in 15 s must be seen in the first five";
     growth_horizon_s: f64 = 6.0, "s", "Forecast beyond one TTL: frames, round, publishing and start-up";
+    profile_horizon_s: f64 = 30.0, "s", "The same for growth that the profile of the week expects: it has no noise";
     growth_max: f64 = 1.0, "times", "Largest growth forecast, relative to the views now";
     growth_min_views: f64 = 5.0, "views", "Growth over the horizon below this is noise";
     demand_fall_tau_s: f64 = 30.0, "s", "Demand falls this slowly: a restarted collector must not look like an empty house";
@@ -112,6 +139,17 @@ parameters! {
     qoe_floor_rate: f64 = 0.015, "share", "A bad-window rate below this is good enough to go by cost";
     qoe_floor_times: f64 = 1.3, "times", "Or this many times the best pathway's";
     qoe_floor_plus: f64 = 0.005, "share", "Or this much above the best pathway's";
+    explore_windows: f64 = 200.0, "windows", "Windows in half an hour below which too little is known of a pathway";
+    explore_min: f64 = 0.005, "share", "Least share that such a pathway gets";
+    explore_max: f64 = 0.05, "share", "And the most; none in an event";
+    refill_s: f64 = 20.0, "s", "Views that were moved fill their buffers at twice the bitrate for this long";
+    refill_emergency: f64 = 0.10, "share", "Part of the demand that still refills while a region counts as in an emergency";
+    inflow_per_min: f64 = 0.25, "share", "Views that flee go first where they are at most this much of the capacity per minute: cold caches; if nobody else can take them, beyond it";
+    profile_min: f64 = 0.02, "share", "Earliest part of a billing period by which a projection is made";
+    commit_low: f64 = 0.97, "share", "Projected use of a committed volume below which the next GB is paid for already";
+    commit_high: f64 = 1.03, "share", "And above which it costs the list price; in between the price rises evenly, so that it doesn't flap";
+    free_slots_min: u32 = 1, "slots", "Free 5-minute slots left from which traffic above a 95/5 level costs no more";
+    bitrate_floor_bps: f64 = 800_000.0, "bit/s", "A class gives up bitrate down to this before the next one must";
     load_factor_tau_s: f64 = 6.0, "s", "Memory of a node's real load ÷ planned load: hashing few sessions is uneven";
     load_factor_min: f64 = 0.9, "times", "Smallest such factor that is believed: an underestimate would overfill the node";
     load_factor_max: f64 = 1.6, "times", "Largest such factor that is believed";
@@ -119,11 +157,18 @@ parameters! {
     capacity_rise: f64 = 1.004, "times per 10 s", "Learned capacity otherwise: 2.4 %/min";
     capacity_floor: f64 = 0.3, "share", "Learned capacity never falls below this part of the declared one";
 
+    hit_after_move: f64 = 0.5, "share", "Hits among the bits of views just moved, where the lake knows nothing: caches are cold";
+
     // Spare
     spare_min_ppm: u32 = 1_000, "ppm", "Spare weight of a usable pathway without spare capacity: it still ranks before a dead one";
 
     // Plan
     move_max: f64 = 0.10, "share", "Largest optimisation move of a region per TTL";
+    gain_cost: f64 = 0.02, "share", "An optimisation is worth a move if it saves this much of the cost";
+    gain_bad: f64 = 0.003, "share", "Or this much of bad windows";
+    canary_s: f64 = 600.0, "s", "Time without harm after which a policy on trial holds everywhere";
+    canary_harm: f64 = 0.01, "share", "More bad windows than in the other regions, before and after compared, that take it back";
+    canary_z: f64 = 3.0, "sigma", "And so many standard errors";
     move_min: f64 = 0.02, "share", "Smaller differences are not worth a move";
     dwell_ttls: f64 = 3.0, "TTLs", "Time between optimisation moves of a region";
     drain_steps: f64 = 20.0, "steps", "A drain moves in so many steps";

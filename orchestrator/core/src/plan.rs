@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_model::{
-    BitsPerSecond, ContentId, GroupId, Mode, PathwayId, PathwayKind, PathwayState, Ppm, RegionId, TimestampMs,
+    BitsPerSecond, ContentClass, ContentId, GroupId, Mode, PathwayId, PathwayKind, PathwayState, Ppm, RegionId,
+    TimestampMs,
 };
 use spillway_routing::{CohortRule, Group, Manifest, ModeRule, Pathway, Target, TtlPolicy, Weights};
 
 use crate::weights::{Shares, apportion, normalised};
-use crate::{RegionSetup, Setup};
+use crate::{Parameters, RegionSetup, Setup};
 
 /// One pathway of a region, as far as the manifest needs it.
 #[derive(Clone, Debug)]
@@ -131,9 +132,13 @@ pub(crate) fn running_shares(new: &Shares, kept: &Shares) -> Shares {
     normalised(&out)
 }
 
-/// Modes of a region.
+/// Modes of a region: those of classes first, since the first that fits wins.
 pub(crate) fn modes(region: &RegionSetup) -> Vec<ModeRule> {
-    vec![ModeRule { class: None, mode: region.mode, control: region.control }]
+    let of_classes = region.class_modes.iter();
+    of_classes
+        .map(|(class, (mode, control))| ModeRule { class: Some(class.clone()), mode: *mode, control: *control })
+        .chain([ModeRule { class: None, mode: region.mode, control: region.control }])
+        .collect()
 }
 
 /// The parts of a manifest that other stages decide.
@@ -142,17 +147,19 @@ pub(crate) struct Parts {
     pub pathways: BTreeMap<PathwayId, Pathway>,
     pub groups: BTreeMap<GroupId, Group>,
     pub static_weights: Weights,
-    pub cohort: CohortRule,
-    pub max_bitrate_kbps: Option<u32>,
+    /// The first one fits all.
+    pub cohorts: Vec<CohortRule>,
+    pub max_bitrate_kbps: Vec<(Option<ContentClass>, u32)>,
+    pub policy: String,
     pub hot_titles: BTreeSet<ContentId>,
     pub suspect: bool,
 }
 
 /// Puts a manifest together: epoch 0, valid until it was issued; the publisher fills both.
-pub(crate) fn manifest(parts: Parts, setup: &Setup, region: &RegionSetup, now: TimestampMs) -> Manifest {
-    let p = &setup.parameters;
+pub(crate) fn manifest(parts: Parts, p: &Parameters, region: &RegionSetup, now: TimestampMs) -> Manifest {
     let replicas = parts.groups.values().map(|group| group.nodes.len() as u32).max().unwrap_or(1);
-    let shadow = if region.mode == Mode::Shadow { vec![parts.cohort.clone()] } else { vec![] };
+    let shadows = region.mode == Mode::Shadow || region.class_modes.values().any(|(mode, _)| *mode == Mode::Shadow);
+    let shadow = if shadows { parts.cohorts.clone() } else { vec![] };
     let within = |seconds: u32| seconds.clamp(spillway_model::limits::TTL_MIN_S, spillway_model::limits::TTL_MAX_S);
     let suspect_s = within(p.ttl_suspect_s);
     let usual = |seconds: u32| if parts.suspect { within(seconds).min(suspect_s) } else { within(seconds) };
@@ -161,12 +168,12 @@ pub(crate) fn manifest(parts: Parts, setup: &Setup, region: &RegionSetup, now: T
         epoch: 0,
         issued: now,
         valid_until: now,
-        policy: setup.policy.clone(),
+        policy: parts.policy,
         modes: modes(region),
         pathways: parts.pathways,
         groups: parts.groups,
-        cohorts: vec![parts.cohort],
-        max_bitrate_kbps: parts.max_bitrate_kbps.map(|kbps| (None, kbps)).into_iter().collect(),
+        cohorts: parts.cohorts,
+        max_bitrate_kbps: parts.max_bitrate_kbps,
         probes: BTreeMap::new(),
         hot_titles: parts.hot_titles.into_iter().map(|title| (title, replicas)).collect(),
         ttl: TtlPolicy {
@@ -195,6 +202,8 @@ pub fn same_routing(a: &Manifest, b: &Manifest) -> bool {
             reason: String::new(),
             utilisation: Ppm::ZERO,
             learned_capacity: BitsPerSecond::ZERO,
+            // UNKNOWN is a HEALTHY that nobody can see.
+            state: if pathway.state == PathwayState::Unknown { PathwayState::Healthy } else { pathway.state },
             ..pathway.clone()
         };
         plain(a) == plain(b)

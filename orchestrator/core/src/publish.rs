@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use spillway_model::{BitsPerSecond, ContentId, PathwayId, PathwayState, Ppm, RegionId, TimestampMs, Verdict};
 use spillway_routing::{CohortRule, Weights};
 
-use crate::decide::{Round, Wish};
+use crate::decide::Round;
 use crate::engine::{Engine, drain_kept};
 use crate::plan::{Line, Parts, describe, groups, manifest, pathways, running_shares, static_shares, static_weights};
 use crate::spare::spare_weights;
 use crate::weights::{Shares, to_weights};
-use crate::{Parameters, RegionPlan, RoundInput};
+use crate::wish::Wish;
+use crate::{FindingNote, Parameters, PathwayTrace, RegionPlan, RoundInput};
 
 impl Engine {
     pub(crate) fn region_plan(
@@ -20,7 +21,7 @@ impl Engine {
         wish: &Wish,
         planned: &BTreeMap<PathwayId, f64>,
     ) -> RegionPlan {
-        let (now, p) = (round.tick.now, round.p);
+        let (now, p) = (round.tick.now, round.p_of(region));
         let views = self.observed.views(region);
         let memory = &self.regions[region];
         let lines = self.lines(round, region, wish);
@@ -34,18 +35,24 @@ impl Engine {
             memory.course.current.clone()
         };
         let cohort = self.cohort(round, region, (wish, &lines, planned), &current, &static_weights);
-        let suspect = memory.last_unhealthy.is_some_and(|at| now.since(at).as_secs_f64() <= p.suspect_after_s);
+        let of_networks = self.network_rules(region, &cohort, p);
+        let of_classes = self.class_rules(region, wish, &cohort);
+        let cohorts = std::iter::once(cohort).chain(of_networks).chain(of_classes).collect();
+        let suspect = !memory.networks.is_empty()
+            || memory.last_unhealthy.is_some_and(|at| now.since(at).as_secs_f64() <= p.suspect_after_s);
         let parts = Parts {
             region: region.clone(),
             pathways,
             groups,
             static_weights,
-            cohort,
-            max_bitrate_kbps: self.max_bitrate(region, wish, p),
+            cohorts,
+            max_bitrate_kbps: self.max_bitrates(region, wish, p),
+            policy: self.policy_of(region).to_owned(),
             hot_titles: memory.hot.clone(),
             suspect,
         };
-        let mut manifest = manifest(parts, &self.setup, declared, now);
+        let mut manifest = manifest(parts, p, declared, now);
+        manifest.probes = self.probes_now(region, now, p);
         manifest.overrides = round.orders.get(region).map(|orders| orders.notes.clone()).unwrap_or_default();
         manifest.drill = round.input.drill.clone().filter(|drill| manifest.pathways.contains_key(&drill.pathway));
         let cells = || self.observed.region(region);
@@ -54,21 +61,21 @@ impl Engine {
             manifest,
             views_active: views,
             demand: BitsPerSecond(wish.demand as u64),
-            shares: cells().map(|(id, seen)| (id.clone(), share(seen.views_active()))).collect(),
+            shares: cells().map(|(id, seen)| (id.clone(), share(seen.views))).collect(),
             good: cells()
                 .map(|(id, seen)| {
                     let (windows, bad) = seen.windows_between(0, u64::MAX);
                     (id.clone(), (windows > 0.0).then(|| Ppm::from_fraction(1.0 - bad / windows)))
                 })
                 .collect(),
-            views: cells().map(|(id, seen)| (id.clone(), seen.views_active())).collect(),
+            views: cells().map(|(id, seen)| (id.clone(), seen.views)).collect(),
             probes: memory.cells.iter().map(|(id, cell)| (id.clone(), cell.probes.verdict(now, p))).collect(),
             verdicts: self.verdicts(round, region, wish),
-            findings: Vec::new(),
-            guards: Vec::new(),
-            trace: BTreeMap::new(),
-            unmet: Ppm::from_fraction(wish.filled.unmet),
-            cost_usd_per_hour: 0.0,
+            findings: memory.findings.clone(),
+            guards: memory.guards.clone(),
+            trace: self.trace(round, region, wish),
+            unmet: Ppm::from_fraction(wish.unmet),
+            cost_usd_per_hour: wish.cost_usd_per_hour,
         }
     }
 
@@ -96,18 +103,24 @@ impl Engine {
             class: None,
             device_class: None,
             weights_running: running.as_ref().and_then(to_weights).unwrap_or_else(|| weights_new.clone()),
+            spare: if self.setup.switches.spare_order { spare_weights(&usable, round.p) } else { weights_new.clone() },
             weights_new,
             running_before,
-            spare: spare_weights(&usable, round.p),
             reason: describe(&self.setup, current, lines),
         }
     }
 
     fn verdicts(&self, round: &Round<'_>, region: &RegionId, wish: &Wish) -> Vec<String> {
-        let mut out = self.regions[region].verdicts.clone();
+        let mut out: Vec<String> = self.regions[region].findings.iter().map(words).collect();
         if round.tick.mass_change {
             let mark = Verdict::Telemetry;
             out.push(format!("{mark}: too many pathways changed state at once, nothing is optimised"));
+        }
+        if wish.unmet > wish.filled.unmet {
+            out.push(format!(
+                "LIMIT: {:.0} % of the demand is beyond the region's ceiling or budget",
+                wish.unmet * 100.0
+            ));
         }
         if wish.filled.panic {
             let why = if wish.filled.unmet > 0.0 { "demand exceeds all capacity" } else { "no pathway is usable" };
@@ -117,19 +130,28 @@ impl Engine {
     }
 
     fn lines(&self, round: &Round<'_>, region: &RegionId, wish: &Wish) -> BTreeMap<PathwayId, Line> {
-        self.regions[region]
+        let memory = &self.regions[region];
+        let targets: BTreeMap<&PathwayId, f64> =
+            wish.candidates.iter().map(|candidate| (&candidate.id, candidate.target * candidate.factor)).collect();
+        memory
             .cells
             .iter()
             .map(|(id, cell)| {
-                let capacity = self.capacity(id, round.orders);
+                let room = &round.rooms[id];
+                let blind = memory.lost_since.is_some() && cell.machine.state == PathwayState::Healthy;
+                let (state, reason) = if blind {
+                    (PathwayState::Unknown, "measurements are missing, weights stay as they are".to_owned())
+                } else {
+                    (cell.machine.state, cell.machine.reason.clone())
+                };
                 let line = Line {
-                    state: cell.machine.state,
-                    reason: cell.machine.reason.clone(),
+                    state,
+                    reason,
                     since: cell.machine.since,
                     utilisation: round.utilisation[id].unwrap_or(0.0),
-                    capacity,
-                    learned_capacity: BitsPerSecond((capacity.0 as f64 * self.pathways[id].learned) as u64),
-                    node_weight: wish.targets.get(id).copied().unwrap_or(0.0),
+                    capacity: room.capacity,
+                    learned_capacity: BitsPerSecond(room.learned as u64),
+                    node_weight: targets.get(id).copied().unwrap_or(0.0),
                 };
                 (id.clone(), line)
             })
@@ -166,14 +188,34 @@ impl Engine {
         }
     }
 
-    /// Highest bitrate that fits, in steps of 50 kbit/s, if not everything does.
-    fn max_bitrate(&self, region: &RegionId, wish: &Wish, p: &Parameters) -> Option<u32> {
-        let unmet = wish.filled.unmet;
-        if unmet <= 0.0 || unmet >= 1.0 {
-            return None;
-        }
-        let fits = self.regions[region].demand.bits_per_view(p) * (1.0 - unmet) / 1000.0;
-        Some(((fits / 50.0) as u32).max(2) * 50)
+    /// The numbers behind the weights.
+    fn trace(&self, round: &Round<'_>, region: &RegionId, wish: &Wish) -> BTreeMap<PathwayId, PathwayTrace> {
+        let p = round.p_of(region);
+        let memory = &self.regions[region];
+        let parents = &round.parents;
+        let of = |shares: &Shares, id: &PathwayId| shares.get(id).copied().unwrap_or(0.0);
+        wish.candidates
+            .iter()
+            .map(|candidate| {
+                let (id, cell) = (&candidate.id, &memory.cells[&candidate.id]);
+                let trace = PathwayTrace {
+                    rate: cell.health.estimate(parents[id], p),
+                    rate_interval: cell.health.interval(parents[id], p),
+                    windows: cell.health.effective_windows(),
+                    baseline: cell.baseline,
+                    reference: cell.cusum.reference(),
+                    cusum: cell.cusum.sum,
+                    factor: candidate.factor,
+                    target_bps: candidate.target,
+                    ceiling_bps: candidate.ceiling,
+                    price_usd_per_gb: candidate.price_at(of(&wish.filled.shares, id) * wish.movable),
+                    in_floor: candidate.in_floor,
+                    wanted: of(&wish.filled.shares, id),
+                    share: of(&memory.course.current, id),
+                };
+                (id.clone(), trace)
+            })
+            .collect()
     }
 
     /// Titles become hot at a share of the views and cool at half of it.
@@ -199,4 +241,10 @@ impl Engine {
             .map(|(title, _)| title.clone())
             .collect();
     }
+}
+
+/// "PATHxASN cdn-a: …"
+fn words(note: &FindingNote) -> String {
+    let of = note.pathway.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
+    format!("{}{of}: {}", note.verdict, note.text)
 }

@@ -27,6 +27,10 @@ pub(crate) struct Signals<'a> {
     pub good_probes: u32,
     /// Probes are heard at all.
     pub probed: bool,
+    /// What the running views met whose turn it was to try a DOWN pathway.
+    pub tried: Option<bool>,
+    /// The next step of recovery has its evidence, and its origin has room for the misses.
+    pub may_climb: bool,
     /// Why it is being drained, if it is.
     pub draining: Option<&'a str>,
 }
@@ -106,7 +110,7 @@ impl Machine {
             }
             PathwayState::Down => self.leave_down(signals, held, p),
             PathwayState::Recovering => match (finding.alarm, signals.draining) {
-                (Alarm::None, None) => self.climb(now, p),
+                (Alarm::None, None) => self.climb(now, signals.may_climb, p),
                 (Alarm::None | Alarm::Degraded, Some(why)) => self.enter(now, PathwayState::Draining, why),
                 _ => self.fail(now, PathwayState::Down, &finding.text, p),
             },
@@ -121,20 +125,20 @@ impl Machine {
     fn leave_down(&mut self, signals: Signals<'_>, held: bool, p: &Parameters) -> bool {
         let unprobed_s = signals.now.since(self.since).as_secs_f64();
         let good = signals.good_probes >= p.probe_rounds;
-        if held && good {
+        if held && (good || (!signals.probed && signals.tried == Some(true))) {
             match signals.draining {
                 Some(why) => self.enter(signals.now, PathwayState::Draining, why),
                 None => self.recover(signals.now, "probes are good again"),
             }
-        } else if held && !signals.probed && unprobed_s >= p.hold_without_probes_s {
+        } else if held && !signals.probed && signals.tried.is_none() && unprobed_s >= p.hold_without_probes_s {
             self.recover(signals.now, "nobody probes it, tried after the longest hold")
         } else {
             false
         }
     }
 
-    fn climb(&mut self, now: TimestampMs, p: &Parameters) -> bool {
-        if now.since(self.step_since).as_secs_f64() < p.recovery_step_s {
+    fn climb(&mut self, now: TimestampMs, may_climb: bool, p: &Parameters) -> bool {
+        if now.since(self.step_since).as_secs_f64() < p.recovery_step_s || !may_climb {
             return false;
         }
         if self.step >= 2 {
@@ -179,6 +183,30 @@ impl Machine {
         }
     }
 
+    /// What the next step of recovery would do to the weight.
+    pub(crate) fn next_factor(&self, p: &Parameters) -> f64 {
+        match (self.state, self.step) {
+            (PathwayState::Recovering, 0) => p.recovery_second,
+            (PathwayState::Recovering, 1) => p.recovery_third,
+            _ => 1.0,
+        }
+    }
+
+    /// Since when the present step of recovery lasts.
+    pub(crate) fn step_since(&self) -> TimestampMs {
+        self.step_since
+    }
+
+    /// Since when it must stay as it is.
+    pub(crate) fn hold_until(&self) -> TimestampMs {
+        self.hold_until
+    }
+
+    /// Whether its last fault is forgotten.
+    pub(crate) fn is_calm(&self, now: TimestampMs, p: &Parameters) -> bool {
+        self.flaps - now.since(self.flaps_at).as_secs_f64() / p.flap_decay_s <= 0.0
+    }
+
     /// Whether others may be compared with it.
     pub(crate) fn is_reference(&self) -> bool {
         !matches!(self.state, PathwayState::Down | PathwayState::Degraded)
@@ -190,7 +218,14 @@ mod tests {
     use super::*;
 
     fn signals(now: u64, good_probes: u32) -> Signals<'static> {
-        Signals { now: TimestampMs(now * 1000), good_probes, probed: true, draining: None }
+        Signals {
+            now: TimestampMs(now * 1000),
+            good_probes,
+            probed: true,
+            tried: None,
+            may_climb: true,
+            draining: None,
+        }
     }
 
     #[test]

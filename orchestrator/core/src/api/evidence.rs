@@ -36,6 +36,9 @@ pub struct CellEvidence {
     pub views_active: u64,
     /// Gauge: of them, views whose player doesn't follow steering; their load cannot be moved.
     pub views_fixed: u64,
+    /// Gauge: of them, views with a bad window in the last 60 s; 0 if nobody counts them. With it, few views that are
+    /// bad in every window (broken, or lying) weigh as few.
+    pub views_bad: u64,
     /// Views that started here.
     pub views_new: u64,
     /// Windows closed.
@@ -90,6 +93,7 @@ impl CellEvidence {
             protocol: Protocol::Other,
             views_active: 0,
             views_fixed: 0,
+            views_bad: 0,
             views_new: 0,
             windows: 0,
             bad_windows: 0,

@@ -15,6 +15,7 @@ pub use evidence::{
     CapacityLimit, CellEvidence, ClassEvidence, ContentEvidence, LoadEvidence, OriginEvidence, OriginSeen,
     ProbeEvidence, ProbeObject, SourceKind,
 };
+pub(crate) use learned::HOURS_OF_WEEK;
 pub use learned::{Bill, HitRatio, Learned, NetworkHealth};
 pub use order::{Calm, CalmKind, Override, OverrideKind};
 pub use output::{

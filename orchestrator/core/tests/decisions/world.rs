@@ -6,8 +6,8 @@ use spillway_model::{
     BitsPerSecond, GroupId, Mode, OriginGroupId, PathwayId, PathwayKind, PathwayState, Ppm, RegionId, TimestampMs,
 };
 use spillway_orchestrator_core::{
-    CellEvidence, Engine, LogEntry, Override, OverrideKind, PathwaySetup, ProbeEvidence, ProbeObject, RegionSetup,
-    RoundInput, RoundOutput, Setup, SourceKind,
+    CellEvidence, Engine, Learned, LogEntry, OriginEvidence, Override, OverrideKind, PathwaySetup, ProbeEvidence,
+    ProbeObject, RegionSetup, RoundInput, RoundOutput, Setup, SourceKind,
 };
 use spillway_routing::{Target, Weights};
 
@@ -73,6 +73,14 @@ pub struct Crowd {
     pub bad: f64,
     /// Heartbeats are due and don't come.
     pub silent: bool,
+    /// Views of these that say that every window is bad.
+    pub liars: u64,
+    /// Views of players that ignore steering.
+    pub fixed: u64,
+    /// Views that start each second.
+    pub starting: u64,
+    /// Good requests each second.
+    pub asking: u64,
     owed_windows: f64,
     owed_bad: f64,
 }
@@ -86,6 +94,16 @@ pub struct World {
     pub overrides: Vec<Override>,
     /// Frames don't come.
     pub deaf: bool,
+    /// Collectors count views with bad windows.
+    pub counts_bad_views: bool,
+    /// Cells of other sources in the next round.
+    pub extra: Vec<CellEvidence>,
+    /// What origins say in each round.
+    pub origins: Vec<OriginEvidence>,
+    /// What the lake has taught.
+    pub learned: Learned,
+    /// Anything else that goes into each round.
+    pub input: RoundInput,
     /// Draws bad windows at random instead of evenly.
     pub noise: Option<u64>,
     pub log: Vec<LogEntry>,
@@ -100,6 +118,11 @@ impl World {
             probes: BTreeMap::new(),
             overrides: Vec::new(),
             deaf: false,
+            counts_bad_views: false,
+            extra: Vec::new(),
+            origins: Vec::new(),
+            learned: Learned::default(),
+            input: RoundInput::default(),
             noise: None,
             log: Vec::new(),
         }
@@ -173,7 +196,15 @@ impl World {
                 CellEvidence::empty(at, "collector-1", SourceKind::Collector, pathway(&key.1), region(&key.0));
             cell.asn = Some(key.2);
             cell.views_active = crowd.views;
+            let lies = (windows * crowd.liars as f64 / crowd.views as f64).round();
+            let bad = (bad * (1.0 - crowd.liars as f64 / crowd.views as f64)).round() + lies;
             (cell.windows, cell.bad_windows) = (windows as u64, bad as u64);
+            if self.counts_bad_views {
+                let honest = (crowd.views - crowd.liars) as f64 * (1.0 - (1.0 - crowd.bad).powi(6));
+                cell.views_bad = crowd.liars + honest.round() as u64;
+            }
+            cell.views_fixed = crowd.fixed;
+            (cell.views_new, cell.requests_ok) = (crowd.starting, crowd.asking);
             (cell.heartbeats_due, cell.heartbeats_received) = (due as u64, windows as u64);
             cell.views_failing = (crowd.views as f64 * crowd.failing).round() as u64;
             cell.requests_failed = cell.views_failing;
@@ -186,7 +217,16 @@ impl World {
 
     /// Two seconds of evidence, then a round.
     pub fn round(&mut self) -> RoundOutput {
-        let mut input = RoundInput { overrides: self.overrides.clone(), frames_expected: 2, ..RoundInput::default() };
+        let mut input = RoundInput {
+            overrides: self.overrides.clone(),
+            origins: self.origins.clone(),
+            learned: self.learned.clone(),
+            frames_expected: 2,
+            ..self.input.clone()
+        };
+        for cell in std::mem::take(&mut self.extra) {
+            input.cells.push(CellEvidence { at: TimestampMs(self.now.0 + 2000), ..cell });
+        }
         for _ in 0..2 {
             self.now = TimestampMs(self.now.0 + 1000);
             let cells = self.cells(self.now);

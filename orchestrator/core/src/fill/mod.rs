@@ -1,9 +1,12 @@
 //! Sixth stage: who should carry what, if everybody could be moved at once. Own edges first up to their target, a warm
 //! share for each commercial CDN, the rest by cost inside the quality floor, within capacities.
 
+mod pour;
+
 use spillway_model::PathwayId;
 
 use crate::Parameters;
+use crate::fill::pour::Pour;
 use crate::weights::Shares;
 
 /// A pathway that could carry a part of a region's demand.
@@ -18,14 +21,38 @@ pub(crate) struct Candidate {
     pub ceiling: f64,
     /// 0 (DOWN, draining, excluded) to 1: part of its usual share.
     pub factor: f64,
-    /// USD per GB.
+    /// Bit/s up to which it takes views in an emergency without harm to itself; beyond it only if nobody else can.
+    pub gentle: f64,
+    /// USD per GB of the next traffic.
     pub price: f64,
+    /// The same below `level`, which is paid for.
+    pub price_below: f64,
+    /// Bit/s of the region's demand that are paid for; 0: none.
+    pub level: f64,
+    /// Least share that keeps evidence coming.
+    pub explore: f64,
     /// Good enough to go by cost.
     pub in_floor: bool,
     /// Bad-window rate, for the panic.
     pub rate: f64,
     /// May carry something when nothing else can: 0 first, 1 next; `None` never.
     pub last_resort: Option<u8>,
+}
+
+impl Candidate {
+    /// Takes away room for `bits` bit/s that are there already.
+    pub(crate) fn take(&mut self, bits: f64) {
+        self.target = (self.target - bits).max(0.0);
+        self.ceiling = (self.ceiling - bits).max(0.0);
+        self.gentle = (self.gentle - bits).max(0.0);
+        self.level = (self.level - bits).max(0.0);
+    }
+
+    /// Mean USD per GB of `bits` bit/s.
+    pub(crate) fn price_at(&self, bits: f64) -> f64 {
+        let below = (self.level / bits.max(1.0)).clamp(0.0, 1.0);
+        self.price_below * below + self.price * (1.0 - below)
+    }
 }
 
 /// A region's plan.
@@ -89,98 +116,6 @@ fn panic_over(candidates: &[Candidate]) -> Filled {
     Filled { shares: crate::weights::normalised(&parts), unmet: 0.0, panic: true }
 }
 
-struct Pour<'a> {
-    demand: f64,
-    candidates: &'a [&'a Candidate],
-    caps: &'a [f64],
-    p: &'a Parameters,
-    shares: Vec<f64>,
-    left: f64,
-}
-
-impl<'a> Pour<'a> {
-    fn new(demand: f64, candidates: &'a [&'a Candidate], caps: &'a [f64], p: &'a Parameters) -> Self {
-        Self { demand, candidates, caps, p, shares: vec![0.0; candidates.len()], left: 1.0 }
-    }
-
-    fn run(mut self) -> Self {
-        self.own_and_warm();
-        self.overflow();
-        self
-    }
-
-    fn limit(&self, index: usize, bits: f64) -> f64 {
-        (bits / self.demand).min(self.caps[index]).max(0.0)
-    }
-
-    fn own_and_warm(&mut self) {
-        for index in 0..self.candidates.len() {
-            if !self.candidates[index].own {
-                self.shares[index] = self.limit(index, self.candidates[index].target).min(self.p.warm_share);
-            }
-        }
-        let warm: f64 = self.shares.iter().sum();
-        let limits: Vec<f64> = self
-            .candidates
-            .iter()
-            .enumerate()
-            .map(|(index, candidate)| if candidate.own { self.limit(index, candidate.target) } else { 0.0 })
-            .collect();
-        let all: f64 = limits.iter().sum();
-        if all > 0.0 {
-            let part = ((1.0 - warm).max(0.0) / all).min(1.0);
-            for (share, limit) in self.shares.iter_mut().zip(&limits) {
-                *share += limit * part;
-            }
-        }
-        self.left = (1.0 - self.shares.iter().sum::<f64>()).max(0.0);
-    }
-
-    /// By cost: inside the floor and the concentration limit, then outside the floor, then beyond the limit, then up to
-    /// the ceiling.
-    fn overflow(&mut self) {
-        let mut order: Vec<usize> = (0..self.candidates.len()).filter(|index| !self.candidates[*index].own).collect();
-        order.sort_by(|a, b| self.candidates[*a].price.total_cmp(&self.candidates[*b].price));
-        let own: f64 = self.candidates.iter().zip(&self.shares).filter(|(c, _)| c.own).map(|(_, share)| share).sum();
-        let most = self.p.concentration * (1.0 - own).max(0.0);
-        let floor: Vec<usize> = order.iter().copied().filter(|index| self.candidates[*index].in_floor).collect();
-        self.pour_into(&floor, most, |candidate| candidate.target);
-        self.pour_into(&order, most, |candidate| candidate.target);
-        self.pour_into(&order, 1.0, |candidate| candidate.target);
-        self.pour_into(&order, 1.0, |candidate| candidate.ceiling);
-        let nodes: Vec<usize> = (0..self.candidates.len()).filter(|index| self.candidates[*index].own).collect();
-        self.pour_into(&nodes, 1.0, |candidate| candidate.target);
-    }
-
-    fn pour_into(&mut self, order: &[usize], most: f64, bits: impl Fn(&Candidate) -> f64) {
-        for &index in order {
-            let room = self.limit(index, bits(self.candidates[index])).min(most) - self.shares[index];
-            let take = room.clamp(0.0, self.left);
-            self.shares[index] += take;
-            self.left -= take;
-        }
-    }
-
-    /// What fits nowhere goes where there is most capacity; onto own edges only if there is nothing else.
-    fn spread(&mut self) {
-        let commercial = self.candidates.iter().any(|candidate| !candidate.own && candidate.ceiling > 0.0);
-        let parts: Vec<f64> = self
-            .candidates
-            .iter()
-            .map(
-                |candidate| {
-                    if commercial && candidate.own { 0.0 } else { candidate.ceiling.max(1e-6) * candidate.factor }
-                },
-            )
-            .collect();
-        let all: f64 = parts.iter().sum();
-        for (share, part) in self.shares.iter_mut().zip(&parts) {
-            *share += self.left * part / all;
-        }
-        self.left = 0.0;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,7 +127,11 @@ mod tests {
             target,
             ceiling: target / 0.85 * 0.95,
             factor: 1.0,
+            gentle: f64::INFINITY,
             price,
+            price_below: price,
+            level: 0.0,
+            explore: 0.0,
             in_floor: true,
             rate: 0.01,
             last_resort: None,

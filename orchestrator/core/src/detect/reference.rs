@@ -4,7 +4,7 @@ use crate::Parameters;
 use crate::observe::Failing;
 
 /// Failing share that is usual.
-const USUAL: f64 = 0.01;
+pub(super) const USUAL: f64 = 0.01;
 /// Views elsewhere from which they are a reference at all.
 const ENOUGH: f64 = 10.0;
 

@@ -1,8 +1,11 @@
 //! Second stage: how ill is a cell? Decaying sums, Beta shrinkage towards the pathway over all regions, and a CUSUM
 //! against the other pathways of the same region.
 
+mod leaf;
+
 use crate::Parameters;
 use crate::observe::Fresh;
+pub(crate) use leaf::{Level, learn_networks};
 
 /// z of a one-sided 95 % bound.
 const Z: f64 = 1.64;
@@ -20,14 +23,15 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    pub(crate) fn take(&mut self, fresh: &Fresh, dt_s: f64, parameters: &Parameters) {
+    /// Takes a round's windows; `usual` if they are no sign of a fault, so that a fault doesn't become the usual rate.
+    pub(crate) fn take(&mut self, fresh: &Fresh, usual: bool, dt_s: f64, parameters: &Parameters) {
         let keep = (-dt_s / parameters.health_tau_s).exp();
         self.bad = self.bad * keep + fresh.bad;
         self.windows = self.windows * keep + fresh.windows;
         self.weight_sq = self.weight_sq * keep + fresh.weight_sq;
         let keep = (-dt_s / parameters.preference_tau_s).exp();
-        self.usual_bad = self.usual_bad * keep + fresh.bad;
-        self.usual_windows = self.usual_windows * keep + fresh.windows;
+        self.usual_bad = self.usual_bad * keep + if usual { fresh.bad } else { 0.0 };
+        self.usual_windows = self.usual_windows * keep + if usual { fresh.windows } else { 0.0 };
         let keep = (-dt_s / 20.0).exp();
         self.rate = self.rate * keep + (1.0 - keep) * fresh.windows / dt_s.max(0.001);
     }
@@ -55,6 +59,11 @@ impl Health {
         1.0 + (self.rate * 10.0 - 1.0).max(0.0) * parameters.window_correlation
     }
 
+    /// Bad-window rate as it is, however few the windows.
+    pub(crate) fn raw(&self) -> f64 {
+        self.bad / self.windows.max(1.0)
+    }
+
     /// Bad-window rate, pulled towards `parent`.
     pub(crate) fn estimate(&self, parent: f64, parameters: &Parameters) -> f64 {
         shrunk(self.bad, self.windows, parent, parameters.prior_windows)
@@ -62,10 +71,16 @@ impl Health {
 
     /// What the rate is at least, with 95 % confidence.
     pub(crate) fn at_least(&self, parent: f64, parameters: &Parameters) -> f64 {
+        self.interval(parent, parameters).0
+    }
+
+    /// 90 % interval of the rate: effective sample size, design effect and prior count.
+    pub(crate) fn interval(&self, parent: f64, parameters: &Parameters) -> (f64, f64) {
         let rate = self.estimate(parent, parameters);
-        let samples = self.effective_windows() + parameters.prior_windows;
+        let samples = (self.effective_windows() + parameters.prior_windows).max(1.0);
         let variance = rate * (1.0 - rate) * self.design_effect(parameters) / samples;
-        (rate - Z * variance.max(0.0).sqrt()).max(0.0)
+        let half = Z * variance.max(0.0).sqrt();
+        ((rate - half).max(0.0), (rate + half).min(1.0))
     }
 }
 
@@ -93,6 +108,7 @@ pub(crate) struct Cusum {
     /// The sum, nats.
     pub sum: f64,
     run: Run,
+    reference: f64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -116,6 +132,7 @@ impl Cusum {
         parameters: &Parameters,
     ) {
         let reference = shrunk(others.recent_bad, others.recent_windows, baseline, 30.0);
+        self.reference = reference;
         let p0 = baseline.max(reference).min(0.9);
         let p1 = (4.0 * p0).max(p0 + 0.03).min(0.97);
         let good = (fresh.windows - fresh.bad).max(0.0);
@@ -138,6 +155,11 @@ impl Cusum {
         *self = Self::default();
     }
 
+    /// Rate of the others that the last step compared with.
+    pub(crate) fn reference(&self) -> f64 {
+        self.reference
+    }
+
     /// Whether the others' windows rule out that they are half as ill: a reference of five windows proves nothing,
     /// and an origin fault must move nobody. Without any other window there is nothing to wait for.
     pub(crate) fn others_are_well(&self) -> bool {
@@ -151,7 +173,7 @@ impl Cusum {
 }
 
 /// Probability of at most `bad` bad windows of `windows` at `rate`: exact in the small, normal in the large.
-fn at_most(bad: f64, windows: f64, rate: f64) -> f64 {
+pub(crate) fn at_most(bad: f64, windows: f64, rate: f64) -> f64 {
     let expected = windows * rate;
     if expected > 30.0 {
         let z = (bad + 0.5 - expected) / (expected * (1.0 - rate)).max(1e-9).sqrt();
@@ -174,7 +196,7 @@ mod tests {
     fn a_thin_cell_stays_near_its_parent() {
         let parameters = Parameters::default();
         let mut health = Health::default();
-        health.take(&Fresh { windows: 5.0, bad: 2.0, weight_sq: 5.0, ..Fresh::default() }, 2.0, &parameters);
+        health.take(&Fresh { windows: 5.0, bad: 2.0, weight_sq: 5.0, ..Fresh::default() }, true, 2.0, &parameters);
         let estimate = health.estimate(0.01, &parameters);
         assert!((0.01..0.03).contains(&estimate), "{estimate}");
     }

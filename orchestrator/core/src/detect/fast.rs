@@ -1,0 +1,100 @@
+//! The fast lane: distinct views with a failed or late request in the last seconds.
+
+use std::collections::BTreeMap;
+
+use spillway_model::{PathwayId, Verdict};
+
+use crate::FindingNote;
+use crate::detect::reference::{USUAL, is_hard, lone_network, reference};
+use crate::detect::{Alarm, Finding, Scene, network_name, note};
+use crate::memory::CellMemory;
+use crate::observe::Failing;
+
+impl Scene<'_> {
+    pub(super) fn fast_lane(
+        &self,
+        id: &PathwayId,
+        memory: &CellMemory,
+        networks: &BTreeMap<u32, Finding>,
+        notes: &mut Vec<FindingNote>,
+    ) -> Option<(Alarm, String)> {
+        let p = self.parameters;
+        let here = self.failing.get(self.region)?;
+        let own = here.get(id)?;
+        if !is_hard(own, p) || self.rest_is_well(own, networks) {
+            return None;
+        }
+        let others = self.others(id, here);
+        let reference = self.reference(id, own, &others);
+        let count = format!("{:.0} of {:.0} views failing in {} s", own.failing, own.views, p.fast_window_s);
+        if let Some(asn) = lone_network(own, &others, p) {
+            let text = format!("{count}, nearly all in {}, nobody to compare with", network_name(asn));
+            notes.push(FindingNote { asn, ..note(Verdict::Access, id, text) });
+            return None;
+        }
+        let others_text = match reference {
+            Some(reference) if own.share() <= p.fast_times_reference * reference => return None,
+            Some(reference) => format!("others {:.0} %", reference * 100.0),
+            None if !self.alone_is_ill(id, memory, own) => {
+                notes.push(note(Verdict::Path, id, format!("{count}, nobody to compare with, probes don't confirm")));
+                return None;
+            }
+            None => "nobody to compare with".to_owned(),
+        };
+        if self.shielded_by_origin(id, memory) {
+            notes.push(note(Verdict::Origin, id, format!("{count}, but its origin is failing")));
+            return None;
+        }
+        let fullest = self.fullest_of(id);
+        if fullest > p.capacity_utilisation && own.share() < p.capacity_fail_max {
+            notes.push(note(Verdict::Capacity, id, format!("{count} at {:.0} % utilisation", fullest * 100.0)));
+            return None;
+        }
+        Some((Alarm::Down, format!("{count}, {others_text}")))
+    }
+
+    pub(super) fn reference(&self, id: &PathwayId, own: &Failing, others: &[&Failing]) -> Option<f64> {
+        if !self.compares {
+            return Some(USUAL);
+        }
+        reference(own, others, &self.world(id), self.parameters)
+    }
+
+    /// Whether the pathway is well apart from the networks that have a finding of their own.
+    fn rest_is_well(&self, own: &Failing, networks: &BTreeMap<u32, Finding>) -> bool {
+        if networks.is_empty() {
+            return false;
+        }
+        let rest = networks.keys().fold(own.clone(), |rest, asn| rest.without(Some(*asn)));
+        rest.views >= self.parameters.network_rest_views_min && rest.share() < self.parameters.fast_share / 2.0
+    }
+
+    /// Without any reference the probes decide; without probes half of the views failing is enough.
+    fn alone_is_ill(&self, id: &PathwayId, memory: &CellMemory, own: &Failing) -> bool {
+        match memory.probes.verdict(self.now, self.parameters) {
+            Some(good) => !good && self.someone_answers(memory),
+            // The last one standing is kept: there is nowhere to go.
+            None => own.share() >= self.parameters.fast_small_share && self.comparable(id).next().is_some(),
+        }
+    }
+
+    pub(super) fn others<'f>(&self, id: &PathwayId, here: &'f BTreeMap<PathwayId, Failing>) -> Vec<&'f Failing> {
+        self.comparable(id).filter_map(|(other, _)| here.get(other)).filter(|other| other.views > 0.0).collect()
+    }
+
+    /// What shares the origin in other regions and doesn't die together with this pathway.
+    fn world(&self, id: &PathwayId) -> Failing {
+        let mut out = Failing::default();
+        let origin = self.origin_of.get(id);
+        let apart = self.apart.get(id);
+        for cells in self.failing.iter().filter(|(region, _)| *region != self.region).map(|(_, cells)| cells) {
+            for (other, failing) in cells {
+                if apart.is_some_and(|apart| apart.contains(other)) && self.origin_of.get(other) == origin {
+                    out.views += failing.views;
+                    out.failing += failing.failing;
+                }
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,84 @@
+//! The slow lane: bad windows over a minute or two, by CUSUM against the other pathways.
+
+use std::collections::BTreeMap;
+
+use spillway_model::{PathwayId, Verdict};
+
+use crate::FindingNote;
+use crate::detect::{Alarm, Finding, Scene, note};
+use crate::memory::CellMemory;
+use crate::observe::CellSeen;
+
+impl Scene<'_> {
+    pub(super) fn slow_lane(
+        &self,
+        id: &PathwayId,
+        memory: &CellMemory,
+        seen: &CellSeen,
+        networks: &BTreeMap<u32, Finding>,
+        notes: &mut Vec<FindingNote>,
+    ) -> Option<(Alarm, String)> {
+        if self.telemetry_lost {
+            return None;
+        }
+        let p = self.parameters;
+        let rate = memory.health.estimate(self.parent(id, memory), p);
+        let sum = memory.cusum.sum;
+        let well = !self.compares || memory.cusum.others_are_well();
+        let ill = sum > p.cusum_degraded && rate > self.ill_rate(memory) && well;
+        let dead = (ill && sum > p.cusum_down && rate > p.down_rate)
+            || (sum > p.cusum_degraded / 2.0 && well && self.bad_ticks(id, seen));
+        if (!ill && !dead) || self.is_one_networks_fault(memory, seen, networks) {
+            return None;
+        }
+        let text = format!("{:.1} % of windows bad (S {sum:.0}, usual {:.1} %)", rate * 100.0, memory.baseline * 100.0);
+        if self.shielded_by_origin(id, memory) {
+            notes.push(note(Verdict::Origin, id, format!("{text}, but its origin is failing")));
+            return None;
+        }
+        let fullest = self.fullest_of(id);
+        if fullest > p.capacity_utilisation {
+            notes.push(note(Verdict::Capacity, id, format!("{text} at {:.0} % utilisation", fullest * 100.0)));
+            return None;
+        }
+        let alarm = if dead { Alarm::Down } else { Alarm::Degraded };
+        Some((alarm, text))
+    }
+
+    /// Whether a few networks make the rate, and the rest, which is enough to judge by, is well. Networks are chosen by
+    /// their own CUSUM: chosen by their rate, the rest of any brownout would look well.
+    fn is_one_networks_fault(&self, memory: &CellMemory, seen: &CellSeen, networks: &BTreeMap<u32, Finding>) -> bool {
+        let p = self.parameters;
+        let (mut all, mut bad, mut rest, mut rest_bad) = (0.0, 0.0, 0.0, 0.0);
+        for network in &seen.networks {
+            let suspect = network.asn.is_some_and(|asn| networks.contains_key(&asn))
+                || (network.cusum > p.cusum_degraded / 2.0 && network.neighbours_are_well());
+            all += network.health.all;
+            bad += network.health.bad;
+            if !suspect {
+                rest += network.health.all;
+                rest_bad += network.health.bad;
+            }
+        }
+        let enough = rest >= p.network_rest_windows_min && rest >= p.network_rest_share * all && rest < all;
+        enough && rest_bad / rest < self.ill_rate(memory) && rest_bad / rest < bad / all / 2.0
+    }
+
+    /// Two ticks of 10 s (one, if it has many windows) with a bad share that is high and far above the others'.
+    fn bad_ticks(&self, id: &PathwayId, seen: &CellSeen) -> bool {
+        let latest = self.observed.latest_s(self.region) + 1;
+        let p = self.parameters;
+        let bad_tick = |from: u64, to: u64, least: f64| {
+            let (windows, bad) = seen.windows_between(from, to);
+            let (others_windows, others_bad) = self
+                .comparable(id)
+                .map(|(_, seen)| seen.windows_between(from, to))
+                .fold((0.0, 0.0), |sum, tick| (sum.0 + tick.0, sum.1 + tick.1));
+            let reference = (others_bad + 10.0 * p.baseline_default) / (others_windows + 10.0);
+            windows >= least && bad > p.tick_bad_share * windows && bad / windows > p.fast_times_reference * reference
+        };
+        let last = |least| bad_tick(latest.saturating_sub(10), latest, least);
+        let before = |least| bad_tick(latest.saturating_sub(20), latest.saturating_sub(10), least);
+        last(p.tick_windows_sure) || (last(p.tick_windows_min) && before(p.tick_windows_min))
+    }
+}
