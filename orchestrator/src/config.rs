@@ -1,5 +1,6 @@
 //! What an operator may set of the orchestrator.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::Deserialize;
@@ -21,8 +22,29 @@ pub struct OrchestratorConfig {
     pub frame_sources: u32,
     /// Hosts (`host:port`) that a drill's webhooks may reach. Default none: no drill can inject.
     pub drill_hosts: Vec<String>,
+    /// Most that commercial pathways may cost per hour, USD; demand beyond it gets a lower bitrate. Default: no limit.
+    pub spill_usd_per_hour_max: Option<f64>,
+    /// Content classes, the least important first: so they give up bitrate when capacity is short. Classes that are not
+    /// named give up last.
+    pub class_order: Vec<String>,
+    /// Ceilings that several pathways share.
+    pub ceilings: CeilingsConfig,
     /// Probes.
     pub probe: ProbeConfig,
+}
+
+/// `[orchestrator.ceilings]`: Mbit/s by name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CeilingsConfig {
+    /// Points of presence, as pathways name them in `pop`.
+    pub pops: BTreeMap<String, f64>,
+    /// Own clusters.
+    pub groups: BTreeMap<String, f64>,
+    /// Everything that a region's viewers get.
+    pub regions: BTreeMap<String, f64>,
+    /// Misses that an origin group can answer.
+    pub origin_groups: BTreeMap<String, f64>,
 }
 
 /// `[orchestrator.probe]`.
@@ -52,6 +74,9 @@ impl Default for OrchestratorConfig {
             manifest_valid_s: 86_400,
             frame_sources: 2,
             drill_hosts: Vec::new(),
+            spill_usd_per_hour_max: None,
+            class_order: Vec::new(),
+            ceilings: CeilingsConfig::default(),
             probe: ProbeConfig::default(),
         }
     }

@@ -3,8 +3,8 @@
 //! The path of a decision, file by file: [`observe`] (frames, probes, load reports since the last round) → `core` (the
 //! pure crate below `core/`: estimate, detect, fill, plan) → [`round`] (the loop) → [`publish`] (epoch, signature,
 //! store) → [`steer`] (answers to players, from the manifest alone). Beside it: [`api`] (manifests, overview, load
-//! reports), [`admin`] (overrides, drills; each change goes into the lake), [`probe`] (synthetic fetches), [`decisions`] (what was decided goes into
-//! the lake, and what the lake teaches comes back).
+//! reports), [`admin`] (overrides, drills; each change goes into the lake), [`probe`]
+//! (synthetic fetches), [`decisions`] (what was decided goes into the lake), [`learn`] (what the lake teaches comes back).
 //!
 //! Invariant: a request never triggers a round, and a steering answer waits for no query, round or disk.
 
@@ -14,6 +14,7 @@ mod config;
 mod coverage;
 mod decisions;
 mod drill;
+mod learn;
 mod ledger;
 mod observe;
 mod overrides;
@@ -42,8 +43,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 pub use config::{OrchestratorConfig, ProbeConfig};
-pub use decisions::Lake;
 pub use drill::{Drill, Report, Verdict};
+pub use learn::Lake;
 pub use publish::{KEYS, PublishError, Publisher, manifest_key};
 pub use setup::setup;
 
@@ -89,7 +90,9 @@ pub struct Parts {
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let valid = Millis::from_secs(parts.config.manifest_valid_s);
     let publisher = Publisher::open(Arc::clone(&parts.store), &parts.key_file, valid).await?;
-    let engine = Engine::new(setup(&parts.deployment, parts.parameters)?);
+    let setup = setup(&parts.deployment, parts.parameters, &parts.config)?;
+    let prices = setup.pathways.iter().map(|(id, pathway)| (id.clone(), pathway.price.clone())).collect();
+    let engine = Engine::new(setup);
     let (overview, seen) = watch::channel(Overview::default());
     let drills = Arc::new(drill::Drills::new(
         Arc::clone(&parts.deployment),
@@ -104,7 +107,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         parts.config.frame_sources,
     );
     let (changes, audit) = ledger::start(parts.lake.root.clone(), format!("{}-audit", parts.config.id), AUDIT_EVERY);
-    let decisions = decisions::Decisions::start(parts.lake, &parts.config.id, Arc::clone(&parts.clock));
+    let decisions = decisions::Decisions::start(parts.lake.root.clone(), &parts.config.id);
+    let learner = learn::Learner::start(parts.lake, prices, Arc::clone(&parts.clock));
     let shell = Arc::new(shell::Shell {
         deployment: Arc::clone(&parts.deployment),
         store: parts.store,
@@ -122,7 +126,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         wake: Notify::new(),
         shutdown: parts.shutdown.clone(),
     });
-    let mut rounds = round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, decisions, overview);
+    let mut rounds = round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, (decisions, learner), overview);
     rounds.adopt().await?;
     let every = Duration::from_millis(parts.config.round_ms.max(100));
     let bus: Arc<dyn spillway_bus::Bus> = Arc::new(parts.bus);

@@ -12,6 +12,7 @@ use spillway_wire::overview::{LogLine, OVERVIEW_TOPIC, Overview, PathwayTotals, 
 use tokio::sync::watch;
 
 use crate::decisions::Decisions;
+use crate::learn::Learner;
 use crate::observe::Ears;
 use crate::overrides;
 use crate::publish::{PublishError, Publisher};
@@ -27,6 +28,7 @@ pub(crate) struct Rounds {
     pub(crate) ears: Ears,
     pub(crate) publisher: Publisher,
     pub(crate) decisions: Decisions,
+    learner: Learner,
     pub(crate) overview: watch::Sender<Overview>,
     published: BTreeMap<RegionId, Manifest>,
     last_overrides: Vec<core::Override>,
@@ -39,11 +41,22 @@ impl Rounds {
         engine: Engine,
         ears: Ears,
         publisher: Publisher,
-        decisions: Decisions,
+        (decisions, learner): (Decisions, Learner),
         overview: watch::Sender<Overview>,
     ) -> Self {
         let (published, log) = (BTreeMap::new(), VecDeque::new());
-        Self { shell, engine, ears, publisher, decisions, overview, published, last_overrides: Vec::new(), log }
+        Self {
+            shell,
+            engine,
+            ears,
+            publisher,
+            decisions,
+            learner,
+            overview,
+            published,
+            last_overrides: Vec::new(),
+            log,
+        }
     }
 
     /// Takes over what is in force, so that a restart does not move anybody.
@@ -82,7 +95,7 @@ impl Rounds {
         let mut input = self.ears.hear(now, &self.shell.deployment, &self.shell.loads);
         self.read_overrides(now).await;
         input.overrides.clone_from(&self.last_overrides);
-        input.baselines = self.decisions.baselines();
+        self.learner.teach(&mut input);
         input.drill = self.shell.drills.note();
         let output = self.engine.round(now, &input);
         for entry in &output.log {

@@ -11,6 +11,7 @@ use spillway_model::{Cohort, GroupId, PathwayId, PathwayKind, PropertyId, Region
 
 use crate::config::ConfigError;
 use crate::geo::{CONTINENTS, Client, Country, Databases, GeoConfig, Place, PrefixTable, Proxies};
+use crate::prices::PriceConfig;
 
 /// A tenant's app.
 #[derive(Clone, Debug, Deserialize)]
@@ -67,6 +68,11 @@ pub struct PathwayConfig {
     /// Price, USD per GB. Default 0.
     #[serde(default)]
     pub price_usd_per_gb: f64,
+    /// How the price depends on what was used in the month.
+    #[serde(default)]
+    pub price: PriceConfig,
+    /// Point of presence that it shares with others; ceilings of these: `[orchestrator.ceilings]`.
+    pub pop: Option<String>,
     /// What dies together with it. Its own id and its group are always among them.
     #[serde(default)]
     pub failure_domains: Vec<String>,
@@ -246,6 +252,7 @@ impl Deployment {
                 "a number of 0 or more",
             ));
         }
+        pathway.price.check(&key("price"))?;
         if let Some(unknown) = pathway.regions.iter().find(|region| !self.regions.contains_key(region.as_str())) {
             return Err(ConfigError::invalid(key("regions"), unknown, self.region_names()));
         }

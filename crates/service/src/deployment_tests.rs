@@ -21,6 +21,8 @@ fn pathway(id: &str, base_url: &str) -> PathwayConfig {
         group: None,
         capacity_mbps: 100.0,
         price_usd_per_gb: 0.01,
+        price: PriceConfig::default(),
+        pop: None,
         failure_domains: vec![],
         origin_group: default_origin_group(),
         classes: vec![],

@@ -13,6 +13,7 @@ mod health;
 mod http;
 pub mod logging;
 pub mod posting;
+pub mod prices;
 pub mod random;
 mod shutdown;
 pub mod tls;

@@ -185,4 +185,4 @@ async fn publish_frames(state: &SteerState, bus: &LocalBus, shutdown: &Cancellat
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,7 +2,7 @@
 
 mod agreement;
 mod dash_writer;
-mod fixtures;
+pub(crate) mod fixtures;
 mod hls_writer;
 mod node;
 mod refusals;

@@ -34,7 +34,7 @@ pub fn run(arguments: &CheckConfig) -> anyhow::Result<()> {
         println!("steering samples: {said}");
     }
     let deployment = config.deployment()?;
-    spillway_orchestrator::setup(&deployment, parameters.clone())?;
+    spillway_orchestrator::setup(&deployment, parameters.clone(), &config.orchestrator)?;
     println!(
         "{}: valid ({} regions, {} pathways, {} groups, {} properties)",
         arguments.config.display(),

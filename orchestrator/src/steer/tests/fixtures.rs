@@ -10,6 +10,7 @@ use spillway_model::{
 };
 use spillway_routing::{CohortRule, Group, Manifest, ModeRule, Pathway, Serves, Target, TtlPolicy, Weights};
 use spillway_service::deployment::{Deployment, PathwayConfig, PrefixConfig, PropertyConfig, RegionConfig, kind_of};
+use spillway_service::prices::PriceConfig;
 use spillway_wire::{envelope, manifest};
 
 use crate::steer::{Secret, SteerConfig};
@@ -94,6 +95,8 @@ pub(crate) fn deployment() -> Arc<Deployment> {
         group: group.map(str::to_owned),
         capacity_mbps: 100.0,
         price_usd_per_gb: 0.0,
+        price: PriceConfig::default(),
+        pop: None,
         failure_domains: vec![],
         origin_group: "origin".into(),
         classes: vec![],
