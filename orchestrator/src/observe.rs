@@ -150,6 +150,7 @@ fn cell_evidence(
         heartbeats_received: cell.heartbeats_received,
         sessions_assigned: cell.sessions_assigned,
         sessions_polling: cell.sessions_polling,
+        ghost_starts: cell.ghost_starts,
         ..core::CellEvidence::empty(TimestampMs(frame.end_ms), &frame.source, kind, pathway, region)
     }
 }
