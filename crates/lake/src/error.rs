@@ -54,6 +54,9 @@ pub enum LakeError {
     /// Arrow data does not fit.
     #[error("arrow data: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
+    /// A WAL record that a reader would take for damage.
+    #[error("a wal record of {0} bytes, at most {max} are valid", max = crate::wal::codec::PAYLOAD_MAX_BYTES)]
+    RecordTooLong(usize),
     /// A WAL record for a table that this version does not know.
     #[error("a wal record is for table {0:?}, which this version does not know; start the version that wrote it")]
     UnknownTable(String),

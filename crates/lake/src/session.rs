@@ -269,7 +269,8 @@ impl TailSource {
         match self {
             Self::Local(tail) => {
                 for table in TableName::FED {
-                    rows.entry(table).or_default().extend(tail.batches(table));
+                    let batches = tail.batches(table).map_err(|error| format!("the tail can't be read: {error}"))?;
+                    rows.entry(table).or_default().extend(batches);
                 }
             }
             Self::Http { url, token } => {

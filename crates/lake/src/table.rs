@@ -1,14 +1,15 @@
 //! Delta tables: created on first use, appended to by many writers, exactly once per application and version.
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray as _, RecordBatch};
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel as _;
+use deltalake::kernel::scalars::ScalarExt;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake::kernel::{Action, Add, StructField, StructType, Transaction};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::file::properties::WriterProperties;
 use deltalake::protocol::{DeltaOperation, SaveMode};
-use deltalake::writer::{DeltaWriter as _, RecordBatchWriter};
+use deltalake::writer::{DeltaWriter as _, RecordBatchWriter, WriteMode};
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, TableProperty};
 use url::Url;
 
@@ -68,7 +69,15 @@ impl Stager {
         self.rows += batch.num_rows() as u64;
         // Columns that came later stand at the end of an older table.
         let batch = align(&batch, &self.writer.arrow_schema())?;
-        self.writer.write(batch).await.map_err(LakeError::table(self.name.as_str()))
+        // Splitting rows by partition copies them; nearly always there is nothing to split.
+        let written = match only_partition(&batch) {
+            Some(day) => {
+                let partition = std::iter::once((PARTITION.to_owned(), day)).collect();
+                self.writer.write_partition(batch, &partition, WriteMode::Default).await.map(drop)
+            }
+            None => self.writer.write(batch).await,
+        };
+        written.map_err(LakeError::table(self.name.as_str()))
     }
 
     /// Rows so far.
@@ -83,6 +92,14 @@ impl Stager {
     pub(crate) async fn finish(mut self) -> Result<Staged, LakeError> {
         Ok(Staged(self.writer.flush().await.map_err(LakeError::table(self.name.as_str()))?))
     }
+}
+
+/// The partition of all rows of `batch`, if they have one and the same.
+fn only_partition<V: ScalarExt>(batch: &RecordBatch) -> Option<V> {
+    let column = batch.column_by_name(PARTITION)?;
+    let days = column.as_string_opt::<i32>()?;
+    let first = days.iter().next()?;
+    days.iter().all(|day| day == first).then(|| V::from_array(column, 0))?
 }
 
 pub(crate) fn location(root: &Url, name: TableName) -> Result<Url, LakeError> {
@@ -268,20 +285,20 @@ impl Table {
         self.finish(staged, app_id, version).await
     }
 
-    /// Appends `batch`, which holds everything of `app_id` above `after` up to `version`, unless the table has reached
-    /// more than `after` meanwhile: the answer to an earlier commit may have been lost, or a store may have executed it
-    /// late. What the table has now reached; below `version` nothing was appended, and what is above it can be.
+    /// Makes staged files, which hold everything of `app_id` above `after` up to `version`, part of the table, unless it
+    /// has reached more than `after` meanwhile: the answer to an earlier commit may have been lost, or a store may have
+    /// executed it late. What the table has now reached; below `version` nothing was appended, and what is above it can
+    /// be.
     ///
     /// # Errors
     /// [`LakeError::Table`]; nothing was appended, or it was and the next call says so.
-    pub async fn append_above(
+    pub(crate) async fn finish_above(
         &mut self,
-        batch: RecordBatch,
+        staged: Staged,
         app_id: &str,
         after: u64,
         version: u64,
     ) -> Result<u64, LakeError> {
-        let staged = self.stage(batch).await?;
         let reached = self.committed(app_id).await?.unwrap_or(0);
         if reached > after {
             tracing::warn!(table = self.name.as_str(), app_id, after, reached, "a commit came late and is there");

@@ -7,12 +7,13 @@ use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::Int64Type;
 
 use crate::LakeError;
-use crate::schema::TableName;
+use crate::schema::{TableName, with_position};
 use crate::wal::codec;
 
 struct Entry {
     seq: u64,
-    batch: RecordBatch,
+    /// As the WAL holds them: their position, and columns without a value, are added when they are read.
+    rows: RecordBatch,
     bytes: usize,
 }
 
@@ -59,7 +60,8 @@ pub struct TailStats {
 
 /// The oldest rows of a table, for one commit.
 pub(crate) struct Oldest {
-    pub(crate) batches: Vec<RecordBatch>,
+    /// Sequence and rows of each record.
+    pub(crate) records: Vec<(u64, RecordBatch)>,
     pub(crate) rows: usize,
     /// The table has everything up to here.
     pub(crate) after: u64,
@@ -98,16 +100,16 @@ impl Tail {
     }
 
     /// Adds the rows of a durable record, unless its table has them already; sequences only ever rise.
-    pub(crate) fn push(&self, table: TableName, seq: u64, batch: RecordBatch, bytes: usize) {
+    pub(crate) fn push(&self, table: TableName, seq: u64, rows: RecordBatch, bytes: usize) {
         let mut state = self.state();
         state.last_seq = state.last_seq.max(seq);
-        let rows = batch.num_rows();
+        let count = rows.num_rows();
         let pending = state.pending.entry(table).or_default();
         if seq <= pending.committed_seq {
             return;
         }
-        pending.entries.push_back(Entry { seq, batch, bytes });
-        state.rows += rows;
+        pending.entries.push_back(Entry { seq, rows, bytes });
+        state.rows += count;
         state.bytes += bytes;
     }
 
@@ -122,18 +124,18 @@ impl Tail {
         let state = self.state();
         let mut bytes = 0;
         let pending = state.pending.get(&table)?;
-        let mut out = Oldest { batches: Vec::new(), rows: 0, after: pending.committed_seq, last_seq: 0, more: false };
+        let mut out = Oldest { records: Vec::new(), rows: 0, after: pending.committed_seq, last_seq: 0, more: false };
         for entry in &pending.entries {
             if bytes >= max_bytes {
                 out.more = true;
                 break;
             }
             bytes += entry.bytes;
-            out.rows += entry.batch.num_rows();
+            out.rows += entry.rows.num_rows();
             out.last_seq = entry.seq;
-            out.batches.push(entry.batch.clone());
+            out.records.push((entry.seq, entry.rows.clone()));
         }
-        (!out.batches.is_empty()).then_some(out)
+        (!out.records.is_empty()).then_some(out)
     }
 
     /// Drops what `table` has now.
@@ -146,7 +148,7 @@ impl Tail {
             && let Some(entry) = pending.entries.pop_front()
         {
             bytes += entry.bytes;
-            rows += entry.batch.num_rows();
+            rows += entry.rows.num_rows();
         }
         state.bytes -= bytes;
         state.rows -= rows;
@@ -155,11 +157,16 @@ impl Tail {
 
     /// Rows that are not yet in `table`, a batch per WAL record (so collector and WAL sequence are the same in all rows
     /// of a batch), oldest first.
-    #[must_use]
-    pub fn batches(&self, table: TableName) -> Vec<RecordBatch> {
-        let state = self.state();
-        let entries = state.pending.get(&table).map(|pending| &pending.entries);
-        entries.into_iter().flatten().map(|entry| entry.batch.clone()).collect()
+    ///
+    /// # Errors
+    /// [`LakeError::Arrow`] if rows don't fit their table, which would be a fault of the writer.
+    pub fn batches(&self, table: TableName) -> Result<Vec<RecordBatch>, LakeError> {
+        let records: Vec<(u64, RecordBatch)> = {
+            let state = self.state();
+            let entries = state.pending.get(&table).map(|pending| &pending.entries);
+            entries.into_iter().flatten().map(|entry| (entry.seq, entry.rows.clone())).collect()
+        };
+        records.iter().map(|(seq, rows)| with_position(table, rows, self.collector(), *seq)).collect()
     }
 
     /// [`Tail::batches`] as an Arrow IPC stream.
@@ -167,7 +174,9 @@ impl Tail {
     /// # Errors
     /// [`LakeError::Arrow`].
     pub fn to_ipc(&self, table: TableName) -> Result<Vec<u8>, LakeError> {
-        codec::to_ipc(&self.batches(table), &table.schema())
+        let mut out = Vec::new();
+        codec::write_ipc(&self.batches(table)?, &table.schema(), &mut out)?;
+        Ok(out)
     }
 
     /// When the row came that has waited longest for its table, ms since epoch; `None` if none waits.
@@ -176,7 +185,7 @@ impl Tail {
         let state = self.state();
         let oldest = state.pending.values().filter_map(|table| table.entries.front());
         let received = |entry: &Entry| {
-            let column = entry.batch.column_by_name("received_ms")?.as_primitive_opt::<Int64Type>()?;
+            let column = entry.rows.column_by_name("received_ms")?.as_primitive_opt::<Int64Type>()?;
             (!column.is_empty()).then(|| u64::try_from(column.value(0)).unwrap_or(0))
         };
         oldest.filter_map(received).min()

@@ -12,7 +12,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use spillway_model::Clock;
 use tokio::sync::{Notify, oneshot};
 use url::Url;
@@ -186,6 +185,7 @@ impl EventLog {
             window: Duration::from_millis(options.group_commit_ms),
             clock,
             commit_max_bytes: options.commit_max_bytes,
+            buffer: Vec::new(),
         };
         let thread = std::thread::Builder::new()
             .name("wal-writer".into())
@@ -312,7 +312,7 @@ fn open_segments(
             let table = codec::table_of(&batch)?;
             let rows = with_position(table, &batch, &options.collector, seq)?;
             on_rows(&rows);
-            tail.push(table, seq, rows, payload.len());
+            tail.push(table, seq, batch, payload.len());
         }
         Ok(())
     };
@@ -350,8 +350,14 @@ async fn commit_waiting(
             Entry::Occupied(table) => table.into_mut(),
             Entry::Vacant(vacant) => vacant.insert(Table::open(root, name).await?),
         };
-        let batch = concat_batches(&name.schema(), &oldest.batches)?;
-        let reached = table.append_above(batch, &options.collector, oldest.after, oldest.last_seq).await?;
+        let mut stager = table.stager()?;
+        for (seq, rows) in &oldest.records {
+            stager.write(with_position(name, rows, &options.collector, *seq)?).await?;
+            // Encoding takes a while: the beacons of this thread have their turn in between.
+            tokio::task::yield_now().await;
+        }
+        let staged = stager.finish().await?;
+        let reached = table.finish_above(staged, &options.collector, oldest.after, oldest.last_seq).await?;
         tail.committed(name, reached);
         let rows = if reached == oldest.last_seq { oldest.rows } else { 0 };
         metrics::counter!("spillway_lake_committed_rows_total", "table" => name.as_str()).increment(rows as u64);

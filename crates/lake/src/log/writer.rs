@@ -13,13 +13,15 @@ use tokio::sync::{Notify, oneshot};
 
 use super::AppendError;
 use crate::LakeError;
-use crate::events::{EventBatch, to_arrow};
-use crate::schema::{TableName, with_position};
+use crate::events::{EventBatch, to_wal};
+use crate::schema::TableName;
 use crate::tail::Tail;
 use crate::wal::{Segments, codec};
 
 /// A group is written early at this size: a record must stay well below what a reader takes for damage.
 const GROUP_MAX_BYTES: usize = 8 << 20;
+/// Memory that is kept for the records of the next group.
+const BUFFER_KEPT_BYTES: usize = 4 << 20;
 
 /// Rows to be written.
 pub(super) enum Input {
@@ -65,6 +67,8 @@ pub(super) struct Writer {
     pub(super) window: Duration,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) commit_max_bytes: usize,
+    /// Records on their way to the disk; used again, because fresh memory costs more than what is written into it.
+    pub(super) buffer: Vec<u8>,
 }
 
 type Group = Vec<(Input, oneshot::Sender<Result<u64, AppendError>>)>;
@@ -130,21 +134,23 @@ impl Writer {
         let failed = |error: &dyn std::fmt::Display| AppendError::Write(error.to_string().into());
         let first = self.segments.last_seq() + 1;
         let mut records = Vec::new();
-        for (seq, (table, batch)) in (first..).zip(by_table(group).map_err(|error| failed(&error))?) {
-            let payload = codec::to_ipc(std::slice::from_ref(&batch), &table.wal_schema()).map_err(|e| failed(&e))?;
-            // Built before the write: nothing may fail between durable and visible.
-            let rows = with_position(table, &batch, self.tail.collector(), seq).map_err(|error| failed(&error))?;
-            records.push((table, rows, payload));
+        self.buffer.clear();
+        for (seq, (table, rows)) in (first..).zip(by_table(group).map_err(|error| failed(&error))?) {
+            let schema = rows.schema();
+            let write = |out: &mut Vec<u8>| codec::write_ipc(std::slice::from_ref(&rows), &schema, out);
+            let bytes = codec::encode(seq, &mut self.buffer, write).map_err(|error| failed(&error))?;
+            records.push((table, rows, bytes));
         }
-        let payloads: Vec<&[u8]> = records.iter().map(|(.., payload)| payload.as_slice()).collect();
         let begun_ms = self.clock.monotonic().0;
-        let first = self.segments.append(&payloads).map_err(|error| failed(&error))?;
+        let written = self.segments.write(&self.buffer, records.len() as u64);
+        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
+        written.map_err(|error| failed(&error))?;
         let took_ms = self.clock.monotonic().0 - begun_ms;
         metrics::histogram!("spillway_wal_append_seconds").record(took_ms as f64 / 1e3);
         metrics::gauge!("spillway_wal_bytes").set(self.segments.bytes() as f64);
         metrics::histogram!("spillway_wal_group_beacons").record(group.len() as f64);
-        for (seq, (table, rows, payload)) in (first..).zip(records) {
-            self.tail.push(table, seq, rows, payload.len());
+        for (seq, (table, rows, bytes)) in (first..).zip(records) {
+            self.tail.push(table, seq, rows, bytes);
         }
         Ok(self.segments.last_seq())
     }
@@ -158,7 +164,7 @@ fn by_table(group: &Group) -> Result<Vec<(TableName, RecordBatch)>, LakeError> {
     });
     let mut out = Vec::new();
     if events.clone().next().is_some() {
-        out.push((TableName::Events, to_arrow(events)?));
+        out.push((TableName::Events, to_wal(events)?));
     }
     let mut rows: BTreeMap<TableName, Vec<&RecordBatch>> = BTreeMap::new();
     for (input, _) in group {

@@ -4,6 +4,7 @@
 use std::io::Cursor;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 
@@ -40,23 +41,35 @@ fn crc(seq: u64, payload: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Adds a record's bytes to `out`.
+/// Adds a record's bytes to `out`, the payload as `write` appends it; the payload's length. Writing it where it goes
+/// saves a copy.
 ///
 /// # Errors
-/// If the payload is longer than [`PAYLOAD_MAX_BYTES`]; `out` is unchanged.
-pub fn encode(seq: u64, payload: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
-    let len = u32::try_from(payload.len()).ok().filter(|_| payload.len() <= PAYLOAD_MAX_BYTES).ok_or_else(|| {
-        std::io::Error::new(
-            std::io::ErrorKind::InvalidInput,
-            format!("record of {} bytes, at most {PAYLOAD_MAX_BYTES} are valid", payload.len()),
-        )
-    })?;
-    out.reserve(HEADER_BYTES + payload.len());
-    out.extend_from_slice(&len.to_le_bytes());
-    out.extend_from_slice(&crc(seq, payload).to_le_bytes());
-    out.extend_from_slice(&seq.to_le_bytes());
-    out.extend_from_slice(payload);
-    Ok(())
+/// What `write` says, or if the payload is longer than [`PAYLOAD_MAX_BYTES`]; `out` is unchanged then.
+pub fn encode(
+    seq: u64,
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), LakeError>,
+) -> Result<usize, LakeError> {
+    let begin = out.len();
+    out.extend_from_slice(&[0; HEADER_BYTES]);
+    let sealed = write(out).and_then(|()| seal(seq, &mut out[begin..]));
+    if sealed.is_err() {
+        out.truncate(begin);
+    }
+    sealed
+}
+
+/// Fills in the header of `record`.
+fn seal(seq: u64, record: &mut [u8]) -> Result<usize, LakeError> {
+    let (header, payload) = record.split_at_mut(HEADER_BYTES);
+    let bytes = payload.len();
+    let len =
+        u32::try_from(bytes).ok().filter(|_| bytes <= PAYLOAD_MAX_BYTES).ok_or(LakeError::RecordTooLong(bytes))?;
+    header[..4].copy_from_slice(&len.to_le_bytes());
+    header[4..8].copy_from_slice(&crc(seq, payload).to_le_bytes());
+    header[8..].copy_from_slice(&seq.to_le_bytes());
+    Ok(bytes)
 }
 
 /// Reads the record that `bytes` begins with.
@@ -83,18 +96,18 @@ pub fn decode(bytes: &[u8]) -> Decoded<'_> {
     Decoded::Record { seq, payload, next: HEADER_BYTES + len }
 }
 
-/// `batch` as an Arrow IPC stream.
+/// Appends `batches` to `out` as an Arrow IPC stream.
 ///
 /// # Errors
 /// [`LakeError::Arrow`] if it can't be written, which has no reason that is known.
-pub fn to_ipc(batches: &[RecordBatch], schema: &arrow::datatypes::SchemaRef) -> Result<Vec<u8>, LakeError> {
+pub fn write_ipc(batches: &[RecordBatch], schema: &SchemaRef, out: &mut Vec<u8>) -> Result<(), LakeError> {
     // The default alignment of 64 bytes would be most of a small record.
     let options = IpcWriteOptions::try_new(8, false, arrow::ipc::MetadataVersion::V5)?;
-    let mut writer = StreamWriter::try_new_with_options(Vec::new(), schema, options)?;
+    let mut writer = StreamWriter::try_new_with_options(out, schema, options)?;
     for batch in batches {
         writer.write(batch)?;
     }
-    Ok(writer.into_inner()?)
+    Ok(writer.finish()?)
 }
 
 /// All batches of an Arrow IPC stream.
@@ -123,7 +136,11 @@ mod tests {
 
     fn record(seq: u64, payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        encode(seq, payload, &mut bytes).expect("encode");
+        encode(seq, &mut bytes, |out| {
+            out.extend_from_slice(payload);
+            Ok(())
+        })
+        .expect("encode");
         bytes
     }
 

@@ -6,7 +6,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Durability;
-use super::codec::encode;
 use super::files::{Disk, Files, SegmentFile};
 use super::recovery::{OnRecord, Recovery, scan_segments, segment_path};
 use crate::LakeError;
@@ -90,22 +89,17 @@ impl Segments {
         Ok((segments, recovery))
     }
 
-    /// Appends records and makes them durable with one sync; the first one's sequence. After an error nothing of them is
-    /// in the WAL, or what is will be cut before the next record.
-    pub(crate) fn append(&mut self, payloads: &[&[u8]]) -> io::Result<u64> {
-        let first = self.next_seq;
-        let mut bytes = Vec::new();
-        for (seq, payload) in (first..).zip(payloads) {
-            encode(seq, payload, &mut bytes)?;
-        }
+    /// Appends `count` records, encoded with the sequences behind [`Segments::last_seq`], and makes them durable with one
+    /// sync. After an error nothing of them is in the WAL, or what is will be cut before the next record.
+    pub(crate) fn write(&mut self, records: &[u8], count: u64) -> io::Result<()> {
         self.repair()?;
         self.rotate_if_full();
         if self.current.is_none() {
-            let path = segment_path(&self.dir, first);
+            let path = segment_path(&self.dir, self.next_seq);
             self.current = Some(Current { file: self.files.open(&path)?, path, len: 0 });
         }
         let Some(current) = &mut self.current else { return Err(io::Error::other("no segment is open")) };
-        let written = current.file.append(&bytes).and_then(|()| match self.durability {
+        let written = current.file.append(records).and_then(|()| match self.durability {
             Durability::Fsync => current.file.sync(),
             Durability::Os => Ok(()),
         });
@@ -115,9 +109,9 @@ impl Segments {
             let _ = self.repair();
             return Err(error);
         }
-        current.len += bytes.len() as u64;
-        self.next_seq = first + payloads.len() as u64;
-        Ok(first)
+        current.len += records.len() as u64;
+        self.next_seq += count;
+        Ok(())
     }
 
     /// After a failed write the file is opened anew (a failed sync says nothing about what a second one would do) and
@@ -180,6 +174,25 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
+    use crate::wal::codec::encode;
+
+    fn written(out: &mut Vec<u8>, payload: &[u8]) -> Result<(), LakeError> {
+        out.extend_from_slice(payload);
+        Ok(())
+    }
+
+    impl Segments {
+        /// Appends a record for each payload; the first one's sequence.
+        fn append(&mut self, payloads: &[&[u8]]) -> io::Result<u64> {
+            let first = self.last_seq() + 1;
+            let mut records = Vec::new();
+            for (seq, payload) in (first..).zip(payloads) {
+                encode(seq, &mut records, |out| written(out, payload)).expect("encode");
+            }
+            self.write(&records, payloads.len() as u64)?;
+            Ok(first)
+        }
+    }
 
     /// A disk with so many bytes left.
     struct SmallDisk(Arc<AtomicU64>);
@@ -253,7 +266,7 @@ mod tests {
         let path = wal.current.as_ref().expect("segment").path.clone();
         drop(wal);
         let mut half = Vec::new();
-        encode(3, b"three", &mut half).expect("encode");
+        encode(3, &mut half, |out| written(out, b"three")).expect("encode");
         half.truncate(18);
         OpenOptions::new().append(true).open(&path).expect("open").write_all(&half).expect("write");
         let (mut wal, records, recovery) = open(dir.path(), 0);

@@ -45,8 +45,11 @@ async fn a_crash_between_parquet_and_commit_stores_each_event_once() {
     let place = Place::new();
     let (log, _) = place.open("c1").await;
     append(&log, "v", 0..5).await;
-    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches(TableName::Events))
-        .expect("concat");
+    let rows = arrow::compute::concat_batches(
+        &TableName::Events.schema(),
+        &log.tail().batches(TableName::Events).expect("tail"),
+    )
+    .expect("concat");
     let table = Table::open(&place.root, TableName::Events).await.expect("table");
     table.stage(rows).await.expect("stage");
     drop((log, table));
@@ -65,8 +68,11 @@ async fn a_crash_between_commit_and_trim_stores_each_event_once() {
     let place = Place::new();
     let (log, _) = place.open("c1").await;
     append(&log, "v", 0..5).await;
-    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches(TableName::Events))
-        .expect("concat");
+    let rows = arrow::compute::concat_batches(
+        &TableName::Events.schema(),
+        &log.tail().batches(TableName::Events).expect("tail"),
+    )
+    .expect("concat");
     let mut table = Table::open(&place.root, TableName::Events).await.expect("table");
     table.append(rows.clone(), "c1", log.tail().stats().wal_seq).await.expect("append");
     assert_eq!(place.stored(&[&log]).await, 5, "table and tail overlap now");
@@ -90,8 +96,11 @@ async fn a_commit_that_reaches_the_table_after_the_restart_is_not_repeated() {
     let place = Place::new();
     let (log, _) = place.open("c1").await;
     append(&log, "v", 0..3).await;
-    let rows = arrow::compute::concat_batches(&TableName::Events.schema(), &log.tail().batches(TableName::Events))
-        .expect("concat");
+    let rows = arrow::compute::concat_batches(
+        &TableName::Events.schema(),
+        &log.tail().batches(TableName::Events).expect("tail"),
+    )
+    .expect("concat");
     let reached = log.tail().stats().wal_seq;
     drop(log);
     let (log, recovered) = place.open("c1").await;
