@@ -1,6 +1,7 @@
 //! Cells while their second lasts, and the weights that they get at its end.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use spillway_wire::frame::{Cell, CellKey};
 
@@ -10,7 +11,7 @@ const GAMMA: f64 = 1.02 / 0.98;
 /// Where a view is counted; the pathway of `key` is empty.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    pub(super) key: CellKey,
+    pub(super) key: Arc<CellKey>,
     /// Hash of the view.
     pub(super) view: u64,
     /// Hash of the address's prefix.
@@ -31,11 +32,14 @@ struct Work {
 
 /// Cells of the running second.
 #[derive(Default)]
-pub(super) struct Cells(BTreeMap<CellKey, Work>);
+pub(super) struct Cells {
+    at: BTreeMap<CellKey, usize>,
+    work: Vec<Work>,
+}
 
 /// Views by property, pathway and region, and by prefix in them: what a cap is a share of.
 #[derive(Default)]
-pub(super) struct Crowd(HashMap<(String, String, String), Views>);
+pub(super) struct Crowd<'a>(HashMap<[&'a str; 3], Views>);
 
 #[derive(Default)]
 struct Views {
@@ -43,25 +47,39 @@ struct Views {
     by_prefix: HashMap<u64, usize>,
 }
 
-/// Where one event's counts go. A muted sink counts nothing.
+/// Where the counts of one beacon's events go. A muted sink counts nothing.
 pub(super) struct Sink<'a> {
     cells: &'a mut Cells,
     place: &'a Place,
     muted: bool,
     scratch: Work,
+    /// The pathway that was asked for last, and its cell: one beacon's events are nearly always of one.
+    last: Option<(String, usize)>,
 }
 
 impl<'a> Sink<'a> {
-    pub(super) fn new(cells: &'a mut Cells, place: &'a Place, muted: bool) -> Self {
-        Self { cells, place, muted, scratch: Work::default() }
+    pub(super) fn new(cells: &'a mut Cells, place: &'a Place) -> Self {
+        Self { cells, place, muted: false, scratch: Work::default(), last: None }
+    }
+
+    pub(super) fn mute(&mut self, muted: bool) {
+        self.muted = muted;
     }
 
     fn work(&mut self, pathway: &str) -> &mut Work {
         if self.muted {
             return &mut self.scratch;
         }
-        let key = CellKey { pathway: pathway.to_owned(), ..self.place.key.clone() };
-        self.cells.0.entry(key).or_default()
+        let at = match &self.last {
+            Some((name, at)) if name == pathway => *at,
+            _ => {
+                let key = CellKey { pathway: pathway.to_owned(), ..CellKey::clone(&self.place.key) };
+                let at = self.cells.at(key);
+                self.last = Some((pathway.to_owned(), at));
+                at
+            }
+        };
+        &mut self.cells.work[at]
     }
 
     pub(super) fn cell(&mut self, pathway: &str) -> &mut Cell {
@@ -105,24 +123,23 @@ impl<'a> Sink<'a> {
     }
 }
 
-impl Crowd {
+impl<'a> Crowd<'a> {
     /// Views of a property in a region, by pathway; those that have none yet are left out.
-    pub(super) fn views(&self, property: &str, region: &str) -> BTreeMap<&str, usize> {
-        let here = self.0.iter().filter(|((of, pathway, at), _)| of == property && at == region && !pathway.is_empty());
-        here.map(|((_, pathway, _), views)| (pathway.as_str(), views.all)).collect()
+    pub(super) fn views(&self, property: &str, region: &str) -> BTreeMap<&'a str, usize> {
+        let here =
+            self.0.iter().filter(|([of, pathway, at], _)| *of == property && *at == region && !pathway.is_empty());
+        here.map(|([_, pathway, _], views)| (*pathway, views.all)).collect()
     }
 
-    pub(super) fn add(&mut self, place: &Place, pathway: &str) {
-        let key = (place.key.property.clone(), pathway.to_owned(), place.key.region.clone());
-        let views = self.0.entry(key).or_default();
+    pub(super) fn add(&mut self, place: &'a Place, pathway: &'a str) {
+        let views = self.0.entry([&place.key.property, pathway, &place.key.region]).or_default();
         views.all += 1;
         *views.by_prefix.entry(place.prefix).or_default() += 1;
     }
 
     /// Views that one prefix may count for on a pathway in a region, and those that it has there; `None`: no cap.
     fn cap(&self, key: &CellKey, prefix: u64, share: f64, min_views: usize) -> Option<(f64, usize)> {
-        let of = (key.property.clone(), key.pathway.clone(), key.region.clone());
-        let views = self.0.get(&of)?;
+        let views = self.0.get(&[key.property.as_str(), key.pathway.as_str(), key.region.as_str()])?;
         let has = views.by_prefix.get(&prefix).copied().unwrap_or(1).max(1);
         let allowed = share * views.all as f64;
         (views.all >= min_views && has as f64 > allowed).then_some((allowed, has))
@@ -132,20 +149,34 @@ impl Crowd {
 impl Cells {
     /// The second's 403s with their cells.
     pub(super) fn take_denied(&mut self) -> Vec<(CellKey, (u64, u64))> {
-        let taken = self.0.iter_mut().filter(|(_, work)| !work.denied.is_empty());
-        taken.flat_map(|(key, work)| std::mem::take(&mut work.denied).into_iter().map(|id| (key.clone(), id))).collect()
+        let mut out = Vec::new();
+        for (key, at) in &self.at {
+            out.extend(std::mem::take(&mut self.work[*at].denied).into_iter().map(|id| (key.clone(), id)));
+        }
+        out
     }
 
     /// Counts a failed request of a view.
     pub(super) fn failed(&mut self, key: &CellKey, id: (u64, u64)) {
-        let work = self.0.entry(key.clone()).or_default();
+        let at = self.at(key.clone());
+        let work = &mut self.work[at];
         work.cell.requests_failed += 1;
         work.failing.insert(id);
     }
 
+    /// Where the work of a cell is.
+    fn at(&mut self, key: CellKey) -> usize {
+        *self.at.entry(key).or_insert_with(|| {
+            self.work.push(Work::default());
+            self.work.len() - 1
+        })
+    }
+
     /// The cells of the second that ends, in order of their keys.
-    pub(super) fn finish(self, crowd: &Crowd, share: f64, min_views: usize) -> Vec<Cell> {
-        let finished = self.0.into_iter().map(|(key, mut work)| {
+    pub(super) fn finish(self, crowd: &Crowd<'_>, share: f64, min_views: usize) -> Vec<Cell> {
+        let Self { at, mut work } = self;
+        let finished = at.into_iter().map(|(key, at)| {
+            let mut work = std::mem::take(&mut work[at]);
             for (prefix, bad) in &work.windows {
                 let cap = crowd.cap(&key, *prefix, share, min_views);
                 let weight = cap.map_or(1.0, |(allowed, has)| allowed / has as f64);
@@ -180,19 +211,19 @@ mod tests {
     use super::*;
 
     fn place(view: u64, prefix: u64) -> Place {
-        Place { key: CellKey { region: "eu-a".into(), ..CellKey::default() }, view, prefix }
+        Place { key: Arc::new(CellKey { region: "eu-a".into(), ..CellKey::default() }), view, prefix }
     }
 
     #[test]
     fn a_prefix_weighs_at_most_its_share_of_a_large_cell() {
         let (mut cells, mut crowd) = (Cells::default(), Crowd::default());
         // 60 views of one prefix with a bad window each, 40 others of prefixes of their own with a good one.
-        for view in 0..100_u64 {
-            let place = place(view, if view < 60 { 0 } else { view });
-            crowd.add(&place, "cdn-a");
-            let mut sink = Sink::new(&mut cells, &place, false);
-            sink.window("cdn-a", (view < 60).then_some("stall"));
-            if view < 60 {
+        let places: Vec<Place> = (0..100).map(|view| place(view, if view < 60 { 0 } else { view })).collect();
+        for place in &places {
+            crowd.add(place, "cdn-a");
+            let mut sink = Sink::new(&mut cells, place);
+            sink.window("cdn-a", (place.view < 60).then_some("stall"));
+            if place.view < 60 {
                 sink.failed("cdn-a", 2);
             }
         }
@@ -208,10 +239,10 @@ mod tests {
     #[test]
     fn a_small_cell_has_no_cap() {
         let (mut cells, mut crowd) = (Cells::default(), Crowd::default());
-        for view in 0..49 {
-            crowd.add(&place(view, 0), "cdn-a");
-            let place = place(view, 0);
-            let mut sink = Sink::new(&mut cells, &place, false);
+        let places: Vec<Place> = (0..49).map(|view| place(view, 0)).collect();
+        for place in &places {
+            crowd.add(place, "cdn-a");
+            let mut sink = Sink::new(&mut cells, place);
             sink.window("cdn-a", Some("stall"));
             sink.late("cdn-a", 1);
         }
@@ -223,7 +254,7 @@ mod tests {
     fn the_sketch_keeps_its_relative_error() {
         let (mut cells, place) = (Cells::default(), place(0, 0));
         for ms in [0, 1, 7, 120, 4_000] {
-            Sink::new(&mut cells, &place, false).ttfb("cdn-a", ms, 1);
+            Sink::new(&mut cells, &place).ttfb("cdn-a", ms, 1);
         }
         let cell = cells.finish(&Crowd::default(), 0.05, 50).remove(0);
         let back: Vec<f64> = cell.ttfb_sketch.keys().map(|index| 2.0 * GAMMA.powi(*index) / (GAMMA + 1.0)).collect();

@@ -29,7 +29,7 @@ pub(super) struct Denials(VecDeque<Denial>);
 
 impl Denials {
     /// Takes the second's 403s, and counts as failed requests those of pathways that stand out. `now_ms` is monotonic.
-    pub(super) fn judge(&mut self, cells: &mut Cells, crowd: &Crowd, now_ms: u64) {
+    pub(super) fn judge(&mut self, cells: &mut Cells, crowd: &Crowd<'_>, now_ms: u64) {
         for (key, id) in cells.take_denied() {
             if self.0.len() < WAITING_MAX {
                 self.0.push_back(Denial { at_ms: now_ms, key, id, counted: false });
@@ -56,7 +56,7 @@ impl Denials {
     }
 
     /// Property, region and pathway that stand out.
-    fn blamed(&self, crowd: &Crowd) -> BTreeSet<(String, String, String)> {
+    fn blamed(&self, crowd: &Crowd<'_>) -> BTreeSet<(String, String, String)> {
         let mut denied: BTreeMap<(&str, &str), BTreeMap<&str, BTreeSet<u64>>> = BTreeMap::new();
         for Denial { key, id, .. } in &self.0 {
             let of = denied.entry((&key.property, &key.region)).or_default();

@@ -110,7 +110,7 @@ impl Rollups {
         let Some(view) = state.views.get_mut(view_key) else { return };
         if batch.ctx.format.is_none() {
             // Not every CMCD record tells it.
-            place.key.protocol.clone_from(&view.place.key.protocol);
+            Arc::make_mut(&mut place.key).protocol.clone_from(&view.place.key.protocol);
         }
         if view.content.is_empty() {
             view.content.clone_from(&batch.ctx.content_id);
@@ -122,10 +122,10 @@ impl Rollups {
         view.place = place.clone();
         let mut events: Vec<_> = batch.events.iter().collect();
         events.sort_by_key(|stamped| stamped.event.seq);
+        let known = |pathway: &str| self.deployment.pathways.contains_key(pathway);
+        let mut sink = Sink::new(&mut state.cells, &place);
         for stamped in events {
-            let late = batch.received_ms.saturating_sub(stamped.event_ms) > LATE_MS;
-            let mut sink = Sink::new(&mut state.cells, &place, late);
-            let known = |pathway: &str| self.deployment.pathways.contains_key(pathway);
+            sink.mute(batch.received_ms.saturating_sub(stamped.event_ms) > LATE_MS);
             view.observe(&stamped.event, now_ms, &known, &mut sink);
         }
     }
@@ -148,36 +148,37 @@ impl Rollups {
             protocol: protocol.into(),
         };
         // Hashed with this process's own key: the prefix cannot be read back from the state.
-        Place { key: key_of_cell, view: self.hasher.hash_one(key), prefix: self.hasher.hash_one(prefix) }
+        Place { key: Arc::new(key_of_cell), view: self.hasher.hash_one(key), prefix: self.hasher.hash_one(prefix) }
     }
 
     /// The frame of the time since the last one. `now_ms` is wall clock, `mono_ms` monotonic.
     pub(crate) fn frame(&self, now_ms: u64, mono_ms: u64) -> Frame {
         let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *guard;
-        let mut content: HashMap<(String, String), u64> = HashMap::new();
-        let mut devices: BTreeMap<(String, &'static str), u64> = BTreeMap::new();
-        let mut crowd = Crowd::default();
         let mut gone = Vec::new();
         for (key, view) in &mut state.views {
             let place = view.place.clone();
-            view.tick(mono_ms, &mut Sink::new(&mut state.cells, &place, false));
+            let mut sink = Sink::new(&mut state.cells, &place);
+            view.tick(mono_ms, &mut sink);
             if mono_ms.saturating_sub(view.last_seen_ms) >= VIEW_SILENCE_MS {
-                view.close(&mut Sink::new(&mut state.cells, &place, false));
+                view.close(&mut sink);
                 gone.push(key.clone());
-            } else if view.is_active(mono_ms) {
-                let pathway = view.pathway.clone().unwrap_or_default();
-                crowd.add(&place, &pathway);
-                Sink::new(&mut state.cells, &place, false).cell(&pathway).views_active += 1;
-                *devices.entry((place.key.region.clone(), view.device)).or_default() += 1;
-                if !view.content.is_empty() {
-                    *content.entry((view.content.clone(), place.key.region.clone())).or_default() += 1;
-                }
             }
         }
         for key in gone {
             if let Some(view) = state.views.remove(&key) {
                 leave(&mut state.networks, &view.place.key);
+            }
+        }
+        let (mut content, mut crowd) = (HashMap::new(), Crowd::default());
+        let mut devices: BTreeMap<(&str, &'static str), u64> = BTreeMap::new();
+        for view in state.views.values().filter(|view| view.is_active(mono_ms)) {
+            let (pathway, region) = (view.pathway.as_deref().unwrap_or_default(), view.place.key.region.as_str());
+            crowd.add(&view.place, pathway);
+            Sink::new(&mut state.cells, &view.place).cell(pathway).views_active += 1;
+            *devices.entry((region, view.device)).or_default() += 1;
+            if !view.content.is_empty() {
+                *content.entry((view.content.as_str(), region)).or_default() += 1;
             }
         }
         state.denials.judge(&mut state.cells, &crowd, mono_ms);
@@ -201,9 +202,9 @@ impl Rollups {
     }
 }
 
-fn by_device(views: BTreeMap<(String, &'static str), u64>) -> Vec<DeviceViews> {
-    let row = |((region, device), views_active): ((String, &str), u64)| DeviceViews {
-        region,
+fn by_device(views: BTreeMap<(&str, &'static str), u64>) -> Vec<DeviceViews> {
+    let row = |((region, device), views_active): ((&str, &str), u64)| DeviceViews {
+        region: region.to_owned(),
         device: device.to_owned(),
         views_active,
         ..DeviceViews::default()
@@ -229,14 +230,14 @@ fn leave(networks: &mut BTreeMap<String, BTreeMap<u32, usize>>, key: &CellKey) {
 }
 
 /// The titles with the most views, the same order for the same counts.
-fn largest(content: HashMap<(String, String), u64>) -> Vec<ContentViews> {
-    let mut all: Vec<ContentViews> = content
-        .into_iter()
-        .map(|((content, region), views_active)| ContentViews { content, region, views_active })
-        .collect();
-    all.sort_by(|a, b| {
-        b.views_active.cmp(&a.views_active).then_with(|| (&a.content, &a.region).cmp(&(&b.content, &b.region)))
-    });
+fn largest(content: HashMap<(&str, &str), u64>) -> Vec<ContentViews> {
+    let mut all: Vec<_> = content.into_iter().collect();
+    all.sort_by(|(a, views_of_a), (b, views_of_b)| views_of_b.cmp(views_of_a).then_with(|| a.cmp(b)));
     all.truncate(FRAME_CONTENT_MAX);
-    all
+    let told = |((content, region), views_active): ((&str, &str), u64)| ContentViews {
+        content: content.to_owned(),
+        region: region.to_owned(),
+        views_active,
+    };
+    all.into_iter().map(told).collect()
 }

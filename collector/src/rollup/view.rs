@@ -1,6 +1,7 @@
 //! One view: from cumulative counters to what happened since, and from heartbeats to windows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use spillway_lake::events::EventBatch;
 use spillway_service::device::class_of;
@@ -48,7 +49,7 @@ pub(super) struct View {
     pub(super) content: String,
     /// Device class.
     pub(super) device: &'static str,
-    pub(super) pathway: Option<String>,
+    pub(super) pathway: Option<Arc<str>>,
     pub(super) last_seen_ms: u64,
     /// Who reports it.
     pub(super) source: String,
@@ -135,8 +136,8 @@ impl View {
             "pathway_switch" => event.to.as_deref().or(event.pathway.as_deref()),
             _ => event.pathway.as_deref(),
         };
-        let named = named.filter(|name| known(name) && !overtaken).map(str::to_owned);
-        let now = named.or_else(|| before.clone());
+        let named = named.filter(|name| known(name) && !overtaken && before.as_deref() != Some(*name));
+        let now = named.map(Arc::from).or_else(|| before.clone());
         if let Some(request) = &event.request {
             self.request(request, now.as_deref(), known, sink);
         }
@@ -202,7 +203,10 @@ impl View {
         if self.paths.len() >= PATHWAYS_MAX && !self.paths.contains_key(name) {
             return None;
         }
-        Some(self.paths.entry(name.to_owned()).or_default())
+        if !self.paths.contains_key(name) {
+            self.paths.insert(name.to_owned(), PathTotals::default());
+        }
+        self.paths.get_mut(name)
     }
 
     fn view_growth(&mut self, counters: &Counters, alone: bool, pathway: Option<&str>, sink: &mut Sink<'_>) {
@@ -245,13 +249,13 @@ impl View {
             return;
         }
         if error.class == "path" {
-            let named = error.pathway.clone().filter(|name| known(name));
+            let named = error.pathway.as_deref().filter(|name| known(name));
             let left_out = self.leave_out && named.is_none();
-            let pathway = named.or_else(|| self.pathway.clone()).unwrap_or_default();
+            let pathway = named.or(self.pathway.as_deref()).unwrap_or_default();
             if left_out {
-                sink.cell(&pathway).windows_left_out += 1;
+                sink.cell(pathway).windows_left_out += 1;
             } else {
-                sink.window(&pathway, Some(if self.started { "fatal_error" } else { "start_failure" }));
+                sink.window(pathway, Some(if self.started { "fatal_error" } else { "start_failure" }));
             }
         }
         self.leave_out = false;
@@ -305,11 +309,10 @@ impl View {
         let bad = self.verdict(watched_ms, end.stall_ms - begin.stall_ms, end);
         if (watched_ms > 0 && watched_ms <= WINDOW_MAX_MS) || bad == Some("slow_start") {
             let blamed = if bad == Some("stall") { self.stalled_on() } else { None };
-            let pathway = blamed.or_else(|| serving.map(str::to_owned)).unwrap_or_default();
             if std::mem::take(&mut self.leave_out) {
                 sink.cell(serving.unwrap_or_default()).windows_left_out += 1;
             } else {
-                sink.window(&pathway, bad);
+                sink.window(blamed.as_deref().or(serving).unwrap_or_default(), bad);
             }
         }
         self.open_window();
