@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use metrics::Counter;
 use serde::Serialize;
 use spillway_lake::Tail;
 
@@ -48,12 +49,28 @@ pub(crate) struct CountersBody {
 }
 
 /// Keeps [`Counts`] and tells the process's metrics.
-#[derive(Default)]
-pub(crate) struct Account(Mutex<Counts>);
+pub(crate) struct Account {
+    counts: Mutex<Counts>,
+    /// What every beacon counts: looked up once.
+    events_received: Counter,
+    events_accepted: Counter,
+    beacons_accepted: Counter,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self {
+            counts: Mutex::default(),
+            events_received: metrics::counter!("spillway_collector_events_received_total"),
+            events_accepted: metrics::counter!("spillway_collector_events_accepted_total"),
+            beacons_accepted: metrics::counter!("spillway_collector_beacons_total", "outcome" => "accepted"),
+        }
+    }
+}
 
 impl Account {
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn recovered(&self, rows: u64) {
@@ -62,12 +79,12 @@ impl Account {
 
     pub(crate) fn received(&self, events: usize) {
         self.counts().received += events as u64;
-        metrics::counter!("spillway_collector_events_received_total").increment(events as u64);
+        self.events_received.increment(events as u64);
     }
 
     pub(crate) fn accepted(&self, events: usize) {
         self.counts().accepted += events as u64;
-        metrics::counter!("spillway_collector_events_accepted_total").increment(events as u64);
+        self.events_accepted.increment(events as u64);
     }
 
     pub(crate) fn discarded(&self, reason: &'static str, events: usize) {
@@ -90,7 +107,7 @@ impl Account {
 
     pub(crate) fn beacon_accepted(&self) {
         self.counts().beacons_accepted += 1;
-        metrics::counter!("spillway_collector_beacons_total", "outcome" => "accepted").increment(1);
+        self.beacons_accepted.increment(1);
     }
 
     pub(crate) fn beacon_refused(&self, reason: &'static str) {

@@ -52,6 +52,12 @@ macro_rules! id {
                 Ok(Self(Arc::from(value)))
             }
 
+            /// Whether a text is one; nothing is kept of it.
+            #[must_use]
+            pub fn holds(value: &str) -> bool {
+                check($what, value, $slash).is_ok()
+            }
+
             /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -102,8 +108,9 @@ mod tests {
 
     #[test]
     fn an_id_takes_the_playlist_charset_only() {
-        assert!(PathwayId::new("own-fra.1_a").is_ok());
+        assert!(PathwayId::new("own-fra.1_a").is_ok() && PathwayId::holds("own-fra.1_a"));
         for bad in ["", "a b", "a/b", "ä", "..", "\"x\""] {
+            assert!(!PathwayId::holds(bad), "{bad}");
             let error = PathwayId::new(bad).expect_err(bad);
             assert!(error.to_string().contains("[A-Za-z0-9._-]"), "{error}");
         }

@@ -412,7 +412,7 @@ pub fn parse(body: &[u8]) -> Result<Received, BeaconError> {
     if let Ok(envelope) = serde_json::from_str::<Envelope<Event>>(text)
         && envelope.events.iter().all(|event| check_event(event).is_ok())
     {
-        return envelope.received(Ok);
+        return envelope.received(|events| Read { events, ..Read::default() });
     }
     let envelope: Envelope<&RawValue> = serde_json::from_str(text).map_err(|error| {
         // A version that we don't know may have another shape: say that rather than what is missing from ours.
@@ -421,14 +421,33 @@ pub fn parse(body: &[u8]) -> Result<Received, BeaconError> {
             _ => BeaconError::BadJson(error.to_string()),
         }
     })?;
-    envelope.received(|event| parse_event(event.get()).map_err(|reason| (reason, event.get())))
+    envelope.received(read_singly)
+}
+
+/// The events of a beacon, good and bad.
+#[derive(Default)]
+struct Read {
+    events: Vec<Event>,
+    rejected: Vec<Rejected>,
+    rejected_json: Vec<String>,
+}
+
+fn read_singly(events: Vec<&RawValue>) -> Read {
+    let mut read = Read::default();
+    for (index, json) in events.into_iter().map(RawValue::get).enumerate() {
+        match parse_event(json) {
+            Ok(event) => read.events.push(event),
+            Err(reason) => {
+                read.rejected.push(Rejected { index, reason: reason.into() });
+                read.rejected_json.push(if json.len() > REJECTED_MAX_BYTES { String::new() } else { json.to_owned() });
+            }
+        }
+    }
+    read
 }
 
 impl<E> Envelope<E> {
-    fn received<'a>(
-        self,
-        event: impl Fn(E) -> Result<Event, (&'static str, &'a str)>,
-    ) -> Result<Received, BeaconError> {
+    fn received(self, read: impl FnOnce(Vec<E>) -> Read) -> Result<Received, BeaconError> {
         if self.v != BEACON_VERSION {
             return Err(BeaconError::UnknownVersion(self.v));
         }
@@ -436,17 +455,7 @@ impl<E> Envelope<E> {
             return Err(BeaconError::TooManyEvents(self.events.len()));
         }
         let view_id = check_context(&self.ctx)?;
-        let mut events = Vec::with_capacity(self.events.len());
-        let (mut rejected, mut rejected_json) = (Vec::new(), Vec::new());
-        for (index, read) in self.events.into_iter().map(event).enumerate() {
-            match read {
-                Ok(event) => events.push(event),
-                Err((reason, json)) => {
-                    rejected.push(Rejected { index, reason: reason.into() });
-                    rejected_json.push(if json.len() > REJECTED_MAX_BYTES { String::new() } else { json.to_owned() });
-                }
-            }
-        }
+        let Read { events, rejected, rejected_json } = read(self.events);
         let beacon = Beacon {
             v: self.v,
             sdk: truncated(self.sdk, 64),
@@ -514,7 +523,7 @@ fn ids_hold(event: &Event) -> bool {
     let ids = [&event.pathway, &event.from, &event.to];
     let of_request = event.request.as_ref().and_then(|request| request.pathway.as_ref());
     let mut names = ids.into_iter().flatten().chain(event.pathways.keys()).chain(of_request);
-    names.all(|name| spillway_model::PathwayId::new(name).is_ok())
+    names.all(|name| spillway_model::PathwayId::holds(name))
 }
 
 fn truncated(mut text: String, max: usize) -> String {
