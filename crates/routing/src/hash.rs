@@ -8,10 +8,24 @@
 /// `fmix32`).
 #[must_use]
 pub fn hash_pair(first: &str, second: &str) -> u32 {
-    let mut hash = 0x811c_9dc5_u32;
-    for byte in first.bytes().chain(core::iter::once(0xff)).chain(second.bytes()) {
-        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    }
+    finish(second.bytes().fold(prefix(first), step))
+}
+
+/// FNV's prime.
+pub(crate) const PRIME: u32 = 0x0100_0193;
+
+/// FNV-1a, one byte.
+pub(crate) const fn step(hash: u32, byte: u8) -> u32 {
+    (hash ^ byte as u32).wrapping_mul(PRIME)
+}
+
+/// The hash's state after `first` and the byte between the texts.
+pub(crate) fn prefix(first: &str) -> u32 {
+    step(first.bytes().fold(0x811c_9dc5, step), 0xff)
+}
+
+/// Murmur3's finaliser.
+pub(crate) const fn finish(mut hash: u32) -> u32 {
     hash ^= hash >> 16;
     hash = hash.wrapping_mul(0x85eb_ca6b);
     hash ^= hash >> 13;

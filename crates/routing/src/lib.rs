@@ -5,7 +5,8 @@
 //! they never change.
 //!
 //! The files in the order a decision takes: `manifest` (what was published) → `hash` and `log2` (a session's
-//! place) → `rank` (the order) → `playlist` (which of them a playlist declares).
+//! place) → `rank` (the order; `ranker`, `names` and `rules` give the same one without allocating, for a manifest that
+//! answers many) → `playlist` (which of them a playlist declares).
 #![no_std]
 
 extern crate alloc;
@@ -13,8 +14,11 @@ extern crate alloc;
 mod hash;
 mod log2;
 mod manifest;
+mod names;
 mod playlist;
 mod rank;
+mod ranker;
+mod rules;
 
 pub use hash::{hash_pair, share_of};
 pub use manifest::{
@@ -23,3 +27,4 @@ pub use manifest::{
 };
 pub use playlist::playlist_pathways;
 pub use rank::{Place, Ranked, Session, rank, rank_shadow, rule_for};
+pub use ranker::{Order, Placed, Ranker};

@@ -13,7 +13,7 @@ use crate::log2::neg_log2;
 use crate::{AddressFamily, CohortRule, Manifest, Pathway, ProbeShare, Target, Weights};
 
 /// A view that has run for this long has filled its buffer.
-const PROBE_AFTER: Millis = Millis::from_secs(60);
+pub(crate) const PROBE_AFTER: Millis = Millis::from_secs(60);
 
 /// What is known of a session when it asks. Borrowed: nothing of it is kept.
 #[derive(Clone, Copy, Debug)]
@@ -304,7 +304,7 @@ impl<'a> Ask<'a> {
 }
 
 /// A group's spare weight counts at most this: score × weight must stay below 2^64.
-const SPARE_MAX: u64 = 1 << 25;
+pub(crate) const SPARE_MAX: u64 = 1 << 25;
 
 /// A node with its draw.
 struct Scored<'a> {
@@ -353,7 +353,7 @@ impl Candidate<'_> {
     }
 }
 
-fn serves(pathway: &Pathway, session: &Session<'_>) -> bool {
+pub(crate) fn serves(pathway: &Pathway, session: &Session<'_>) -> bool {
     fn fits<T: Ord + ?Sized, S: Ord + core::borrow::Borrow<T>>(set: &BTreeSet<S>, value: Option<&T>) -> bool {
         set.is_empty() || value.is_none_or(|value| set.contains(value))
     }
@@ -381,12 +381,16 @@ fn most_specific<'m>(rules: &'m [CohortRule], session: &Session<'_>) -> Option<&
         })
 }
 
-fn mode_rule<'m>(session: &Session<'_>, manifest: &'m Manifest) -> Option<&'m crate::ModeRule> {
+pub(crate) fn mode_rule<'m>(session: &Session<'_>, manifest: &'m Manifest) -> Option<&'m crate::ModeRule> {
     manifest.modes.iter().find(|rule| rule.class.as_ref().is_none_or(|class| Some(class) == session.class))
 }
 
 fn controls(session: &Session<'_>, manifest: &Manifest) -> bool {
-    mode_rule(session, manifest).is_some_and(|rule| rule.mode == Mode::Control && rule.control.0 > 0)
+    mode_rule(session, manifest).is_some_and(controls_mode)
+}
+
+pub(crate) fn controls_mode(rule: &crate::ModeRule) -> bool {
+    rule.mode == Mode::Control && rule.control.0 > 0
 }
 
 fn in_control(session: &Session<'_>, manifest: &Manifest) -> bool {

@@ -7,8 +7,8 @@ use spillway_model::{
     BitsPerSecond, ContentId, GroupId, Mode, PathwayId, PathwayKind, PathwayState, Ppm, RegionId, TimestampMs,
 };
 use spillway_routing::{
-    CohortRule, Group, Manifest, ModeRule, Pathway, Place, ProbeShare, Serves, Session, Target, TtlPolicy, Weights,
-    playlist_pathways, rank, share_of,
+    CohortRule, Group, Manifest, ModeRule, Order, Pathway, Place, ProbeShare, Ranked, Ranker, Serves, Session, Target,
+    TtlPolicy, Weights, playlist_pathways, rank, share_of,
 };
 
 const SESSIONS: u32 = 100_000;
@@ -340,4 +340,64 @@ fn only_running_views_try_a_dead_pathway_and_each_turn_others() {
     assert!(both * 20 < first.len(), "{both} of {}", first.len());
     manifest.pathways.get_mut("cdn-a").expect("cdn-a").state = PathwayState::Recovering;
     assert!(tried(&manifest, 0).is_empty(), "only while it is DOWN");
+}
+
+/// The order of the prepared manifest, in the words of the plain one.
+fn prepared(manifest: &Manifest, session: &Session<'_>, content: &ContentId) -> Vec<Ranked> {
+    let ranker = Ranker::new(manifest).expect("few pathways");
+    let mut out = Order::default();
+    ranker.rank(session, content, &mut out);
+    out.placed()
+        .iter()
+        .map(|placed| Ranked { pathway: ranker.pathway(placed.index).clone(), place: placed.place })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_prepared_manifest_gives_the_same_order(
+        weights_of in prop::collection::vec((0_usize..8, 0_u32..5), 1..6),
+        spare_of in prop::collection::vec((0_usize..11, 0_u32..400_000), 0..6),
+        states in prop::collection::vec(0_usize..6, 9),
+        served in prop::collection::vec(prop::bool::weighted(0.2), 9),
+        (hot, probes, control, running) in (0_u32..4, prop::bool::ANY, 0_u32..1_000_001, 0_u64..3),
+        asns in prop::collection::vec(prop::option::of(0_u32..4), 0..4),
+        session in "[a-z0-9-]{1,40}",
+        asn in prop::option::of(0_u32..4),
+    ) {
+        let names = ["cdn-a", "cdn-b", "cdn-c", "group-x", "group-y", "own-x-0", "own-y-1", "own-y-2", "own-x-1", "own-x-2", "own-y-0"];
+        let mut manifest = manifest(&[("cdn-a", 1_000_000)]);
+        manifest.issued = TimestampMs(100_000);
+        manifest.modes[0].control = Ppm(control);
+        let states_of = [PathwayState::Healthy, PathwayState::Down, PathwayState::Draining, PathwayState::Degraded, PathwayState::Recovering, PathwayState::Unknown];
+        for ((pathway, state), served) in manifest.pathways.values_mut().zip(&states).zip(&served) {
+            pathway.state = states_of[*state];
+            if *served {
+                pathway.serves.codecs = ["hev1".to_owned()].into();
+            }
+        }
+        let table: Vec<(&str, u32)> = weights_of.iter().map(|(index, weight)| (names[*index], *weight)).collect();
+        manifest.cohorts[0].weights_new = weights(&table);
+        manifest.cohorts[0].running_before = TimestampMs(running);
+        let table: Vec<(&str, u32)> = spare_of.iter().map(|(index, weight)| (names[*index], *weight)).collect();
+        manifest.cohorts[0].spare = weights(&table);
+        for (index, asn) in asns.iter().enumerate() {
+            let mut rule = manifest.cohorts[0].clone();
+            rule.asn = *asn;
+            rule.weights_new = weights(&[(names[index], 1_000_000)]);
+            manifest.cohorts.push(rule);
+        }
+        if hot > 0 {
+            manifest.hot_titles = [(content(), hot)].into();
+        }
+        if probes {
+            manifest.probes = [(id("cdn-b"), ProbeShare { share: Ppm(400_000), turn: "cdn-b 1".into() })].into();
+        }
+        for codec in [None, Some("avc1")] {
+            let asked = Session { asn, codec, ..Session::new(&session, TimestampMs(1)) };
+            prop_assert_eq!(prepared(&manifest, &asked, &content()), rank(&asked, &content(), &manifest));
+        }
+    }
 }

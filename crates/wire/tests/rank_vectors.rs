@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use spillway_model::{ContentClass, ContentId, TimestampMs};
-use spillway_routing::{AddressFamily, Manifest, Session, rank};
+use spillway_routing::{AddressFamily, Manifest, Order, Ranked, Ranker, Session, rank};
 use spillway_wire::manifest;
 
 #[path = "vectors/mod.rs"]
@@ -69,7 +69,13 @@ fn order_of(vector: &Vector, manifest: &Manifest) -> Vec<String> {
             .map(|family| if family == "v6" { AddressFamily::V6 } else { AddressFamily::V4 }),
         ..Session::new(&vector.session, TimestampMs(vector.started_ms))
     };
-    let ranked = rank(&session, &ContentId::new(&vector.content).expect("content"), manifest);
+    let content = ContentId::new(&vector.content).expect("content");
+    let ranked = rank(&session, &content, manifest);
+    let (ranker, mut order) = (Ranker::new(manifest).expect("few pathways"), Order::default());
+    ranker.rank(&session, &content, &mut order);
+    let prepared: Vec<Ranked> =
+        order.placed().iter().map(|p| Ranked { pathway: ranker.pathway(p.index).clone(), place: p.place }).collect();
+    assert_eq!(prepared, ranked, "a prepared manifest gives the same order");
     ranked.iter().map(|ranked| format!("{} {}", ranked.pathway, ranked.place.as_str())).collect()
 }
 
