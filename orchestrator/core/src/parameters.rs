@@ -74,6 +74,7 @@ parameters! {
     tick_bad_share: f64 = 0.25, "share", "Bad share that makes two ticks of 10 s DOWN";
     tick_windows_min: f64 = 10.0, "windows", "Windows that such a tick needs";
     tick_windows_sure: f64 = 50.0, "windows", "With so many one tick is enough";
+    tick_cusum: f64 = 4.0, "nats", "CUSUM that such ticks need beside: at its largest step that is 7 s, so that half of 200 windows per 10 s bad is DOWN within 10 s";
     capacity_utilisation: f64 = 0.9, "share", "Utilisation in the last 60 s above which bad windows mean too full, not ill";
     capacity_fail_max: f64 = 0.5, "share", "Failing share above which even a full pathway is ill";
 

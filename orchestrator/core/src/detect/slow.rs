@@ -27,7 +27,7 @@ impl Scene<'_> {
         let well = !self.compares || memory.cusum.others_are_well();
         let ill = sum > p.cusum_degraded && rate > self.ill_rate(memory) && well;
         let dead = (ill && sum > p.cusum_down && rate > p.down_rate)
-            || (sum > p.cusum_degraded / 2.0 && well && self.bad_ticks(id, seen));
+            || (sum > p.tick_cusum && well && self.bad_ticks(id, seen));
         if (!ill && !dead) || self.is_one_networks_fault(memory, seen, networks) {
             return None;
         }

@@ -1,6 +1,8 @@
 //! Sixth stage: who should carry what, if everybody could be moved at once. Own edges first up to their target, a warm
 //! share for each commercial CDN, the rest by cost inside the quality floor, within capacities.
 
+#[cfg(test)]
+mod oracle;
 mod pour;
 
 use spillway_model::PathwayId;

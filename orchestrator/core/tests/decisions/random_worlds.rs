@@ -1,9 +1,9 @@
 use proptest::prelude::*;
-use spillway_model::PathwayState;
-use spillway_orchestrator_core::{OverrideKind, RoundOutput};
+use spillway_model::{PathwayState, TimestampMs};
+use spillway_orchestrator_core::{Calm, CalmKind, Engine, OverrideKind, RegionPlan, RoundOutput};
 use spillway_routing::Target;
 
-use crate::world::{World, setup};
+use crate::world::{World, pathway, setup};
 
 const IDS: [&str; 5] = ["cdn-a", "cdn-b", "cdn-c", "own-1", "own-2"];
 
@@ -76,6 +76,10 @@ proptest! {
             let rule = &plan.manifest.cohorts[0];
             prop_assert_eq!(rule.weights_new.values().sum::<u32>(), 1_000_000);
             prop_assert_eq!(rule.weights_running.values().sum::<u32>(), 1_000_000);
+            for (id, probe) in &plan.manifest.probes {
+                prop_assert_eq!(plan.manifest.pathways[id].state, PathwayState::Down);
+                prop_assert!(probe.share.as_fraction() <= 0.05, "{} tries {}", probe.share, id);
+            }
             let desperate = plan.verdicts.iter().any(|verdict| verdict.starts_with("PANIC: no pathway"));
             panic |= plan.verdicts.iter().any(|verdict| verdict.starts_with("PANIC"));
             for (target, weight) in &rule.weights_new {
@@ -92,4 +96,96 @@ proptest! {
             prop_assert!(panic || *bits <= 0.951 * ceiling, "{} at {} of {}", IDS[index], bits, ceiling);
         }
     }
+}
+
+/// What happens in a random history, by round.
+#[derive(Clone, Debug)]
+enum Event {
+    Fail(usize, usize, bool),
+    Brownout(usize, usize, bool),
+    Views(usize, usize, u64),
+    Freeze(bool),
+    Deaf(bool),
+    Drain(usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let place = (0_usize..2, 0..IDS.len());
+    prop_oneof![
+        (place.clone(), prop::bool::weighted(0.7)).prop_map(|((at, id), on)| Event::Fail(at, id, on)),
+        (place.clone(), prop::bool::ANY).prop_map(|((at, id), on)| Event::Brownout(at, id, on)),
+        (place, 0_u64..400).prop_map(|((at, id), views)| Event::Views(at, id, views)),
+        prop::bool::ANY.prop_map(Event::Freeze),
+        prop::bool::weighted(0.2).prop_map(Event::Deaf),
+        (0..IDS.len()).prop_map(Event::Drain),
+    ]
+}
+
+fn happens(world: &mut World, event: &Event) {
+    let regions = ["eu", "us"];
+    match event {
+        Event::Fail(at, id, on) => world.crowd(regions[*at], IDS[*id], 1).failing = if *on { 0.6 } else { 0.0 },
+        Event::Brownout(at, id, on) => world.crowd(regions[*at], IDS[*id], 1).bad = if *on { 0.4 } else { 0.009 },
+        Event::Views(at, id, views) => world.crowd(regions[*at], IDS[*id], 1).views = *views,
+        Event::Freeze(on) => {
+            let freeze =
+                Calm { kind: CalmKind::Freeze, region: None, until: TimestampMs(u64::MAX), reason: "random".into() };
+            world.input.calm = if *on { vec![freeze] } else { vec![] };
+        }
+        Event::Deaf(on) => world.deaf = *on,
+        Event::Drain(id) => world.order(&format!("o-{id}"), OverrideKind::Drain, IDS[*id], 30),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_guard_never_makes_an_emergency_slower(
+        random in random_world(),
+        history in prop::collection::vec((1_u64..6, event()), 1..14),
+    ) {
+        let mut guarded = build(&random);
+        let mut setup = guarded.engine.setup().clone();
+        setup.switches.guards = false;
+        let mut free = build(&random);
+        free.engine = Engine::new(setup);
+        for (rounds, event) in &history {
+            happens(&mut guarded, event);
+            happens(&mut free, event);
+            for _ in 0..*rounds {
+                let (with, without) = (guarded.round(), free.round());
+                let mut load = [[0.0; 2]; IDS.len()];
+                for (region, plan) in &with.regions {
+                    let other = &without.regions[region];
+                    let desperate = |plan: &RegionPlan| plan.verdicts.iter().any(|verdict| verdict.starts_with("PANIC"));
+                    for (index, name) in IDS.iter().enumerate() {
+                        let id = pathway(name);
+                        let share = |plan: &RegionPlan| {
+                            let weights = &plan.manifest.cohorts[0].weights_new;
+                            f64::from(weights.get(&Target::Pathway(id.clone())).copied().unwrap_or(0)) / 1e6
+                        };
+                        load[index][0] += share(plan) * plan.demand.0 as f64;
+                        load[index][1] += share(other) * other.demand.0 as f64;
+                        let down = |plan: &RegionPlan| plan.manifest.pathways[&id].state == PathwayState::Down;
+                        if down(plan) && down(other) && !desperate(plan) {
+                            prop_assert!(share(plan) == 0.0 || share(other) > 0.0, "{} is DOWN in {}", id, region);
+                        }
+                    }
+                }
+                let panic = with.regions.values().chain(without.regions.values())
+                    .any(|plan| plan.verdicts.iter().any(|verdict| verdict.starts_with("PANIC")));
+                for (index, [guarded, free]) in load.iter().enumerate() {
+                    let ceiling = 0.951 * random.mbps[index] as f64 * 1e6;
+                    let overloads = *guarded > ceiling && *free <= ceiling;
+                    prop_assert!(panic || guarded_blind(&with) || !overloads, "{} at {} of {}", IDS[index], guarded, ceiling);
+                }
+            }
+        }
+    }
+}
+
+/// Without measurements nothing can be known to be too full.
+fn guarded_blind(output: &RoundOutput) -> bool {
+    output.regions.values().any(|plan| plan.verdicts.iter().any(|verdict| verdict.starts_with("TELEMETRY: beacons")))
 }
