@@ -67,7 +67,7 @@ impl Engine {
             }
             let usual = memory.cells.values().map(|cell| cell.health.usual_sums());
             let (windows, bad) = usual.fold((0.0, 0.0), |sum, cell| (sum.0 + cell.0, sum.1 + cell.1));
-            let pooled = shrunk(bad, windows, p.baseline_default, 500.0);
+            let pooled = shrunk(bad, windows, p.baseline_default, p.usual_prior_windows);
             for (id, cell) in &mut memory.cells {
                 let rate = usual_rate(input, id, region, now).unwrap_or(pooled);
                 cell.baseline = rate.clamp(p.baseline_min, p.baseline_max);
@@ -90,7 +90,12 @@ impl Engine {
             }
             let level = |id: &PathwayId, cell: &CellMemory| Level {
                 baseline: cell.baseline,
-                reference: shrunk(references[id].recent_bad, references[id].recent_windows, cell.baseline, 30.0),
+                reference: shrunk(
+                    references[id].recent_bad,
+                    references[id].recent_windows,
+                    cell.baseline,
+                    p.reference_prior_windows,
+                ),
                 fair: cell.machine.is_reference(),
             };
             let (levels, mut seen): (Vec<Level>, Vec<&mut CellSeen>) = self
@@ -116,7 +121,10 @@ impl Engine {
             let mut measured = Measured { views: self.observed.views(region) as f64, ..Measured::default() };
             for (id, seen) in self.observed.region(region) {
                 // A pathway with a fault delivers less than its viewers want.
-                let fair = memory.cells.get(id).is_some_and(|cell| cell.machine.is_reference() && cell.cusum.sum < 6.0);
+                let fair = memory
+                    .cells
+                    .get(id)
+                    .is_some_and(|cell| cell.machine.is_reference() && cell.cusum.sum < p.cusum_degraded / 2.0);
                 if fair && seen.fresh.bits > 0.0 {
                     measured.bits += seen.fresh.bits;
                     measured.view_s += seen.fresh.view_s;

@@ -66,6 +66,13 @@ parameters! {
     // Detect: slow lane
     cusum_degraded: f64 = 12.0, "nats", "CUSUM threshold of DEGRADED: 8 % brownout in 60/100 s (median/p95) at 50 windows per 10 s, 0.03 false alarms per cell-day";
     cusum_down: f64 = 16.0, "nats", "CUSUM threshold of DOWN, with down_rate";
+    cusum_times: f64 = 4.0, "times", "An ill pathway has so many times its neighbours' bad-window rate: what the CUSUM tests for";
+    cusum_plus: f64 = 0.03, "share", "Or this much above it";
+    reference_prior_windows: f64 = 30.0, "windows", "Pseudo-windows that pull the neighbours' rate of 20 s towards the usual one";
+    neighbour_prior_windows: f64 = 10.0, "windows", "Pseudo-windows that pull a network's rate on its other pathways towards the region's";
+    others_ill_chance: f64 = 0.1, "probability", "The neighbours are well if their windows would look so with less than this chance were they half as ill";
+    access_sigma: f64 = 3.0, "sigma", "A network is worse than its region (ACCESS) beyond so many standard errors";
+    usual_prior_windows: f64 = 500.0, "windows", "Pseudo-windows that pull a region's own usual rate towards baseline_default";
     cusum_usual: f64 = 3.0, "nats", "CUSUM below which windows teach what is usual";
     cusum_clip_per_s: f64 = 0.6, "nats/s", "Most that one second may add (half the threshold per 10 s): one burst alone is no fault";
     degraded_rate: f64 = 0.03, "share", "Bad-window rate that DEGRADED needs at least";

@@ -98,7 +98,7 @@ impl Scene<'_> {
             let usual = rest.bad / rest.all;
             let rate = sums.bad / sums.all;
             let error = (rate * (1.0 - rate) / sums.effective()).sqrt();
-            if rate - 3.0 * error > (p.fast_times_reference * usual).max(usual + p.degraded_rate) {
+            if rate - p.access_sigma * error > (p.fast_times_reference * usual).max(usual + p.degraded_rate) {
                 let text = format!("{:.1} % of windows bad in AS{asn}, {:.1} % elsewhere", rate * 100.0, usual * 100.0);
                 out.push(FindingNote { asn: Some(asn), ..general(Verdict::Access, text) });
             }

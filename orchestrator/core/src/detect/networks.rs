@@ -49,7 +49,7 @@ impl Scene<'_> {
         let usual = self.learned.get(&(id.clone(), self.region.clone(), asn)).map_or(0.0, |health| {
             p.degraded_times_baseline * shrunk(health.bad_windows, health.windows, memory.baseline, p.prior_windows)
         });
-        if rate <= self.ill_rate(memory).max(usual) || !network.neighbours_are_well() {
+        if rate <= self.ill_rate(memory).max(usual) || !network.neighbours_are_well(p) {
             return None;
         }
         let alarm = if rate > p.down_rate { Alarm::Down } else { Alarm::Degraded };

@@ -24,7 +24,7 @@ impl Scene<'_> {
         let p = self.parameters;
         let rate = memory.health.estimate(self.parent(id, memory), p);
         let sum = memory.cusum.sum;
-        let well = !self.compares || memory.cusum.others_are_well();
+        let well = !self.compares || memory.cusum.others_are_well(p);
         let ill = sum > p.cusum_degraded && rate > self.ill_rate(memory) && well;
         let dead = (ill && sum > p.cusum_down && rate > p.down_rate)
             || (sum > p.tick_cusum && well && self.bad_ticks(id, seen));
@@ -52,7 +52,7 @@ impl Scene<'_> {
         let (mut all, mut bad, mut rest, mut rest_bad) = (0.0, 0.0, 0.0, 0.0);
         for network in &seen.networks {
             let suspect = network.asn.is_some_and(|asn| networks.contains_key(&asn))
-                || (network.cusum > p.cusum_degraded / 2.0 && network.neighbours_are_well());
+                || (network.cusum > p.cusum_degraded / 2.0 && network.neighbours_are_well(p));
             all += network.health.all;
             bad += network.health.bad;
             if !suspect {

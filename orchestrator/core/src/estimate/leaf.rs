@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Parameters;
-use crate::estimate::{at_most, shrunk};
+use crate::estimate::{at_most, ill_if, shrunk};
 use crate::observe::{CellSeen, Network, Windows, believed};
 
 /// Memory of what a network's neighbours are compared by, s.
@@ -45,13 +45,13 @@ impl Network {
     }
 
     /// Whether the neighbours' windows rule out that they are half as ill.
-    pub(crate) fn neighbours_are_well(&self) -> bool {
+    pub(crate) fn neighbours_are_well(&self, p: &Parameters) -> bool {
         let [own, own_bad, others, others_bad] = self.run.map(f64::from);
         if others < 0.5 {
             return false;
         }
         let rate = own_bad / own.max(1.0) / 2.0;
-        at_most(others_bad, others, rate) < 0.1
+        at_most(others_bad, others, rate) < p.others_ill_chance
     }
 
     /// Adds the round's evidence against `neighbours`, as the region's CUSUM does.
@@ -59,8 +59,11 @@ impl Network {
         if self.fresh.all <= 0.0 {
             return;
         }
-        let p0 = level.baseline.max(shrunk(neighbours.bad, neighbours.all, level.reference, 10.0)).min(0.9);
-        let p1 = (4.0 * p0).max(p0 + 0.03).min(0.97);
+        let p0 = level
+            .baseline
+            .max(shrunk(neighbours.bad, neighbours.all, level.reference, p.neighbour_prior_windows))
+            .min(0.9);
+        let p1 = ill_if(p0, p);
         let good = (self.fresh.all - self.fresh.bad).max(0.0);
         let independent =
             if self.fresh.squares > 0.0 { (self.fresh.all / self.fresh.squares).clamp(0.0, 1.0) } else { 1.0 };
@@ -143,7 +146,7 @@ mod tests {
         for _ in 0..30 {
             learn_networks(&mut [&mut ill, &mut well], &[level, level], 2.0, &p);
         }
-        assert!(ill.network(Some(1)).cusum > p.cusum_down && ill.network(Some(1)).neighbours_are_well());
+        assert!(ill.network(Some(1)).cusum > p.cusum_down && ill.network(Some(1)).neighbours_are_well(&p));
         assert!(ill.network(Some(2)).cusum < 1.0, "ACCESS, not PATH");
         assert!(ill.network(Some(3)).cusum < 1.0);
     }

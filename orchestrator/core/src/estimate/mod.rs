@@ -131,10 +131,10 @@ impl Cusum {
         dt_s: f64,
         parameters: &Parameters,
     ) {
-        let reference = shrunk(others.recent_bad, others.recent_windows, baseline, 30.0);
+        let reference = shrunk(others.recent_bad, others.recent_windows, baseline, parameters.reference_prior_windows);
         self.reference = reference;
         let p0 = baseline.max(reference).min(0.9);
-        let p1 = (4.0 * p0).max(p0 + 0.03).min(0.97);
+        let p1 = ill_if(p0, parameters);
         let good = (fresh.windows - fresh.bad).max(0.0);
         // Few chatty sessions carry less than their weight.
         let independent = if fresh.weight_sq > 0.0 { (fresh.windows / fresh.weight_sq).clamp(0.0, 1.0) } else { 1.0 };
@@ -162,14 +162,19 @@ impl Cusum {
 
     /// Whether the others' windows rule out that they are half as ill: a reference of five windows proves nothing,
     /// and an origin fault must move nobody. Without any other window there is nothing to wait for.
-    pub(crate) fn others_are_well(&self) -> bool {
+    pub(crate) fn others_are_well(&self, parameters: &Parameters) -> bool {
         let run = &self.run;
         if run.others_windows < 0.5 {
             return true;
         }
         let rate = run.bad / run.windows.max(1.0) / 2.0;
-        at_most(run.others_bad, run.others_windows, rate) < 0.1
+        at_most(run.others_bad, run.others_windows, rate) < parameters.others_ill_chance
     }
+}
+
+/// Rate of an ill pathway whose neighbours have `p0`: what the CUSUM tests for.
+pub(crate) fn ill_if(p0: f64, parameters: &Parameters) -> f64 {
+    (parameters.cusum_times * p0).max(p0 + parameters.cusum_plus).min(0.97)
 }
 
 /// Probability of at most `bad` bad windows of `windows` at `rate`: exact in the small, normal in the large.
@@ -209,7 +214,7 @@ mod tests {
             let fresh = Fresh { windows: 50.0, bad: 10.0, weight_sq: 50.0, ..Fresh::default() };
             let others = Others { windows: others, recent_windows: others, ..Others::default() };
             cusum.take(&fresh, others, 0.01, 1.0, 2.0, &parameters);
-            cusum.others_are_well()
+            cusum.others_are_well(&parameters)
         };
         assert!(!verdict_with(5.0));
         assert!(verdict_with(50.0));
