@@ -79,7 +79,7 @@ impl Demand {
         let grown = self.slope * horizon_s - self.views.sqrt();
         let grown = if grown < p.growth_min_views { 0.0 } else { grown };
         let usual = usual_growth.filter(|growth| growth.is_finite()).map_or(0.0, |growth| growth - 1.0);
-        let grown = grown.max(self.views * usual * (ttl_s + p.profile_horizon_s) / 600.0);
+        let grown = grown.max(self.views * usual * horizon_s / 600.0);
         let more = (grown + pending).min(p.growth_max * self.views.max(20.0)).max(0.0);
         (self.views + more) * self.bits_per_view(p)
     }

@@ -130,8 +130,7 @@ parameters! {
     bits_per_view_tau_s: f64 = 60.0, "s", "Memory of bitrate going down; an outage must not look like less demand";
     bits_per_view_rise_s: f64 = 6.0, "s", "Memory of bitrate going up";
     growth_tau_s: f64 = 4.0, "s", "Memory of the growth of concurrency: 80 % more views in 15 s must be seen in the first five";
-    growth_horizon_s: f64 = 6.0, "s", "Forecast beyond one TTL: frames, round, publishing and start-up";
-    profile_horizon_s: f64 = 30.0, "s", "The same for growth that the profile of the week expects: it has no noise";
+    growth_horizon_s: f64 = 30.0, "s", "Forecast beyond one TTL: who comes until the next move has been decided, published and followed must find room";
     growth_max: f64 = 1.0, "times", "Largest growth forecast, relative to the views now";
     growth_min_views: f64 = 5.0, "views", "Growth over the horizon below this is noise";
     demand_fall_tau_s: f64 = 30.0, "s", "Demand falls this slowly: a restarted collector must not look like an empty house";
