@@ -134,6 +134,7 @@ fn cell_evidence(
         asn: cell.key.asn,
         protocol: cell.key.protocol.parse().unwrap_or(Protocol::Other),
         views_active: cell.views_active,
+        views_bad: cell.views_bad,
         views_new: cell.views_new,
         windows: cell.windows,
         bad_windows: cell.bad_windows(),

@@ -66,6 +66,10 @@ impl<'a> Sink<'a> {
         self.muted = muted;
     }
 
+    pub(super) const fn is_muted(&self) -> bool {
+        self.muted
+    }
+
     fn work(&mut self, pathway: &str) -> &mut Work {
         if self.muted {
             return &mut self.scratch;

@@ -181,6 +181,12 @@ impl Rollups {
                 *content.entry((view.content.as_str(), region)).or_default() += 1;
             }
         }
+        // Also those that are over: a fault that ends views is no less one.
+        for view in state.views.values() {
+            if let Some(pathway) = view.bad_lately(mono_ms) {
+                Sink::new(&mut state.cells, &view.place).cell(pathway).views_bad += 1;
+            }
+        }
         state.denials.judge(&mut state.cells, &crowd, mono_ms);
         let cells =
             std::mem::take(&mut state.cells).finish(&crowd, self.settings.cap_share, self.settings.cap_min_views);

@@ -28,6 +28,8 @@ const WINDOW_MAX_MS: u64 = 60_000;
 const SLOW_START_MS: u64 = 8_000;
 /// A window is bad above this share of stall: one part in …
 const STALL_SHARE_PARTS: u64 = 50;
+/// A view counts as bad so long after a bad window.
+const BAD_LATELY_MS: u64 = 60_000;
 /// Pathways followed in one view; a playlist holds six.
 const PATHWAYS_MAX: usize = 16;
 
@@ -79,6 +81,8 @@ pub(super) struct View {
     idle: bool,
     over: bool,
     silent: bool,
+    /// Its last bad window: when it closed, on the collector's monotonic clock, and whose it was.
+    last_bad: Option<(u64, Arc<str>)>,
 }
 
 impl View {
@@ -112,6 +116,7 @@ impl View {
             idle: false,
             over: false,
             silent: false,
+            last_bad: None,
         }
     }
 
@@ -255,7 +260,9 @@ impl View {
             if left_out {
                 sink.cell(pathway).windows_left_out += 1;
             } else {
-                sink.window(pathway, Some(if self.started { "fatal_error" } else { "start_failure" }));
+                let bad = if self.started { "fatal_error" } else { "start_failure" };
+                let pathway = pathway.to_owned();
+                self.count_window(&pathway, Some(bad), self.last_seen_ms, sink);
             }
         }
         self.leave_out = false;
@@ -312,10 +319,24 @@ impl View {
             if std::mem::take(&mut self.leave_out) {
                 sink.cell(serving.unwrap_or_default()).windows_left_out += 1;
             } else {
-                sink.window(blamed.as_deref().or(serving).unwrap_or_default(), bad);
+                let pathway = blamed.as_deref().or(serving).unwrap_or_default();
+                self.count_window(pathway, bad, self.last_seen_ms, sink);
             }
         }
         self.open_window();
+    }
+
+    fn count_window(&mut self, pathway: &str, bad: Option<&'static str>, now_ms: u64, sink: &mut Sink<'_>) {
+        if bad.is_some() && !sink.is_muted() {
+            self.last_bad = Some((now_ms, Arc::from(pathway)));
+        }
+        sink.window(pathway, bad);
+    }
+
+    /// The pathway of its last bad window, if that closed in the last minute.
+    pub(super) fn bad_lately(&self, now_ms: u64) -> Option<&str> {
+        let (at_ms, pathway) = self.last_bad.as_ref()?;
+        (now_ms.saturating_sub(*at_ms) <= BAD_LATELY_MS).then_some(pathway)
     }
 
     fn verdict(&mut self, watched_ms: u64, stall_ms: u64, totals: Totals) -> Option<&'static str> {
@@ -362,7 +383,7 @@ impl View {
             self.silent = true;
             // Hidden and paused views are frozen and killed by their systems: that is no sign of a bad path.
             if !self.idle && self.pathway.is_some() {
-                sink.window(&pathway, Some("silence"));
+                self.count_window(&pathway, Some("silence"), now_ms, sink);
             }
         }
     }

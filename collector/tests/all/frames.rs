@@ -186,6 +186,7 @@ async fn only_fatal_errors_of_the_path_are_bad_windows() {
     let found = cell(&frame, "cdn-a");
     assert_eq!((found.bad["start_failure"], found.bad["fatal_error"], found.windows), (1, 1, 2));
     assert_eq!((found.views_active, found.views_new), (1, 4), "a warning ends nobody's view");
+    assert_eq!(found.views_bad, 2, "also of those that are over");
     running.stop().await;
 }
 
@@ -216,7 +217,9 @@ async fn silence_is_a_bad_window_once_and_then_the_view_is_closed() {
     let silent = running.frame().await;
     assert_eq!((cell(&silent, "cdn-a").bad["silence"], cell(&silent, "cdn-a").views_active), (1, 0));
     running.clock.advance_ms(10_000);
-    assert!(running.frame().await.cells.is_empty());
+    let gone = running.frame().await;
+    let expected = Cell { key: cell(&silent, "cdn-a").key.clone(), views_bad: 1, ..Cell::default() };
+    assert_eq!(gone.cells, [expected], "it counts as bad for a minute");
     running.clock.advance_ms(60_000);
     assert!(running.frame().await.cells.is_empty());
     // Closed: the same view is a stranger now.

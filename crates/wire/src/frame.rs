@@ -119,6 +119,9 @@ pub struct Cell {
     /// First windows after a switch, left out of health.
     #[serde(skip_serializing_if = "is_zero")]
     pub windows_left_out: u64,
+    /// Gauge: views with a bad window here in the last minute, also those that are over or have left.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub views_bad: u64,
     /// Steering: sessions assigned to this pathway first, by playlist or decision.
     #[serde(skip_serializing_if = "is_zero")]
     pub sessions_assigned: u64,
