@@ -274,15 +274,34 @@ pub struct Keygen {
 /// `simulate`.
 #[derive(Debug, Args)]
 pub struct Simulate {
-    /// Scenario (TOML)
-    pub scenario: PathBuf,
-    /// Policy
-    #[arg(long, default_value = "spillway", value_parser = ["spillway", "static"])]
-    pub policy: String,
-    /// Seed
-    #[arg(long, default_value_t = 1)]
+    /// Scenario (TOML); its world is looked for in `worlds/` beside it and one folder up
+    #[arg(required_unless_present = "suite", conflicts_with = "suite")]
+    pub scenario: Option<PathBuf>,
+    /// Suite that comes with the program: core, validation
+    #[arg(long)]
+    pub suite: Option<String>,
+    /// Policy; a suite plays all of them without it
+    #[arg(long)]
+    pub policy: Option<String>,
+    /// Seed of a single run
+    #[arg(long, default_value_t = 1, conflicts_with = "seeds")]
     pub seed: u64,
-    /// One JSON line
+    /// Plays seeds 1 to this, all policies side by side
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub seeds: Option<u64>,
+    /// Mode of a single run: fluid or session; the scenario's first one without it
+    #[arg(long, value_parser = ["fluid", "session"])]
+    pub mode: Option<String>,
+    /// Also the engine without each of its parts
+    #[arg(long)]
+    pub ablations: bool,
+    /// Folder of bandwidth traces for session mode: files with lines of seconds and Mbit/s
+    #[arg(long)]
+    pub traces: Option<PathBuf>,
+    /// JSON lines
     #[arg(long)]
     pub json: bool,
+    /// Writes a page with verdicts, tables and plots
+    #[arg(long)]
+    pub html: Option<PathBuf>,
 }

@@ -1,55 +1,86 @@
-//! A scenario as it is declared to the engine.
+//! A world as it is declared to the engine.
 
 use std::collections::BTreeMap;
 
-use spillway_model::{BitsPerSecond, GroupId, Mode, OriginGroupId, PathwayId, PathwayKind, Ppm, RegionId};
-use spillway_orchestrator_core::{PathwaySetup, RegionSetup, Setup};
+use spillway_model::{BitsPerSecond, Mode, OriginGroupId, PathwayKind, Ppm, RegionId};
+use spillway_orchestrator_core::{
+    HitRatio, Learned, PathwaySetup, PriceSheet, PriceTier, RegionSetup, Setup, Switches,
+};
 use spillway_routing::Target;
 
-use crate::Scenario;
+use crate::evidence::ORIGIN;
+use crate::world::{Path, Region, World};
 
 /// Share of sessions under control; the rest is the holdback.
 const CONTROL: Ppm = Ppm(990_000);
 
-pub(crate) fn pathway_id(id: &str) -> PathwayId {
-    PathwayId::new(id).expect("ids were checked when the scenario was read")
-}
-
-pub(crate) fn region_id(id: &str) -> RegionId {
-    RegionId::new(id).expect("ids were checked when the scenario was read")
-}
-
 /// Production parameters; `mode` for all regions.
-pub(crate) fn setup(scenario: &Scenario, mode: Mode) -> Setup {
-    let pathways: BTreeMap<PathwayId, PathwaySetup> = scenario
-        .pathway
-        .iter()
-        .map(|pathway| {
-            let own = pathway.id.starts_with("own-");
-            let kind = if own { PathwayKind::Own } else { PathwayKind::Commercial };
-            let declared = PathwaySetup {
-                group: pathway.group.as_deref().map(|id| GroupId::new(id).expect("group ids were checked")),
-                regions: pathway.regions.iter().map(|id| region_id(id)).collect(),
-                capacity: BitsPerSecond((pathway.capacity_mbps * 1e6) as u64),
-                price_usd_per_gb: pathway.price_usd_per_gb,
-                base_url: format!("http://{}.example", pathway.id),
-                ..PathwaySetup::bare(kind, OriginGroupId::new("origin").expect("a valid id"))
-            };
-            (pathway_id(&pathway.id), declared)
-        })
-        .collect();
-    let regions = scenario
-        .region
-        .iter()
-        .map(|region| {
-            let total: f64 = region.static_weights.values().sum();
-            let static_weights = region
-                .static_weights
-                .iter()
-                .map(|(id, weight)| (Target::Pathway(pathway_id(id)), (weight / total.max(1e-9) * 1e6) as u32))
-                .collect();
-            (region_id(&region.id), RegionSetup { mode, control: CONTROL, static_weights, ..RegionSetup::default() })
-        })
-        .collect();
-    Setup { regions, pathways, policy: "simulated".into(), ..Setup::default() }
+pub(crate) fn setup(world: &World, mode: Mode, switches: Switches, origin_bits: f64) -> Setup {
+    let mut setup = Setup {
+        regions: world.regions.iter().map(|declared| (declared.id.clone(), region(world, declared, mode))).collect(),
+        pathways: world.paths.iter().map(|path| (path.id.clone(), pathway(path))).collect(),
+        policy: "simulated".into(),
+        switches,
+        ..Setup::default()
+    };
+    if world.origin_ceiling_times > 0.0 {
+        let ceiling = BitsPerSecond((origin_bits * world.origin_ceiling_times) as u64);
+        setup.shared.origins.insert(origin(), ceiling);
+    }
+    setup
+}
+
+fn origin() -> OriginGroupId {
+    OriginGroupId::new(ORIGIN).expect("a valid id")
+}
+
+fn pathway(path: &Path) -> PathwaySetup {
+    let kind = if path.own { PathwayKind::Own } else { PathwayKind::Commercial };
+    let sheet = &path.sheet;
+    let tier = |(from_tb, usd_per_gb): &(f64, f64)| PriceTier { from_gb: from_tb * 1e3, usd_per_gb: *usd_per_gb };
+    let price = if sheet.p95_usd_per_mbps > 0.0 {
+        PriceSheet::Percentile95 { usd_per_mbps: sheet.p95_usd_per_mbps, committed_mbps: 0.0 }
+    } else if sheet.commit_tb > 0.0 {
+        PriceSheet::Commit { committed_gb: sheet.commit_tb * 1e3 }
+    } else if sheet.tiers.is_empty() {
+        PriceSheet::Flat
+    } else {
+        PriceSheet::Tiered(sheet.tiers.iter().map(tier).collect())
+    };
+    PathwaySetup {
+        group: path.group.clone(),
+        regions: sheet.regions.iter().map(|id| RegionId::new(id).expect("ids were checked")).collect(),
+        capacity: BitsPerSecond(path.claimed as u64),
+        price_usd_per_gb: sheet.price_usd_per_gb,
+        price,
+        base_url: format!("http://{}.example", path.id.as_str()),
+        ..PathwaySetup::bare(kind, origin())
+    }
+}
+
+fn region(world: &World, region: &Region, mode: Mode) -> RegionSetup {
+    let weight = |p: &usize| (Target::Pathway(world.paths[*p].id.clone()), (region.static_weights[*p] * 1e6) as u32);
+    RegionSetup {
+        mode,
+        control: CONTROL,
+        static_weights: region.pathways.iter().map(weight).filter(|(_, weight)| *weight > 0).collect(),
+        ..RegionSetup::default()
+    }
+}
+
+/// What the lake would have taught on the days before: usual rates and hit ratios.
+pub(crate) fn learned(world: &World) -> Learned {
+    let mut out = Learned::default();
+    for (r, region) in world.regions.iter().enumerate() {
+        for &p in &region.pathways {
+            for hour in 0..168 {
+                let key = (world.paths[p].id.clone(), region.id.clone(), hour);
+                out.baselines.insert(key, world.learned_rate(r, p));
+            }
+        }
+    }
+    let warm = world.quality.hit_ratio;
+    let ratio = HitRatio { warm, after_move: (warm - world.quality.cold_miss).max(0.0) };
+    out.hit_ratios = world.paths.iter().map(|path| (path.id.clone(), ratio)).collect::<BTreeMap<_, _>>();
+    out
 }

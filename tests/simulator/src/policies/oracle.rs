@@ -1,0 +1,117 @@
+//! Knows all that is (not what will break): the cheapest way to carry everything, in the currency of the headline J.
+
+use spillway_routing::Manifest;
+
+use super::solver::{Problem, solve};
+use super::{Decide, Round};
+use crate::routing::manifest;
+use crate::world::World;
+
+/// Seconds between solutions while nothing breaks.
+const EVERY_S: u64 = 10;
+/// Below the knee of load by so many standard deviations of views that fall by hash.
+const SPREAD: f64 = 2.5;
+/// Share that keeps a CDN's caches warm.
+const WARM: f64 = 0.05;
+
+pub(crate) struct Oracle {
+    at_once: bool,
+    /// What a bit costs on average, USD per GB, as solved last.
+    price: Option<f64>,
+}
+
+impl Oracle {
+    pub(crate) fn new(_world: &World, at_once: bool) -> Self {
+        Self { at_once, price: None }
+    }
+
+    /// A point of bad windows is worth as much as all cost (J).
+    fn costs(&self, round: &Round<'_>) -> Vec<f64> {
+        let world = round.world;
+        let prices = world.paths.iter().map(|path| path.sheet.price_usd_per_gb);
+        let mean = prices.clone().sum::<f64>() / world.paths.len() as f64;
+        let usual = self.price.unwrap_or(mean).max(1e-6);
+        let mut out = Vec::with_capacity(world.cells());
+        for c in 0..world.cohorts.len() {
+            for (p, price) in prices.clone().enumerate() {
+                let cell = world.cell(c, p);
+                let cost = 100.0 * round.truth.bad[cell] + price / usual;
+                out.push(if world.serves[cell] { cost } else { f64::INFINITY });
+            }
+        }
+        out
+    }
+}
+
+impl Decide for Oracle {
+    fn round(&mut self, round: &Round<'_>) -> Vec<(usize, Manifest)> {
+        if !round.truth.changed && !round.evidence.second.is_multiple_of(EVERY_S) {
+            return Vec::new();
+        }
+        let world = round.world;
+        let n = world.paths.len();
+        let knee = world.quality.load_knee.min(1.0);
+        let full = |capacity: f64| (knee - SPREAD / (capacity / world.bits_per_view).max(1.0).sqrt()).max(0.3);
+        let room: Vec<f64> = round.truth.capacity.iter().map(|capacity| capacity * full(*capacity)).collect();
+        let cost = self.costs(round);
+        let flow = warmed(round, &room, &cost);
+        let (mut paid, mut bits) = (0.0, 0.0);
+        for (i, flow) in flow.iter().enumerate() {
+            paid += flow * world.paths[i % n].sheet.price_usd_per_gb;
+            bits += flow;
+        }
+        if bits > 0.0 {
+            self.price = Some(paid / bits);
+        }
+        let spare: Vec<f64> = (0..n)
+            .map(|p| (room[p] - (0..world.cohorts.len()).map(|c| flow[c * n + p]).sum::<f64>()).max(0.0))
+            .map(|free| free / room.iter().sum::<f64>())
+            .collect();
+        (0..world.regions.len()).map(|r| (r, self.region(round, r, &flow, (&spare, room.iter().sum())))).collect()
+    }
+}
+
+/// Solves. Where the origin has a ceiling, each CDN that is well keeps a warm share first.
+fn warmed(round: &Round<'_>, room: &[f64], cost: &[f64]) -> Vec<f64> {
+    let (world, demand) = (round.world, &round.truth.demand);
+    let n = world.paths.len();
+    let mut kept = vec![0.0; world.cells()];
+    if world.origin_ceiling_times > 0.0 {
+        for (i, kept) in kept.iter_mut().enumerate() {
+            if world.serves[i] && !world.paths[i % n].own && round.truth.bad[i] < 0.05 {
+                *kept = WARM * demand[i / n];
+            }
+        }
+    }
+    let left: Vec<f64> = demand.iter().zip(kept.chunks(n)).map(|(all, kept)| all - kept.iter().sum::<f64>()).collect();
+    let taken = crate::world::by_path(world, &kept);
+    let room: Vec<f64> = room.iter().zip(taken).map(|(room, taken)| (room - taken).max(0.0)).collect();
+    let flow = solve(&Problem { demand: &left, room: &room, cost });
+    flow.iter().zip(&kept).map(|(flow, kept)| flow + kept).collect()
+}
+
+impl Oracle {
+    fn region(&self, round: &Round<'_>, r: usize, flow: &[f64], (spare, room): (&[f64], f64)) -> Manifest {
+        let world = round.world;
+        let region = &world.regions[r];
+        let n = world.paths.len();
+        let (mut wanted, mut demand, mut placed) = (Vec::new(), 0.0, 0.0);
+        for c in region.cohorts.clone() {
+            let row = &flow[c * n..(c + 1) * n];
+            let sum: f64 = row.iter().sum();
+            demand += round.truth.demand[c];
+            placed += sum;
+            let left = 1.0 - sum / round.truth.demand[c].max(1e-9);
+            let all: f64 = region.pathways.iter().map(|p| round.truth.capacity[*p]).sum();
+            let rest = |p: usize| if region.pathways.contains(&p) { round.truth.capacity[p] / all } else { 0.0 };
+            wanted.push((0..n).map(|p| row[p] / round.truth.demand[c].max(1e-9) + left.max(0.0) * rest(p)).collect());
+        }
+        let unmet = 1.0 - placed / demand.max(1e-9);
+        // Only new views take a lower bitrate over: it must be there before it is needed.
+        let coming = 1.0 - room / round.truth.peak.max(1.0);
+        let unmet = unmet.max(coming);
+        let most = (unmet > 0.001).then(|| (world.bits_per_view * (1.0 - unmet) / 1e3) as u32);
+        let ttl_s = if round.truth.broken { 5 } else { 10 };
+        manifest(world, r, &wanted, spare, if self.at_once { 0 } else { ttl_s }, most)
+    }
+}
