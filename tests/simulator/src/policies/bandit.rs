@@ -9,8 +9,8 @@ use crate::world::World;
 
 /// Discount per decision, weight of the unknown, seconds between decisions: fitted on the training seeds (see the
 /// README).
-const GAMMA: f64 = 0.9;
-const UNKNOWN: f64 = 0.05;
+const GAMMA: f64 = 0.95;
+const UNKNOWN: f64 = 0.02;
 const EVERY_S: u64 = 10;
 
 pub(crate) struct Bandit {
@@ -25,7 +25,7 @@ impl Bandit {
     pub(crate) fn new(world: &World, within_capacity: bool) -> Self {
         let units: Vec<Vec<Unit>> = (0..world.regions.len()).map(|r| units(world, r)).collect();
         let tried = world.cohorts.iter().map(|cohort| vec![(0.0, 0.0); units[cohort.region].len()]).collect();
-        Self { within_capacity, averages: Averages::new(world, 30.0), units, tried }
+        Self { within_capacity, averages: Averages::new(world, 30.0, 30.0), units, tried }
     }
 
     fn hear(&mut self, round: &Round<'_>) {
@@ -52,8 +52,9 @@ impl Bandit {
         let tried = &self.tried[c];
         let all: f64 = tried.iter().map(|(windows, _)| windows).sum::<f64>().max(1.0);
         let bound = |(windows, good): &(f64, f64)| {
-            let n = windows.max(0.1);
-            (good + 1e-9) / (n + 1e-9) + UNKNOWN * ((1.0 + all).ln() / n).sqrt()
+            // What nobody has tried is thought to be good.
+            let n = windows + 1.0;
+            (good + 1.0) / n + UNKNOWN * ((1.0 + all).ln() / n).sqrt()
         };
         let mut order: Vec<usize> = (0..tried.len()).collect();
         order.sort_by(|a, b| bound(&tried[*b]).total_cmp(&bound(&tried[*a])));

@@ -7,16 +7,18 @@ use super::{Decide, Round};
 use crate::routing::manifest;
 use crate::world::World;
 
-/// Seconds between decisions, and memory of the averages: fitted on the training seeds (see the README).
-const EVERY_S: u64 = 10;
-const TAU_S: f64 = 30.0;
+/// Memory of the averages, s; pseudo-windows; seconds between decisions: fitted on training seeds (see the README of
+/// the scenarios).
+const BEST: (f64, f64, u64) = (300.0, 300.0, 10);
+const STICKY_ONE: (f64, f64, u64) = (30.0, 30.0, 10);
+const CAPACITY: (f64, f64, u64) = (900.0, 1000.0, 60);
 /// A tie within 5 % goes to the cheaper one, as Openmix applications do.
 const TIE: f64 = 0.95;
 /// Sticky: leaves only for one below this part of the present score.
 const STICKY: f64 = 0.65;
 /// Capacity-aware: good enough to go by price, and how full pathways are planned.
 const GOOD_TIMES: f64 = 1.3;
-const GOOD_PLUS: f64 = 0.005;
+const GOOD_PLUS: f64 = 0.01;
 const FULL: f64 = 0.85;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,7 @@ pub(crate) enum Style {
 
 pub(crate) struct Greedy {
     style: Style,
+    every_s: u64,
     averages: Averages,
     units: Vec<Vec<Unit>>,
     /// Unit chosen last, by cohort.
@@ -36,9 +39,15 @@ pub(crate) struct Greedy {
 
 impl Greedy {
     pub(crate) fn new(world: &World, style: Style) -> Self {
+        let (tau_s, prior, every_s) = match style {
+            Style::Best => BEST,
+            Style::Sticky => STICKY_ONE,
+            Style::Capacity => CAPACITY,
+        };
         Self {
             style,
-            averages: Averages::new(world, TAU_S),
+            every_s,
+            averages: Averages::new(world, tau_s, prior),
             units: (0..world.regions.len()).map(|r| units(world, r)).collect(),
             chosen: vec![None; world.cohorts.len()],
         }
@@ -102,7 +111,7 @@ impl Decide for Greedy {
     fn round(&mut self, round: &Round<'_>) -> Vec<(usize, Manifest)> {
         let world = round.world;
         self.averages.hear(world, round.evidence);
-        if !round.evidence.second.is_multiple_of(EVERY_S) {
+        if !round.evidence.second.is_multiple_of(self.every_s) {
             return Vec::new();
         }
         let shares: Vec<Vec<f64>> = if self.style == Style::Capacity {

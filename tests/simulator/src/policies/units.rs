@@ -28,6 +28,8 @@ pub(crate) fn units(world: &World, region: usize) -> Vec<Unit> {
 #[derive(Clone, Debug)]
 pub(crate) struct Averages {
     tau_s: f64,
+    /// Pseudo-windows that a thin cell gets from its region, and the region from what is usual.
+    prior: f64,
     windows: Vec<f64>,
     bad: Vec<f64>,
     views: Vec<f64>,
@@ -37,14 +39,15 @@ pub(crate) struct Averages {
     pub bits_per_view: f64,
 }
 
-/// Pseudo-windows that a thin cell gets from its region, and the region from what is usual.
+/// Pseudo-windows of a node when it is asked whether it is healthy.
 const PRIOR: f64 = 30.0;
 
 impl Averages {
-    pub(crate) fn new(world: &World, tau_s: f64) -> Self {
+    pub(crate) fn new(world: &World, tau_s: f64, prior: f64) -> Self {
         let cells = vec![0.0; world.cells()];
         Self {
             tau_s,
+            prior,
             windows: cells.clone(),
             bad: cells.clone(),
             views: cells.clone(),
@@ -90,11 +93,12 @@ impl Averages {
             out
         };
         let usual = world.quality.usual_bad_windows;
+        let prior = self.prior;
         let [windows, bad, views, failing] = sum(world.regions[world.cohorts[cohort].region].cohorts.clone());
-        let parent = (bad + PRIOR * usual) / (windows + PRIOR);
-        let parent_failing = failing / (views + PRIOR);
+        let parent = (bad + prior * usual) / (windows + prior);
+        let parent_failing = failing / (views + prior);
         let [windows, bad, views, failing] = sum(cohort..cohort + 1);
-        (bad + PRIOR * parent) / (windows + PRIOR) + (failing + PRIOR * parent_failing) / (views + PRIOR)
+        (bad + prior * parent) / (windows + prior) + (failing + prior * parent_failing) / (views + prior)
     }
 
     /// Bit/s that a cohort wants.
