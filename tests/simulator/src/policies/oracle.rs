@@ -11,18 +11,22 @@ use crate::world::World;
 const EVERY_S: u64 = 10;
 /// Below the knee of load by so many standard deviations of views that fall by hash.
 const SPREAD: f64 = 2.5;
+/// What was ill is left alone for so long, s: what comes and goes would only be chased.
+const TRUST_S: u64 = 150;
 /// Share that keeps a CDN's caches warm.
 const WARM: f64 = 0.05;
 
 pub(crate) struct Oracle {
     at_once: bool,
+    /// Worst bad share lately by cell, and until when it counts.
+    worst: Vec<(f64, u64)>,
     /// What a bit costs on average, USD per GB, as solved last.
     price: Option<f64>,
 }
 
 impl Oracle {
-    pub(crate) fn new(_world: &World, at_once: bool) -> Self {
-        Self { at_once, price: None }
+    pub(crate) fn new(world: &World, at_once: bool) -> Self {
+        Self { at_once, worst: vec![(0.0, 0); world.cells()], price: None }
     }
 
     /// A point of bad windows is worth as much as all cost (J).
@@ -35,7 +39,7 @@ impl Oracle {
         for c in 0..world.cohorts.len() {
             for (p, price) in prices.clone().enumerate() {
                 let cell = world.cell(c, p);
-                let cost = 100.0 * round.truth.bad[cell] + price / usual;
+                let cost = 100.0 * self.worst[cell].0 + price / usual;
                 out.push(if world.serves[cell] { cost } else { f64::INFINITY });
             }
         }
@@ -45,6 +49,12 @@ impl Oracle {
 
 impl Decide for Oracle {
     fn round(&mut self, round: &Round<'_>) -> Vec<(usize, Manifest)> {
+        let second = round.evidence.second;
+        for (worst, bad) in self.worst.iter_mut().zip(&round.truth.bad) {
+            if *bad >= worst.0 || second >= worst.1 {
+                *worst = (*bad, second + TRUST_S);
+            }
+        }
         if !round.truth.changed && !round.evidence.second.is_multiple_of(EVERY_S) {
             return Vec::new();
         }
