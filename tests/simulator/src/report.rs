@@ -115,7 +115,8 @@ fn difference(line: &Line, scenario: usize, runs: &BTreeMap<Job, Outcome>) -> Op
 
 fn plots(out: &mut String, scenario: usize, runs: &BTreeMap<Job, Outcome>) {
     for policy in PLOTTED {
-        let Some(run) = runs.get(&Job { scenario, mode: Mode::Fluid, policy, seed: 1 }) else { continue };
+        let of_mode = |mode| runs.get(&Job { scenario, mode, policy, seed: 1 });
+        let Some(run) = of_mode(Mode::Fluid).or_else(|| of_mode(Mode::Session)) else { continue };
         let of = |sample: &Sample, values: &[f64], line: usize| (sample.at_s as f64, values[line]);
         let lines = |f: &dyn Fn(&Sample) -> &Vec<f64>| -> Vec<Vec<(f64, f64)>> {
             let count = run.timeline.lines.len();
