@@ -13,6 +13,8 @@ const EVERY_S: u64 = 10;
 const SPREAD: f64 = 2.5;
 /// What was ill is left alone for so long, s: what comes and goes would only be chased.
 const TRUST_S: u64 = 150;
+/// What a move must be worth, in J: moved views refill their buffers from caches that are cold.
+const STAY: f64 = 0.05;
 /// Share that keeps a CDN's caches warm.
 const WARM: f64 = 0.05;
 
@@ -20,13 +22,16 @@ pub(crate) struct Oracle {
     at_once: bool,
     /// Worst bad share lately by cell, and until when it counts.
     worst: Vec<(f64, u64)>,
-    /// What a bit costs on average, USD per GB, as solved last.
-    price: Option<f64>,
+    /// Paid and carried in all solutions so far: J weighs cost by the mean of the run.
+    paid: f64,
+    bits: f64,
+    /// Shares solved last, by cell.
+    last: Vec<f64>,
 }
 
 impl Oracle {
     pub(crate) fn new(world: &World, at_once: bool) -> Self {
-        Self { at_once, worst: vec![(0.0, 0); world.cells()], price: None }
+        Self { at_once, worst: vec![(0.0, 0); world.cells()], paid: 0.0, bits: 0.0, last: vec![0.0; world.cells()] }
     }
 
     /// A point of bad windows is worth as much as all cost (J).
@@ -34,12 +39,12 @@ impl Oracle {
         let world = round.world;
         let prices = world.paths.iter().map(|path| path.sheet.price_usd_per_gb);
         let mean = prices.clone().sum::<f64>() / world.paths.len() as f64;
-        let usual = self.price.unwrap_or(mean).max(1e-6);
+        let usual = if self.bits > 0.0 { self.paid / self.bits } else { mean }.max(1e-6);
         let mut out = Vec::with_capacity(world.cells());
         for c in 0..world.cohorts.len() {
             for (p, price) in prices.clone().enumerate() {
                 let cell = world.cell(c, p);
-                let cost = 100.0 * self.worst[cell].0 + price / usual;
+                let cost = 100.0 * self.worst[cell].0 + price / usual - STAY * self.last[cell];
                 out.push(if world.serves[cell] { cost } else { f64::INFINITY });
             }
         }
@@ -65,13 +70,12 @@ impl Decide for Oracle {
         let room: Vec<f64> = round.truth.capacity.iter().map(|capacity| capacity * full(*capacity)).collect();
         let cost = self.costs(round);
         let flow = warmed(round, &room, &cost);
-        let (mut paid, mut bits) = (0.0, 0.0);
         for (i, flow) in flow.iter().enumerate() {
-            paid += flow * world.paths[i % n].sheet.price_usd_per_gb;
-            bits += flow;
+            self.paid += flow * world.paths[i % n].sheet.price_usd_per_gb;
+            self.bits += flow;
         }
-        if bits > 0.0 {
-            self.price = Some(paid / bits);
+        for (i, last) in self.last.iter_mut().enumerate() {
+            *last = flow[i] / round.truth.demand[i / n].max(1e-9);
         }
         let spare: Vec<f64> = (0..n)
             .map(|p| (room[p] - (0..world.cohorts.len()).map(|c| flow[c * n + p]).sum::<f64>()).max(0.0))
