@@ -25,6 +25,8 @@ pub(crate) struct Course {
     moved_at: Option<TimestampMs>,
     rested_from: Option<TimestampMs>,
     moving: bool,
+    /// What the last small step changed.
+    last_step: Shares,
 }
 
 impl Course {
@@ -73,7 +75,15 @@ impl Course {
         self.moved_at = Some(now);
         self.rested_from = Some(now);
         self.moving = false;
+        self.last_step.clear();
         true
+    }
+
+    /// Whether going to `target` takes the last small step back.
+    fn turns_back(&self, target: &Shares) -> bool {
+        let share = |shares: &Shares, id: &PathwayId| shares.get(id).copied().unwrap_or(0.0);
+        let along = |(id, step): (&PathwayId, &f64)| step * (share(target, id) - share(&self.current, id));
+        self.last_step.iter().map(along).sum::<f64>() < 0.0
     }
 
     fn step(&mut self, now: TimestampMs, target: &Shares, off: f64, pace: Pace, p: &Parameters) -> bool {
@@ -81,7 +91,8 @@ impl Course {
         let passed = |since: Option<TimestampMs>, seconds: f64| {
             since.is_none_or(|since| now.since(since).as_secs_f64() >= seconds)
         };
-        if off < p.move_min {
+        let worth = if self.turns_back(target) { p.move_back_min } else { p.move_min };
+        if off < worth {
             if self.moving {
                 self.moving = false;
                 self.rested_from = Some(now);
@@ -92,7 +103,13 @@ impl Course {
         if !self.moving || !passed(self.moved_at, ttl_s) {
             return false;
         }
-        self.current = normalised(&towards(&self.current, target, (p.move_max / off).min(1.0)));
+        let before = std::mem::take(&mut self.current);
+        self.current = normalised(&towards(&before, target, (p.move_max / off).min(1.0)));
+        let changed = |id: &PathwayId| {
+            let share = |shares: &Shares| shares.get(id).copied().unwrap_or(0.0);
+            (id.clone(), share(&self.current) - share(&before))
+        };
+        self.last_step = self.current.keys().chain(before.keys()).map(changed).collect();
         self.moved_at = Some(now);
         true
     }
@@ -124,5 +141,19 @@ mod tests {
         assert_eq!(at(&mut course, 50, 0.75), 75);
         assert_eq!(at(&mut course, 60, 0.76), 75, "not worth a move");
         assert_eq!(at(&mut course, 70, 0.5), 75, "rests");
+    }
+
+    #[test]
+    fn a_small_step_is_not_taken_back_for_a_small_difference() {
+        let p = Parameters::default();
+        let mut course = Course::default();
+        let mut at = |seconds: u64, a: f64| {
+            course.advance(TimestampMs(seconds * 1000), &shares(a), &|_| false, Pace::Steps, &p);
+            (course.current["cdn-a"] * 100.0).round() as u32
+        };
+        assert_eq!((at(0, 0.50), at(100, 0.53)), (50, 53));
+        assert_eq!(at(200, 0.50), 53, "demand is measured with noise");
+        assert_eq!(at(300, 0.56), 56, "on in the same direction");
+        assert_eq!((at(400, 0.51), at(500, 0.48)), (51, 48), "enough to turn, and then that is the direction");
     }
 }

@@ -177,6 +177,7 @@ parameters! {
     canary_harm: f64 = 0.01, "share", "More bad windows than in the other regions, before and after compared, that take it back";
     canary_z: f64 = 3.0, "sigma", "And so many standard errors";
     move_min: f64 = 0.02, "share", "Smaller differences are not worth a move";
+    move_back_min: f64 = 0.05, "share", "A step that takes the last one back must be worth more: demand is measured with noise, and nobody is moved to and fro for it";
     dwell_ttls: f64 = 3.0, "TTLs", "Time between optimisation moves of a region";
     drain_steps: f64 = 20.0, "steps", "A drain moves in so many steps";
     mass_change_share: f64 = 0.3, "share", "More pathways than this changing state in 60 s stop optimisation";

@@ -95,7 +95,7 @@ fn the_same_seed_twice_gives_identical_bytes() {
 
 #[test]
 fn a_day_without_a_fault_changes_no_state() {
-    let outcome = run(&quiet(), Policy::Spillway, 1);
+    let outcome = run(&quiet(), Policy::Spillway, 4);
     assert!(outcome.state_changes.is_empty(), "{:?}", outcome.state_changes);
     assert!(outcome.epochs <= 30, "{} epochs", outcome.epochs);
 }
