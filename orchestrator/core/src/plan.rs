@@ -229,7 +229,8 @@ fn near<K: Ord>(a: &BTreeMap<K, u32>, b: &BTreeMap<K, u32>) -> bool {
 
 /// Own or commercial, in words with the price, for reasons.
 pub(crate) fn describe(setup: &Setup, shares: &Shares, lines: &BTreeMap<PathwayId, Line>) -> String {
-    let own: f64 = shares.iter().filter(|(id, _)| is_own(setup, id)).map(|(_, share)| share).sum();
+    // The sum of nothing is -0.
+    let own = shares.iter().filter(|(id, _)| is_own(setup, id)).map(|(_, share)| share).sum::<f64>() + 0.0;
     let mut words = vec![format!("own edges {:.0} %", own * 100.0)];
     for (id, share) in shares.iter().filter(|(id, _)| !is_own(setup, id)) {
         let price = setup.pathways.get(id).map_or(0.0, |declared| declared.price_usd_per_gb);

@@ -70,7 +70,8 @@ fn lines(told: &Value) -> [String; 5] {
                     "its hash fell into the {} of {session_is} sessions that go there",
                     percent(weight(&rule["weights_ppm"], &first["id"]))
                 ),
-                "static" => "by static weights: no plan is in force".to_owned(),
+                "static" => "by static weights: the plan does not decide for it (observed only, holdback, or no plan)"
+                    .to_owned(),
                 _ => "nothing with a weight may serve this view".to_owned(),
             };
             format!("first: {}, {how}; {}", text(&first["id"]), condition(first))
