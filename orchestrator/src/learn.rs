@@ -30,7 +30,7 @@ pub struct Lake {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lessons {
     pub(crate) baselines: BTreeMap<(PathwayId, RegionId), f64>,
-    pub(crate) learned: core::Learned,
+    pub(crate) learned: Arc<core::Learned>,
     pub(crate) bills: BTreeMap<PathwayId, core::Bill>,
 }
 
@@ -51,7 +51,7 @@ impl Learner {
     pub(crate) fn teach(&self, input: &mut core::RoundInput) {
         let lessons = self.lessons.borrow();
         input.baselines.clone_from(&lessons.baselines);
-        input.learned.clone_from(&lessons.learned);
+        input.learned = Arc::clone(&lessons.learned);
         input.bills.clone_from(&lessons.bills);
     }
 }
@@ -85,7 +85,7 @@ async fn learn(
 async fn read(lake: &Lake, prices: &BTreeMap<PathwayId, core::PriceSheet>, now_ms: u64) -> Result<Lessons, LakeError> {
     let session = LakeSession::open(&lake.root, lake.tails.clone()).await?;
     let (from, until) = (now_ms.saturating_sub(LEARN_FROM_MS), now_ms.saturating_sub(LEARN_UNTIL_MS));
-    let mut out = Lessons::default();
+    let (mut out, mut taught) = (Lessons::default(), core::Learned::default());
     for rate in baseline::baselines(&session, from, until).await? {
         if rate.windows >= BASELINE_MIN_WINDOWS
             && let Some(cell) = cell(&rate.pathway, &rate.region)
@@ -95,13 +95,13 @@ async fn read(lake: &Lake, prices: &BTreeMap<PathwayId, core::PriceSheet>, now_m
     }
     for rate in learned::hourly_rates(&session, now_ms).await? {
         if let Some((pathway, region)) = cell(&rate.pathway, &rate.region) {
-            out.learned.baselines.insert((pathway, region, rate.hour_of_week), rate.bad_rate);
+            taught.baselines.insert((pathway, region, rate.hour_of_week), rate.bad_rate);
         }
     }
     for network in learned::network_windows(&session, now_ms).await? {
         if let Some((pathway, region)) = cell(&network.pathway, &network.region) {
             let health = core::NetworkHealth { windows: network.windows, bad_windows: network.bad_windows };
-            out.learned.networks.insert((pathway, region, network.asn), health);
+            taught.networks.insert((pathway, region, network.asn), health);
         }
     }
     for ratio in learned::hit_ratios(&session, now_ms).await? {
@@ -109,14 +109,14 @@ async fn read(lake: &Lake, prices: &BTreeMap<PathwayId, core::PriceSheet>, now_m
         let (Ok(pathway), after_move) = (PathwayId::new(&ratio.pathway), ratio.after_move.unwrap_or(0.0)) else {
             continue;
         };
-        out.learned.hit_ratios.insert(pathway, core::HitRatio { warm: ratio.warm, after_move });
+        taught.hit_ratios.insert(pathway, core::HitRatio { warm: ratio.warm, after_move });
     }
     for growth in learned::growth_10min(&session, now_ms).await? {
-        out.learned.growth_10min.extend(RegionId::new(&growth.region).ok().map(|region| (region, growth.factor)));
+        taught.growth_10min.extend(RegionId::new(&growth.region).ok().map(|region| (region, growth.factor)));
     }
     for bits in learned::bits_per_view(&session, now_ms).await? {
         let per_view = BitsPerSecond(bits.bits_per_s.max(0.0) as u64);
-        out.learned.bits_per_view.extend(RegionId::new(&bits.region).ok().map(|region| (region, per_view)));
+        taught.bits_per_view.extend(RegionId::new(&bits.region).ok().map(|region| (region, per_view)));
     }
     for bill in learned::bills(&session, now_ms).await? {
         let Ok(pathway) = PathwayId::new(&bill.pathway) else { continue };
@@ -129,6 +129,7 @@ async fn read(lake: &Lake, prices: &BTreeMap<PathwayId, core::PriceSheet>, now_m
         let known = core::Bill { used_gb: bill.used_gb, profile: bill.profile, level_mbps, free_slots };
         out.bills.insert(pathway, known);
     }
+    out.learned = Arc::new(taught);
     Ok(out)
 }
 

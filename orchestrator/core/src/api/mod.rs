@@ -7,6 +7,7 @@ mod output;
 mod setup;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use spillway_model::{PathwayId, RegionId};
 use spillway_routing::DrillNote;
@@ -47,7 +48,7 @@ pub struct RoundInput {
     /// Usual bad-window rate, learned from the lake; `learned.baselines` comes first.
     pub baselines: BTreeMap<(PathwayId, RegionId), f64>,
     /// What else the lake has taught.
-    pub learned: Learned,
+    pub learned: Arc<Learned>,
     /// What has been used and paid in the billing period.
     pub bills: BTreeMap<PathwayId, Bill>,
     /// Frames that were due since the last round.

@@ -220,7 +220,7 @@ impl World {
         let mut input = RoundInput {
             overrides: self.overrides.clone(),
             origins: self.origins.clone(),
-            learned: self.learned.clone(),
+            learned: self.learned.clone().into(),
             frames_expected: 2,
             ..self.input.clone()
         };

@@ -1,6 +1,7 @@
 //! The real engine, published as the orchestrator publishes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use spillway_model::{Mode, RegionId};
 use spillway_orchestrator_core::{Engine, Learned, Switches, same_routing};
@@ -15,7 +16,7 @@ pub(crate) struct Ours {
     engine: Engine,
     switches: Switches,
     origin_bits: f64,
-    learned: Learned,
+    learned: Arc<Learned>,
     published: BTreeMap<RegionId, Manifest>,
 }
 
@@ -25,7 +26,7 @@ impl Ours {
             engine: Engine::new(setup(world, Mode::Control, switches, origin_bits)),
             switches,
             origin_bits,
-            learned: learned(world),
+            learned: learned(world).into(),
             published: BTreeMap::new(),
         }
     }
@@ -34,10 +35,8 @@ impl Ours {
 impl Decide for Ours {
     fn round(&mut self, round: &Round<'_>) -> Vec<(usize, Manifest)> {
         let mut input = round.evidence.round_input(round.world);
-        // Lent for the round: it is large and doesn't change.
-        input.learned = std::mem::take(&mut self.learned);
+        input.learned = Arc::clone(&self.learned);
         let output = self.engine.round(timestamp(round.evidence.second), &input);
-        self.learned = input.learned;
         let mut changed = Vec::new();
         for (r, region) in round.world.regions.iter().enumerate() {
             let Some(plan) = output.regions.get(&region.id) else { continue };
