@@ -46,7 +46,7 @@ impl Engine {
             let error = (here.1 + elsewhere.1).sqrt().max(1e-9);
             let points = format!("{:+.2} points of bad windows against the other regions", effect * 100.0);
             let full = self.regions.get(&canary.region).is_some_and(|memory| {
-                let too_full = |id| self.pathways.get(id).is_some_and(|pathway| pathway.fullest() > 1.0);
+                let too_full = |id| self.pathways.get(id).is_some_and(|pathway| pathway.carried.fullest() > 1.0);
                 memory.cells.keys().any(too_full)
             });
             let passed_s = tick.now.since(trial.since).as_secs_f64();

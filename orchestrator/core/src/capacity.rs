@@ -49,7 +49,7 @@ impl Engine {
             self.share_ceilings(&mut rooms);
         }
         for (id, room) in &mut rooms {
-            let learned = if self.setup.switches.capacity { self.pathways[id].learned } else { 1.0 };
+            let learned = if self.setup.switches.capacity { self.pathways[id].carried.learned() } else { 1.0 };
             room.learned = room.capacity.0 as f64 * learned;
         }
         rooms

@@ -95,30 +95,45 @@ impl Engine {
         wish: &Wish,
         p: &Parameters,
     ) -> Vec<(Option<ContentClass>, u32)> {
-        if wish.unmet <= 0.0 || wish.unmet >= 1.0 {
+        let mut missing = (wish.unmet * wish.demand).max(wish.shortage);
+        if missing <= 0.0 || wish.unmet >= 1.0 {
             return Vec::new();
         }
         let memory = &self.regions[region];
         let each = memory.demand.bits_per_view(p);
-        let mut missing = wish.unmet * wish.demand;
-        let mut rest = wish.demand / each.max(1.0);
+        let views = wish.demand / each.max(1.0);
+        // Only views that start take it over; where none is seen to start, all are taken for such.
+        let starting = self.starting(region) * p.shortage_reach_s / views.max(1.0);
+        let part = if starting > 0.0 { starting.min(1.0) } else { 1.0 };
+        let lowest = p.bitrate_floor_bps.min(each);
+        let mut rest = views;
         let mut out = Vec::new();
         for class in &self.setup.classes {
             let views = memory.class_views.get(class).copied().unwrap_or(0) as f64;
-            if views < 1.0 || missing <= 0.0 {
+            if views < 1.0 || missing <= 1e-3 * wish.demand {
                 continue;
             }
-            let fits = (each - missing / views).max(p.bitrate_floor_bps.min(each));
-            missing -= (each - fits) * views;
+            let fits = (each - missing / (views * part)).max(lowest);
+            missing -= (each - fits) * views * part;
             rest -= views;
             out.push((Some(class.clone()), to_kbps(fits)));
         }
         if missing > 1e-3 * wish.demand && rest > 0.0 {
-            out.push((None, to_kbps(each - missing / rest)));
+            out.push((None, to_kbps((each - missing / (rest * part)).max(lowest.min(each * 0.5)))));
         }
         out
     }
+
+    /// Views that start, per second.
+    fn starting(&self, region: &RegionId) -> f64 {
+        let from = (self.observed.latest_s(region) + 1).saturating_sub(STARTS_S);
+        let started: u64 = self.observed.region(region).map(|(_, seen)| seen.assigned_since(from).1).sum();
+        started as f64 / STARTS_S as f64
+    }
 }
+
+/// Starts are counted over this, s.
+const STARTS_S: u64 = 30;
 
 /// Steps of 50 kbit/s, at least 100.
 fn to_kbps(bits: f64) -> u32 {

@@ -6,7 +6,8 @@ use spillway_model::{BitsPerSecond, PathwayId, Ppm, RegionId, Verdict};
 use spillway_routing::Target;
 
 use crate::capacity::Rooms;
-use crate::engine::{Engine, Tick};
+use crate::engine::{Engine, RegionMemory, Tick};
+use crate::observe::Network;
 use crate::orders::Orders;
 use crate::weights::{Shares, normalised};
 use crate::wish::Wish;
@@ -56,11 +57,12 @@ impl Engine {
         self.count_classes(&input.classes);
         let rooms = self.rooms(tick, orders, input);
         let used = self.use_now();
-        let utilisation = self.learn_load(tick, &used, p);
+        let utilisation = self.learn_load(tick, &used, p, &mut log);
         let canary = self.try_policy(tick, &mut log);
         let trial = self.on_trial();
         let parents = self.parents(p);
         let round = Round { tick, orders, input, p, trial, rooms, parents, utilisation };
+        self.judge_floor(&round);
         let wishes = self.wishes(&round);
         let crowded = self.to_relieve(&wishes, &round.rooms, p);
         for (region, wish) in &wishes {
@@ -88,24 +90,76 @@ impl Engine {
         used
     }
 
+    /// Bit/s that the views on each pathway get.
+    fn delivered_now(&self) -> BTreeMap<PathwayId, f64> {
+        let mut delivered = BTreeMap::new();
+        for (region, memory) in &self.regions {
+            for (id, seen) in self.observed.region(region) {
+                let each = memory.cells.get(id).map_or(0.0, |cell| cell.goodput.per_view());
+                *delivered.entry(id.clone()).or_insert(0.0) += seen.views as f64 * each;
+            }
+        }
+        delivered
+    }
+
     fn learn_load(
         &mut self,
         tick: Tick,
         used: &BTreeMap<PathwayId, f64>,
         p: &Parameters,
+        log: &mut Vec<LogEntry>,
     ) -> BTreeMap<PathwayId, Option<f64>> {
         let mut out = BTreeMap::new();
+        let mut explained = Vec::new();
+        let delivered = self.delivered_now();
         for (id, pathway) in &mut self.pathways {
             let used = used.get(id).copied().unwrap_or(0.0);
             let known = used > 0.0 || pathway.fresh_load(tick.now).is_some();
             let utilisation = pathway.utilisation(tick.now, &self.setup.pathways[id], used);
-            pathway.learn(tick.now, utilisation, used, tick.dt_s, p);
+            pathway.weigh(tick.now, used, tick.dt_s, p);
+            let capacity = pathway.capacity(&self.setup.pathways[id]).0 as f64;
+            // What is wanted of it: a full node reports no more than it can send.
+            let load = used.max(utilisation * capacity);
+            let cells = || self.regions.values().filter_map(|region| region.cells.get(id));
+            let quiet = cells().all(|cell| cell.cusum.sum < p.cusum_degraded / 2.0 && cell.machine.is_reference());
+            pathway.carried.take(tick.now, load, capacity, quiet, tick.dt_s, p);
             let full = |note: &FindingNote| note.verdict == Verdict::Capacity && note.pathway.as_ref() == Some(id);
-            let too_full = self.regions.values().any(|region| region.findings.iter().any(full));
-            pathway.learn_capacity(too_full, tick.dt_s, p);
+            // Cold caches pass: only what isn't delivered counts meanwhile.
+            let delivered = delivered.get(id).copied().unwrap_or(0.0);
+            let saturated = delivered < p.capacity_saturated * load;
+            let counts = |region: &RegionMemory| saturated || region.cells.get(id).is_some_and(|cell| !cell.is_cold(p));
+            let too_full = self.regions.values().any(|region| counts(region) && region.findings.iter().any(full));
+            let suffers = pathway.carried.near_level(p) && cells().any(|cell| cell.floor.is_bad());
+            if (too_full || suffers) && pathway.carried.cut(tick.now, delivered, p) {
+                log.push(LogEntry {
+                    region: None,
+                    text: format!(
+                        "{id} is too full: {:.0} % of its capacity is believed",
+                        pathway.carried.learned() * 100.0
+                    ),
+                });
+                explained.push(id.clone());
+            }
             out.insert(id.clone(), known.then_some(utilisation));
         }
+        for id in explained {
+            self.forget_illness(&id);
+        }
         out
+    }
+
+    /// Its bad windows have been explained: from now on it is judged by what it does with less load.
+    fn forget_illness(&mut self, id: &PathwayId) {
+        for (region, memory) in &mut self.regions {
+            if let Some(cell) = memory.cells.get_mut(id) {
+                cell.health.forget();
+                cell.cusum.reset();
+                cell.floor.forgive();
+            }
+            if let Some(seen) = self.observed.cell_mut(region, id) {
+                seen.networks.iter_mut().for_each(Network::forget);
+            }
+        }
     }
 
     /// Static weights by pathway, without what is dead.

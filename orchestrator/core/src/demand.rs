@@ -26,11 +26,15 @@ pub(crate) struct Measured {
 }
 
 impl Demand {
-    pub(crate) fn take(&mut self, measured: Measured, dt_s: f64, p: &Parameters) {
+    /// Takes what a round measured. What comes back after measurements were missing has not grown: `steady` is false.
+    pub(crate) fn take(&mut self, measured: Measured, steady: bool, dt_s: f64, p: &Parameters) {
+        self.heard &= steady;
         let held = (self.views * (-dt_s / p.demand_fall_tau_s).exp()).max(measured.views);
         if self.heard {
             let growth = (held - self.views) / dt_s.max(0.001);
             self.slope += (1.0 - (-dt_s / p.growth_tau_s).exp()) * (growth - self.slope);
+        } else {
+            self.slope = 0.0;
         }
         self.heard |= measured.views > 0.0;
         self.views = held;
@@ -70,12 +74,11 @@ impl Demand {
         self.views
     }
 
-    /// Bit/s when views that poll once in `ttl_s` have followed. Growth within the noise of coming and going views
+    /// Bit/s in `horizon_s`. Growth within the noise of coming and going views
     /// (one root of their number) is none.
     ///
     /// `usual_growth` is what the profile of the week expects in 10 minutes ÷ now; the larger of the two counts.
-    pub(crate) fn forecast(&self, pending: f64, usual_growth: Option<f64>, ttl_s: f64, p: &Parameters) -> f64 {
-        let horizon_s = ttl_s + p.growth_horizon_s;
+    pub(crate) fn forecast(&self, pending: f64, usual_growth: Option<f64>, horizon_s: f64, p: &Parameters) -> f64 {
         let grown = self.slope * horizon_s - self.views.sqrt();
         let grown = if grown < p.growth_min_views { 0.0 } else { grown };
         let usual = usual_growth.filter(|growth| growth.is_finite()).map_or(0.0, |growth| growth - 1.0);
@@ -94,8 +97,8 @@ mod tests {
         let p = Parameters::default();
         let mut demand = Demand::default();
         let take = |demand: &mut Demand, views: f64| {
-            demand.take(Measured { views, bits: views * 2.0 * 4e5, view_s: views * 2.0 }, 2.0, &p);
-            demand.forecast(0.0, None, 5.0, &p) / 4e5
+            demand.take(Measured { views, bits: views * 2.0 * 4e5, view_s: views * 2.0 }, true, 2.0, &p);
+            demand.forecast(0.0, None, 35.0, &p) / 4e5
         };
         for _ in 0..30 {
             take(&mut demand, 300.0);

@@ -218,15 +218,16 @@ impl Engine {
         }
     }
 
-    /// Sessions assigned in the last seconds and not yet seen to start.
+    /// Sessions assigned in the last seconds and not yet seen to start, without those that never will.
     pub(crate) fn pending(&self, region: &RegionId) -> f64 {
         let from = (self.observed.latest_s(region) + 1).saturating_sub(self.setup.parameters.charge_s);
-        let (assigned, started) = self
-            .observed
-            .region(region)
-            .map(|(_, cell)| cell.assigned_since(from))
-            .fold((0, 0), |sum, cell| (sum.0 + cell.0, sum.1 + cell.1));
-        assigned.saturating_sub(started) as f64
+        let (mut assigned, mut gone) = (0, 0);
+        for (_, cell) in self.observed.region(region) {
+            let (of_cell, started) = cell.assigned_since(from);
+            assigned += of_cell;
+            gone += started + cell.ghosts_since(from).0;
+        }
+        assigned.saturating_sub(gone) as f64
     }
 }
 

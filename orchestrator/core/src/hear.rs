@@ -57,10 +57,16 @@ impl Engine {
 
     pub(crate) fn estimate(&mut self, now: TimestampMs, dt_s: f64, input: &RoundInput, p: &Parameters) {
         let compares = self.setup.switches.leave_one_out;
+        let settling: BTreeSet<&PathwayId> =
+            self.pathways.iter().filter(|(_, pathway)| pathway.carried.settles(now, p)).map(|(id, _)| id).collect();
         for (region, memory) in &mut self.regions {
             let fresh_windows = self.observed.region(region).map(|(_, seen)| seen.fresh.windows).sum::<f64>();
             for (id, cell) in &mut memory.cells {
                 if let Some(seen) = self.observed.cell(region, id) {
+                    cell.goodput.take(&seen.fresh, dt_s);
+                    if settling.contains(id) {
+                        continue;
+                    }
                     let usual = cell.cusum.sum < p.cusum_usual && cell.machine.is_reference();
                     cell.health.take(&seen.fresh, usual, dt_s, p);
                 }
@@ -80,6 +86,7 @@ impl Engine {
             for (id, cell) in &mut memory.cells {
                 if let Some(seen) = self.observed.cell(region, id)
                     && !memory.telemetry_lost
+                    && !settling.contains(id)
                 {
                     let deff = cell.health.design_effect(p);
                     let others = if compares { references[id] } else { Others::default() };
@@ -101,6 +108,7 @@ impl Engine {
             let (levels, mut seen): (Vec<Level>, Vec<&mut CellSeen>) = self
                 .observed
                 .region_mut(region)
+                .filter(|(id, _)| !settling.contains(id))
                 .filter_map(|(id, seen)| Some((level(id, memory.cells.get(id)?), seen)))
                 .unzip();
             if !memory.telemetry_lost {
@@ -130,7 +138,9 @@ impl Engine {
                     measured.view_s += seen.fresh.view_s;
                 }
             }
-            memory.demand.take(measured, dt_s, p);
+            if !memory.telemetry_lost {
+                memory.demand.take(measured, memory.lost_since.is_none(), dt_s, p);
+            }
         }
     }
 }

@@ -83,10 +83,12 @@ impl Engine {
     fn found(&self, now: TimestampMs, input: &RoundInput, p: &Parameters) -> BTreeMap<RegionId, Found> {
         let failing: BTreeMap<RegionId, BTreeMap<PathwayId, Failing>> =
             self.regions.keys().map(|region| (region.clone(), failing_in(&self.observed, region, now, p))).collect();
-        let fullest = self.pathways.iter().map(|(id, pathway)| (id.clone(), pathway.fullest())).collect();
+        let strained =
+            self.pathways.iter().filter_map(|(id, pathway)| Some((id.clone(), pathway.carried.strain(p)?))).collect();
         let gone = self.pathways.iter().filter(|(_, m)| m.is_gone(now)).map(|(id, _)| id.clone()).collect();
         let parents = self.parents(p);
         let origins = self.origins_failing(now, p);
+        let origins_full = self.origins_full(now, p);
         let content: BTreeSet<ContentId> =
             self.fresh_origins(now, p).flat_map(|origin| origin.failing_content.iter().cloned()).collect();
         self.regions
@@ -103,9 +105,10 @@ impl Engine {
                     parents: &parents,
                     failing: &failing,
                     telemetry_lost: memory.telemetry_lost,
-                    fullest: &fullest,
+                    strained: &strained,
                     reports_gone: &gone,
                     origins_failing: &origins,
+                    origins_full: &origins_full,
                     content_failing: &content,
                     learned: &input.learned.networks,
                     moved_lately: memory.moved_lately(now, p),
@@ -159,6 +162,12 @@ impl Engine {
         let by_itself =
             self.fresh_origins(now, p).filter(|o| o.state == OriginSeen::Failing).map(|origin| &origin.origin_group);
         by_edges.chain(by_probes).chain(by_itself).cloned().collect()
+    }
+
+    /// Origin groups at their ceiling: the misses that they don't answer are no pathway's illness.
+    pub(crate) fn origins_full(&self, now: TimestampMs, p: &Parameters) -> BTreeSet<OriginGroupId> {
+        let fresh = self.fresh_origins(now, p).map(|origin| &origin.origin_group);
+        fresh.filter(|origin| self.origin_room(origin).is_some_and(|room| room <= 0.0)).cloned().collect()
     }
 }
 

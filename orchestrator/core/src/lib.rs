@@ -5,15 +5,17 @@
 //!
 //! The path of a decision, file by file: `observe` (counters by second, pathway, region and network) → `estimate`
 //! (how ill is it, down to networks and protocols) → `probes`, `detect` (fast and slow lane, silence, networks, common
-//! faults) → `state`, `recovery` (HEALTHY … DOWN … RECOVERING) → `demand` (bits that will be wanted) → `capacity`,
-//! `price` (what there is, and what it costs) → `orders`, `classes`, `fill`, `wish` (operators first, then own edges,
-//! then by cost) → `canary`, `pace`, `course`, `relief` (how far to move now, and what holds it back) → `spare`,
-//! `cohorts` (second places, single networks) → `plan`, `publish` (the manifest and what pages show) → `explain`.
+//! faults) → `state`, `recovery` (HEALTHY … DOWN … RECOVERING) → `demand` (bits that will be wanted) → `carried`,
+//! `capacity`, `price` (what there is, and what it costs) → `floor`, `orders`, `classes`, `fill`, `wish` (what is good
+//! enough; operators first, then own edges, then by cost) → `canary`, `pace`, `course`, `relief` (how far to move now,
+//! and what holds it back) → `spare`, `cohorts` (second places, single networks) → `plan`, `publish` (the manifest and
+//! what pages show) → `explain`.
 //! `engine` calls `hear`, `judge` and `decide`, which call the others in this order.
 
 mod api;
 mod canary;
 mod capacity;
+mod carried;
 mod classes;
 mod cohorts;
 mod course;
@@ -24,6 +26,7 @@ mod engine;
 mod estimate;
 mod explain;
 mod fill;
+mod floor;
 mod hear;
 mod judge;
 mod memory;

@@ -1,10 +1,11 @@
 //! What is remembered between rounds of each cell and each pathway.
 
-use std::collections::VecDeque;
-
 use spillway_model::{BitsPerSecond, TimestampMs};
 
+use crate::carried::Carried;
 use crate::estimate::{Cusum, Health};
+use crate::floor::Floor;
+use crate::observe::Fresh;
 use crate::probes::ProbeMemory;
 use crate::state::Machine;
 use crate::{LoadEvidence, Parameters, PathwaySetup};
@@ -14,10 +15,16 @@ use crate::{LoadEvidence, Parameters, PathwaySetup};
 pub(crate) struct CellMemory {
     pub health: Health,
     pub cusum: Cusum,
+    /// What its views get.
+    pub goodput: Goodput,
     pub probes: ProbeMemory,
     pub machine: Machine,
     /// Evidence of the present step of recovery.
     pub step: StepEvidence,
+    /// Whether its quality is good enough to go by cost.
+    pub floor: Floor,
+    /// Share that its caches are used to.
+    pub warm: f64,
     /// Usual bad-window rate.
     pub baseline: f64,
     /// Views here ÷ views planned here.
@@ -26,6 +33,29 @@ pub(crate) struct CellMemory {
     pub followed: f64,
     /// Share that it had when its drain began.
     pub drain_from: f64,
+}
+
+/// Bits that views got lately, and their time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Goodput {
+    bits: f64,
+    view_s: f64,
+}
+
+/// Memory of it, s.
+const GOODPUT_S: f64 = 10.0;
+
+impl Goodput {
+    pub(crate) fn take(&mut self, fresh: &Fresh, dt_s: f64) {
+        let keep = (-dt_s / GOODPUT_S).exp();
+        self.bits = self.bits * keep + fresh.bits;
+        self.view_s = self.view_s * keep + fresh.view_s;
+    }
+
+    /// Bit/s of one view; 0 if nothing is measured.
+    pub(crate) fn per_view(&self) -> f64 {
+        if self.view_s > 0.0 { self.bits / self.view_s } else { 0.0 }
+    }
 }
 
 /// Windows since a step of recovery began.
@@ -53,9 +83,12 @@ impl CellMemory {
         Self {
             health: Health::default(),
             cusum: Cusum::default(),
+            goodput: Goodput::default(),
             probes: ProbeMemory::default(),
             machine: Machine::new(now),
             step: StepEvidence::default(),
+            floor: Floor::default(),
+            warm: 0.0,
             baseline: parameters.baseline_default,
             placed: 1.0,
             followed: 0.0,
@@ -72,6 +105,13 @@ impl CellMemory {
         }
         let half_ttl_s = f64::from(parameters.ttl_live_s) / 2.0;
         self.followed += (1.0 - (-dt_s / half_ttl_s).exp()) * (weight - self.followed);
+        let tau_s = if self.followed > self.warm { parameters.warming_s } else { parameters.cooling_s };
+        self.warm += (1.0 - (-dt_s / tau_s).exp()) * (self.followed - self.warm);
+    }
+
+    /// Whether many of its views were moved here so lately that its caches are cold.
+    pub(crate) fn is_cold(&self, parameters: &Parameters) -> bool {
+        self.followed > parameters.cold_times * self.warm + 0.005
     }
 }
 
@@ -82,11 +122,10 @@ pub(crate) struct PathwayMemory {
     pub load: Option<LoadEvidence>,
     /// Since when it reports that it is being drained.
     pub draining_since: Option<TimestampMs>,
-    /// Learned ÷ declared capacity.
-    pub learned: f64,
+    /// Loads, and the capacity that they taught.
+    pub carried: Carried,
     /// Bits per view here ÷ bits per view of its regions.
     pub heavier: f64,
-    recent: VecDeque<(TimestampMs, f64)>,
 }
 
 /// Reports that may be missed, in seconds.
@@ -96,7 +135,7 @@ const GONE_S: f64 = (spillway_model::limits::LOAD_REPORTS_MISSED_MAX as u64
 
 impl PathwayMemory {
     pub(crate) fn new() -> Self {
-        Self { load: None, draining_since: None, learned: 1.0, heavier: 1.0, recent: VecDeque::new() }
+        Self { load: None, draining_since: None, carried: Carried::default(), heavier: 1.0 }
     }
 
     pub(crate) fn take(&mut self, load: &LoadEvidence) {
@@ -131,28 +170,13 @@ impl PathwayMemory {
         bits / (self.capacity(setup).0.max(1) as f64)
     }
 
-    /// Remembers the utilisation of this round and learns from it.
-    pub(crate) fn learn(&mut self, now: TimestampMs, utilisation: f64, estimated: f64, dt_s: f64, p: &Parameters) {
-        self.recent.push_back((now, utilisation));
-        while self.recent.front().is_some_and(|(at, _)| now.since(*at).as_secs_f64() > 60.0) {
-            self.recent.pop_front();
-        }
+    /// Learns how heavy its views are, reported ÷ `estimated` bit/s.
+    pub(crate) fn weigh(&mut self, now: TimestampMs, estimated: f64, dt_s: f64, p: &Parameters) {
         if let Some(bits) = self.fresh_load(now).map(|load| load.bits_out_10s.0 as f64)
             && estimated > 0.0
         {
             self.heavier = learned(self.heavier, bits / estimated, dt_s, p);
         }
-    }
-
-    /// Highest utilisation of the last 60 s: beacons lag, so the current one would look too low.
-    pub(crate) fn fullest(&self) -> f64 {
-        self.recent.iter().map(|(_, utilisation)| *utilisation).fold(0.0, f64::max)
-    }
-
-    /// Learned capacity falls while a full pathway has bad windows and rises slowly otherwise.
-    pub(crate) fn learn_capacity(&mut self, too_full: bool, dt_s: f64, p: &Parameters) {
-        let step = if too_full { p.capacity_drop } else { p.capacity_rise };
-        self.learned = (self.learned * step.powf(dt_s / 10.0)).clamp(p.capacity_floor, 1.0);
     }
 }
 

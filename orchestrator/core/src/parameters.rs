@@ -79,10 +79,16 @@ parameters! {
     degraded_times_baseline: f64 = 2.5, "times", "And so many times the usual one";
     down_rate: f64 = 0.20, "share", "Bad-window rate that DOWN needs at least";
     tick_bad_share: f64 = 0.25, "share", "Bad share that makes two ticks of 10 s DOWN";
-    tick_windows_min: f64 = 10.0, "windows", "Windows that such a tick needs";
+    tick_windows_min: f64 = 8.0, "windows", "Windows that such a tick needs";
     tick_windows_sure: f64 = 50.0, "windows", "With so many one tick is enough";
     tick_cusum: f64 = 4.0, "nats", "CUSUM that such ticks need beside: at its largest step that is 7 s, so that half of 200 windows per 10 s bad is DOWN within 10 s";
     capacity_utilisation: f64 = 0.9, "share", "Utilisation in the last 60 s above which bad windows mean too full, not ill";
+    strain_memory_s: f64 = 60.0, "s", "A load is proven when nothing looked ill for so long after it, and counts as a strain for as long";
+    strain_times: f64 = 1.1, "times", "More than the proven load by this is too full before it is ill";
+    strain_utilisation: f64 = 0.5, "share", "But not below this part of the declared capacity";
+    proven_half_life_s: f64 = 86400.0, "s", "Half-life of the proven load: capacity that nobody used for days may be gone";
+    elsewhere_share: f64 = 0.3, "share", "A pathway that is well in other regions, with at least this part of the views here, isn't too full";
+    capacity_saturated: f64 = 0.95, "share", "Less delivered than this part of what is wanted: too full even while its caches are cold";
     capacity_fail_max: f64 = 0.5, "share", "Failing share above which even a full pathway is ill";
 
     own_fault_s: f64 = 90.0, "s", "An origin's fault this soon after a move of ours is taken for our own (ORIGIN_SELF)";
@@ -139,6 +145,7 @@ parameters! {
     // Fill
     own_target: f64 = 0.80, "share", "Own edges are planned up to this: 2.5 min of 5 %/min growth and a margin of 5 %";
     own_urgent: f64 = 0.86, "share", "An own edge that would be above this is relieved at once, without move limits";
+    own_ceiling: f64 = 0.90, "share", "And when nobody else has room up to this: beyond it bad windows begin";
     cdn_target: f64 = 0.85, "share", "Commercial CDNs are planned up to this part of the agreed capacity";
     ceiling: f64 = 0.95, "share", "Nothing is planned above this part of its capacity, but in a panic";
     warm_share: f64 = 0.05, "share", "Each commercial CDN keeps this much: warm caches, contract, evidence";
@@ -146,6 +153,10 @@ parameters! {
     qoe_floor_rate: f64 = 0.015, "share", "A bad-window rate below this is good enough to go by cost";
     qoe_floor_times: f64 = 1.3, "times", "Or this many times the best pathway's";
     qoe_floor_plus: f64 = 0.005, "share", "Or this much above the best pathway's";
+    floor_hold_s: f64 = 300.0, "s", "What fell below that stays below for so long, twice as long each time: chosen again at once it would fall again";
+    warming_s: f64 = 120.0, "s", "Time in which a pathway's caches get used to more views";
+    cooling_s: f64 = 3600.0, "s", "And to less";
+    cold_times: f64 = 1.25, "times", "With so many times the views that they are used to they are cold, and its quality isn't judged by the floor";
     explore_windows: f64 = 200.0, "windows", "Windows in half an hour below which too little is known of a pathway";
     explore_min: f64 = 0.005, "share", "Least share that such a pathway gets";
     explore_max: f64 = 0.05, "share", "And the most; none in an event";
@@ -156,12 +167,21 @@ parameters! {
     commit_low: f64 = 0.97, "share", "Projected use of a committed volume below which the next GB is paid for already";
     commit_high: f64 = 1.03, "share", "And above which it costs the list price; in between the price rises evenly, so that it doesn't flap";
     free_slots_min: u32 = 1, "slots", "Free 5-minute slots left from which traffic above a 95/5 level costs no more";
+    shortage_ahead_s: f64 = 120.0, "s", "A shortage that growth will bring in this time lowers the bitrate already: only views that start take it over";
+    shortage_reach_s: f64 = 300.0, "s", "Views that start in this time give up what is missing, those that run keep what they have";
     bitrate_floor_bps: f64 = 800_000.0, "bit/s", "A class gives up bitrate down to this before the next one must";
     load_factor_tau_s: f64 = 6.0, "s", "Memory of a node's real load ÷ planned load: hashing few sessions is uneven";
     load_factor_min: f64 = 0.9, "times", "Smallest such factor that is believed: an underestimate would overfill the node";
     load_factor_max: f64 = 1.6, "times", "Largest such factor that is believed";
-    capacity_drop: f64 = 0.93, "times per 10 s", "Learned capacity while a full pathway has bad windows";
-    capacity_rise: f64 = 1.004, "times per 10 s", "Learned capacity otherwise: 2.4 %/min";
+    capacity_margin: f64 = 0.95, "times", "Learned capacity is this much of what a pathway delivered when it was too full";
+    capacity_drop: f64 = 0.93, "times", "And falls by this if it is too full below that already";
+    capacity_again_s: f64 = 30.0, "s", "But not again before views can have moved and their windows been heard";
+    capacity_cuts: u32 = 3, "cuts", "After so many in a row the pathway is ill rather than too full";
+    capacity_relief: f64 = 0.8, "share", "If its load has fallen below this part meanwhile";
+    capacity_rise: f64 = 0.004, "share per 10 s", "Learned capacity that comes back: 2.4 % of the declared one a minute, less at first, up to four times as much later";
+    capacity_wait_s: f64 = 1800.0, "s", "Time after which it comes back at that rate; four times as long each time that the same level was too much";
+    capacity_near: f64 = 0.85, "share", "Illness above this part of a level that was too much before is the same again";
+    capacity_same: f64 = 0.1, "share", "Levels closer than this are the same";
     capacity_floor: f64 = 0.3, "share", "Learned capacity never falls below this part of the declared one";
 
     hit_after_move: f64 = 0.5, "share", "Hits among the bits of views just moved, where the lake knows nothing: caches are cold";

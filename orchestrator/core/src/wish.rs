@@ -31,6 +31,8 @@ pub(crate) struct Wish {
     pub candidates: Vec<Candidate>,
     /// Part of the demand for which capacity or money is missing.
     pub unmet: f64,
+    /// Bit/s that views which start must give up, so that everybody finds room.
+    pub shortage: f64,
     /// What the targets cost, USD per hour.
     pub cost_usd_per_hour: f64,
 }
@@ -57,7 +59,6 @@ impl Wish {
 struct Parts<'a> {
     own: &'a BTreeMap<&'a RegionId, f64>,
     commercial: &'a BTreeMap<&'a RegionId, f64>,
-    parents: &'a BTreeMap<PathwayId, f64>,
 }
 
 impl Engine {
@@ -65,13 +66,10 @@ impl Engine {
         let p = round.p;
         let demands: BTreeMap<&RegionId, f64> = self
             .regions
-            .iter()
-            .map(|(id, memory)| {
-                let growth = round.input.learned.growth_10min.get(id).copied();
-                (id, memory.demand.forecast(self.pending(id), growth, f64::from(p.ttl_live_s), p))
-            })
+            .keys()
+            .map(|id| (id, self.demand_of(round, id, f64::from(p.ttl_live_s) + p.growth_horizon_s)))
             .collect();
-        let parts = Parts { own: &demands, commercial: &demands, parents: &round.parents };
+        let parts = Parts { own: &demands, commercial: &demands };
         // Commercial capacity is shared out by what own edges leave.
         let rest: BTreeMap<&RegionId, f64> = demands
             .iter()
@@ -85,6 +83,12 @@ impl Engine {
             self.regions.keys().map(|region| (region.clone(), self.wish(round, region, &parts))).collect();
         self.cap_money(&mut wishes);
         wishes
+    }
+
+    /// Bit/s that a region will want in `horizon_s`.
+    fn demand_of(&self, round: &Round<'_>, region: &RegionId, horizon_s: f64) -> f64 {
+        let growth = round.input.learned.growth_10min.get(region).copied();
+        self.regions[region].demand.forecast(self.pending(region), growth, horizon_s, round.p)
     }
 
     fn wish(&self, round: &Round<'_>, region: &RegionId, parts: &Parts<'_>) -> Wish {
@@ -110,9 +114,22 @@ impl Engine {
         if let Some(most) = self.setup.shared.regions.get(region).filter(|_| self.setup.switches.capacity) {
             unmet = unmet.max(1.0 - most.0 as f64 * p.ceiling / demand.max(1.0));
         }
+        let room: f64 = candidates.iter().filter(|c| c.factor > 0.0).map(|c| c.ceiling).sum();
+        let ahead = if self.setup.switches.capacity { self.demand_of(round, region, p.shortage_ahead_s) } else { 0.0 };
+        let shortage = (ahead - (demand - movable) - room).max(0.0);
         let factors = candidates.iter().map(|c| (c.id.clone(), c.factor)).collect();
-        let mut wish =
-            Wish { demand, movable, fixed, filled, classes, factors, candidates, unmet, cost_usd_per_hour: 0.0 };
+        let mut wish = Wish {
+            demand,
+            movable,
+            fixed,
+            filled,
+            classes,
+            factors,
+            candidates,
+            unmet,
+            shortage,
+            cost_usd_per_hour: 0.0,
+        };
         wish.cost_usd_per_hour = wish.mean(&wish.filled.shares, |c| usd_per_hour(movable, c.price_at(movable)));
         wish
     }
@@ -136,17 +153,6 @@ impl Engine {
     fn candidates(&self, round: &Round<'_>, region: &RegionId, parts: &Parts<'_>) -> Vec<Candidate> {
         let (p, orders) = (round.p_of(region), round.orders);
         let memory = &self.regions[region];
-        let rate = |id: &PathwayId| {
-            let own = &memory.cells[id].health;
-            if self.setup.switches.shrinkage { own.estimate(parts.parents[id], p) } else { own.raw() }
-        };
-        let best = memory
-            .cells
-            .iter()
-            .filter(|(_, cell)| cell.machine.factor(p) > 0.0)
-            .map(|(id, _)| rate(id))
-            .fold(f64::INFINITY, f64::min);
-        let floor = p.qoe_floor_rate.max(p.qoe_floor_times * best).max(best + p.qoe_floor_plus);
         let emergency = self.setup.switches.guards && memory.in_emergency(p);
         self.served[region]
             .iter()
@@ -171,7 +177,7 @@ impl Engine {
                 let soft = room.soft.map_or(f64::INFINITY, |soft| soft * part / heavier);
                 let bill = round.input.bills.get(id);
                 let price = price_of(&declared.price, declared.price_usd_per_gb, bill, p);
-                let ceiling = bits * p.ceiling;
+                let ceiling = (bits * if own { p.own_ceiling } else { p.ceiling }).min(most * p.ceiling);
                 Candidate {
                     id: id.clone(),
                     own,
@@ -182,9 +188,9 @@ impl Engine {
                     price: price.usd_per_gb,
                     price_below: price.below_usd_per_gb,
                     level: price.level_bps * part,
-                    in_floor: cell.health.at_least(parts.parents[id], p) <= floor,
+                    in_floor: cell.floor.holds(),
                     explore: self.explores(round, region, cell, p),
-                    rate: rate(id),
+                    rate: self.rate_in(round, region, id),
                     last_resort,
                 }
             })

@@ -29,7 +29,7 @@ impl Scene<'_> {
     }
 
     /// The origin's fault; our own, if we have just moved views.
-    fn origin(&self) -> Verdict {
+    pub(super) fn origin(&self) -> Verdict {
         if self.moved_lately { Verdict::OriginSelf } else { Verdict::Origin }
     }
 

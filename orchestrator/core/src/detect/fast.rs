@@ -45,9 +45,12 @@ impl Scene<'_> {
             notes.push(note(Verdict::Origin, id, format!("{count}, but its origin is failing")));
             return None;
         }
-        let fullest = self.fullest_of(id);
-        if fullest > p.capacity_utilisation && own.share() < p.capacity_fail_max {
-            notes.push(note(Verdict::Capacity, id, format!("{count} at {:.0} % utilisation", fullest * 100.0)));
+        let elsewhere = self.elsewhere(id);
+        let too_full = own.share() < p.capacity_fail_max
+            && (elsewhere.views < p.elsewhere_share * own.views
+                || elsewhere.share() > own.share() / p.fast_times_reference);
+        if let Some(strain) = self.strained.get(id).filter(|_| too_full) {
+            notes.push(note(Verdict::Capacity, id, format!("{count} {strain}")));
             return None;
         }
         Some((Alarm::Down, format!("{count}, {others_text}")))
@@ -80,6 +83,18 @@ impl Scene<'_> {
 
     pub(super) fn others<'f>(&self, id: &PathwayId, here: &'f BTreeMap<PathwayId, Failing>) -> Vec<&'f Failing> {
         self.comparable(id).filter_map(|(other, _)| here.get(other)).filter(|other| other.views > 0.0).collect()
+    }
+
+    /// The same pathway in other regions: what is too full is so everywhere.
+    fn elsewhere(&self, id: &PathwayId) -> Failing {
+        let mut out = Failing::default();
+        for cells in self.failing.iter().filter(|(region, _)| *region != self.region).map(|(_, cells)| cells) {
+            if let Some(failing) = cells.get(id) {
+                out.views += failing.views;
+                out.failing += failing.failing;
+            }
+        }
+        out
     }
 
     /// What shares the origin in other regions and doesn't die together with this pathway.

@@ -63,12 +63,14 @@ pub(crate) struct Scene<'a> {
     pub failing: &'a BTreeMap<RegionId, BTreeMap<PathwayId, Failing>>,
     /// Beacons can't be trusted here now.
     pub telemetry_lost: bool,
-    /// Highest utilisation of the last minute.
-    pub fullest: &'a BTreeMap<PathwayId, f64>,
+    /// Pathways whose illness would be taken for too much load, and why.
+    pub strained: &'a BTreeMap<PathwayId, String>,
     /// Own edges whose load reports stopped.
     pub reports_gone: &'a BTreeSet<PathwayId>,
     /// Origin groups that other evidence says are failing.
     pub origins_failing: &'a BTreeSet<OriginGroupId>,
+    /// Origin groups at their ceiling.
+    pub origins_full: &'a BTreeSet<OriginGroupId>,
     /// Titles that their origin can't serve.
     pub content_failing: &'a BTreeSet<ContentId>,
     /// How networks fare on pathways in the long run.
@@ -162,10 +164,6 @@ impl Scene<'_> {
     /// Least rate that is called ill.
     fn ill_rate(&self, memory: &CellMemory) -> f64 {
         self.parameters.degraded_rate.max(self.parameters.degraded_times_baseline * memory.baseline)
-    }
-
-    fn fullest_of(&self, id: &PathwayId) -> f64 {
-        self.fullest.get(id).copied().unwrap_or(0.0)
     }
 
     fn quiet(&self, id: &PathwayId, memory: &CellMemory) -> bool {

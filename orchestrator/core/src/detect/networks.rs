@@ -17,7 +17,7 @@ impl Scene<'_> {
         if !self.compares || !memory.machine.is_reference() || self.shielded_by_origin(id, memory) {
             return out;
         }
-        if self.fullest_of(id) > self.parameters.capacity_utilisation {
+        if self.strained.contains_key(id) {
             return out;
         }
         let parent = memory.health.estimate(self.parent(id, memory), self.parameters);

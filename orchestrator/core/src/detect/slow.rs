@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use spillway_model::{PathwayId, Verdict};
+use spillway_model::{PathwayId, RegionId, Verdict};
 
 use crate::FindingNote;
 use crate::detect::{Alarm, Finding, Scene, note};
@@ -36,13 +36,37 @@ impl Scene<'_> {
             notes.push(note(Verdict::Origin, id, format!("{text}, but its origin is failing")));
             return None;
         }
-        let fullest = self.fullest_of(id);
-        if fullest > p.capacity_utilisation {
-            notes.push(note(Verdict::Capacity, id, format!("{text} at {:.0} % utilisation", fullest * 100.0)));
+        if !dead && self.origin_of.get(id).is_some_and(|origin| self.origins_full.contains(origin)) {
+            notes.push(note(self.origin(), id, format!("{text}, but its origin is at its ceiling")));
+            return None;
+        }
+        if let Some(strain) = self.strained.get(id).filter(|_| !self.is_well_elsewhere(id, seen)) {
+            notes.push(note(Verdict::Capacity, id, format!("{text} {strain}")));
             return None;
         }
         let alarm = if dead { Alarm::Down } else { Alarm::Degraded };
         Some((alarm, text))
+    }
+
+    /// Whether the same pathway is well in the other regions, now and with enough windows: what is too full is so
+    /// everywhere.
+    fn is_well_elsewhere(&self, id: &PathwayId, seen: &CellSeen) -> bool {
+        let recent = |region: &RegionId, seen: &CellSeen| {
+            let latest = self.observed.latest_s(region) + 1;
+            seen.windows_between(latest.saturating_sub(20), latest)
+        };
+        let (own, own_bad) = recent(self.region, seen);
+        let others = self.cells_elsewhere(id).map(|(region, seen)| recent(region, seen));
+        let (windows, bad) = others.fold((0.0, 0.0), |sum, other| (sum.0 + other.0, sum.1 + other.1));
+        let p = self.parameters;
+        let rate = own_bad / own.max(1.0);
+        windows >= p.common_windows_min.max(p.elsewhere_share * own)
+            && bad / windows < (rate / p.fast_times_reference).min(p.degraded_rate)
+    }
+
+    fn cells_elsewhere(&self, id: &PathwayId) -> impl Iterator<Item = (&RegionId, &CellSeen)> {
+        let others = self.failing.keys().filter(|region| *region != self.region);
+        others.filter_map(move |region| Some((region, self.observed.cell(region, id)?)))
     }
 
     /// Whether a few networks make the rate, and the rest, which is enough to judge by, is well. Networks are chosen by

@@ -180,10 +180,11 @@ mod tests {
     }
 
     #[test]
-    fn demand_beyond_everything_is_told_and_stays_off_own_edges() {
+    fn demand_beyond_everything_is_told_and_fills_own_edges_to_their_ceiling_only() {
         let world = [candidate("cdn-a", 85.0, 0.01), candidate("own-1", 80.0, 0.0)];
         let filled = fill(350.0, &world, &Parameters::default());
-        assert!((filled.unmet - 0.5).abs() < 0.01, "{}", filled.unmet);
-        assert!(filled.shares["own-1"] * 350.0 <= 80.001);
+        let room = world[0].ceiling + world[1].ceiling;
+        assert!((filled.unmet - (1.0 - room / 350.0)).abs() < 1e-6, "{}", filled.unmet);
+        assert!(filled.shares["own-1"] * 350.0 <= world[1].ceiling + 0.001);
     }
 }

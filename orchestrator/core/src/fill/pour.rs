@@ -92,7 +92,7 @@ impl<'a> Pour<'a> {
             self.pour_into(&order, 1.0, |candidate| candidate.target);
         }
         self.pour_into(&order, 1.0, |candidate| candidate.ceiling);
-        self.pour_into(&self.nodes(), 1.0, |candidate| candidate.target);
+        self.pour_into(&self.nodes(), 1.0, |candidate| candidate.ceiling);
     }
 
     fn nodes(&self) -> Vec<Slice> {

@@ -112,6 +112,10 @@ impl Observed {
     }
 
     /// One cell.
+    pub(crate) fn cell_mut(&mut self, region: &RegionId, pathway: &PathwayId) -> Option<&mut CellSeen> {
+        self.regions.get_mut(region)?.cells.get_mut(pathway)
+    }
+
     pub(crate) fn cell(&self, region: &RegionId, pathway: &PathwayId) -> Option<&CellSeen> {
         self.regions.get(region)?.cells.get(pathway)
     }

@@ -104,11 +104,11 @@ fn the_least_important_class_gives_up_bitrate_first() {
     let output = followed(&mut world);
     let plan = &output.regions["eu"];
     let limits = &plan.manifest.max_bitrate_kbps;
-    // 100 views of 2 Mbit/s want 200; 175 can be carried.
+    // 100 views of 2 Mbit/s want 200; 95 and 90 can be carried: 40 views give up 15.
     assert_eq!(limits.len(), 1, "{limits:?}");
     assert_eq!(limits[0].0, Some(class("kids")));
-    assert!((1_200..1_500).contains(&limits[0].1), "{limits:?}");
-    assert!((0.10..0.15).contains(&plan.unmet.as_fraction()), "{}", plan.unmet);
+    assert!((1_500..1_650).contains(&limits[0].1), "{limits:?}");
+    assert!((0.07..0.10).contains(&plan.unmet.as_fraction()), "{}", plan.unmet);
 }
 
 #[test]

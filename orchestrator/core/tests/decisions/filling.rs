@@ -147,7 +147,8 @@ fn more_demand_than_capacity_lowers_the_bitrate() {
     let plan = &output.regions["eu"];
     let limit = plan.manifest.max_bitrate_kbps.first().expect("a limit").1;
     assert!((1000..1500).contains(&limit), "{limit} kbit/s of 2000");
-    assert!(f64::from(weight(&output, "own-1")) * 140.0 / 1e6 <= 42.0, "the edge is spared");
+    let views = f64::from(weight(&output, "own-1")) * 140.0 / 1e6;
+    assert!(views <= 47.5, "never above 95 of its 100, {views} views");
 }
 
 #[test]
