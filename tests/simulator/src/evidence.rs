@@ -24,6 +24,8 @@ pub(crate) fn timestamp(second: u64) -> TimestampMs {
 pub(crate) struct Counts {
     pub views: u64,
     pub fixed: u64,
+    /// Views with a bad window in the last minute; 0: not counted.
+    pub views_bad: u64,
     pub new: u64,
     pub windows: u64,
     pub bad: u64,
@@ -163,6 +165,7 @@ impl Evidence {
             asn,
             views_active: counts.views,
             views_fixed: counts.fixed,
+            views_bad: counts.views_bad,
             views_new: counts.new,
             windows: counts.windows,
             bad_windows: counts.bad.min(counts.windows),

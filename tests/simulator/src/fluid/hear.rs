@@ -123,6 +123,7 @@ impl Ear {
         Counts {
             views: heard.round() as u64,
             fixed: crowd.fixed_here[i].round() as u64,
+            views_bad: views_bad(self.told[i], crowd.dry[i] / views.max(1e-9), heard, 60 / players.heartbeat_s.max(1)),
             new: crowd.new[i].round() as u64,
             windows,
             bad: binomial(windows as f64, bad, luck(3)).min(windows),
@@ -143,13 +144,21 @@ impl Ear {
             let liars = crowd.views[c] * share;
             for p in 0..world.paths.len() {
                 let cell = &mut out.cells[world.cell(c, p)];
-                for count in [&mut cell.views, &mut cell.windows, &mut cell.bad, &mut cell.due, &mut cell.received] {
+                for count in [
+                    &mut cell.views,
+                    &mut cell.views_bad,
+                    &mut cell.windows,
+                    &mut cell.bad,
+                    &mut cell.due,
+                    &mut cell.received,
+                ] {
                     *count = (*count as f64 * (1.0 - share)).round() as u64;
                 }
             }
             let cell = &mut out.cells[world.cell(c, accused)];
             let windows = (liars * dt as f64 / world.players.heartbeat_s as f64).round() as u64;
             cell.views += liars.round() as u64;
+            cell.views_bad += liars.round() as u64;
             cell.windows += windows;
             cell.bad += windows;
             cell.due += windows;
@@ -170,6 +179,15 @@ impl Ear {
             }
         }
     }
+}
+
+/// Views with a bad window among their last `windows`: those that stand still have nothing else, the others share the rest
+/// of the bad `rate` evenly.
+fn views_bad(rate: f64, still: f64, views: f64, windows: u64) -> u64 {
+    let still = still.clamp(0.0, 1.0);
+    let rest = ((rate - still) / (1.0 - still).max(1e-9)).clamp(0.0, 1.0);
+    let any = 1.0 - (1.0 - rest).powi(i32::try_from(windows).unwrap_or(6));
+    (views * (still + (1.0 - still) * any)).round() as u64
 }
 
 /// Probes of every pathway from every region that it serves.

@@ -15,6 +15,9 @@ const SPREAD: f64 = 2.5;
 const TRUST_S: u64 = 150;
 /// What a move must be worth, in J: moved views refill their buffers from caches that are cold.
 const STAY: f64 = 0.05;
+/// Views that start in this time give up what is missing, s, down to this part of the bitrate.
+const START_S: f64 = 300.0;
+const FLOOR: f64 = 0.2;
 /// Share that keeps a CDN's caches warm.
 const WARM: f64 = 0.05;
 
@@ -123,8 +126,10 @@ impl Oracle {
         let unmet = 1.0 - placed / demand.max(1e-9);
         // Only new views take a lower bitrate over: it must be there before it is needed.
         let coming = 1.0 - room / round.truth.peak.max(1.0);
-        let unmet = unmet.max(coming);
-        let most = (unmet > 0.001).then(|| (world.bits_per_view * (1.0 - unmet) / 1e3) as u32);
+        // Those that run keep theirs: who starts in the next minutes gives up what is missing now.
+        let starting = (START_S / world.view_s).min(1.0);
+        let part = (1.0 - coming).min((1.0 - unmet / starting).max(FLOOR)).min(1.0);
+        let most = (part < 0.999).then(|| (world.bits_per_view * part / 1e3) as u32);
         let ttl_s = if round.truth.broken { 5 } else { 10 };
         manifest(world, r, &wanted, spare, if self.at_once { 0 } else { ttl_s }, most)
     }
