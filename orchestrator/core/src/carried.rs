@@ -46,6 +46,11 @@ impl Carried {
         self.recent.iter().map(|(_, load, capacity)| load / capacity).fold(0.0, f64::max)
     }
 
+    /// Whether it was fuller in the last minute than any capacity bears.
+    pub(crate) fn is_full(&self, p: &Parameters) -> bool {
+        self.fullest() > p.capacity_utilisation
+    }
+
     /// Takes the load of a round. `quiet`: nothing looks ill on it anywhere.
     pub(crate) fn take(&mut self, now: TimestampMs, load: f64, capacity: f64, quiet: bool, dt_s: f64, p: &Parameters) {
         self.quiet_since = if quiet { self.quiet_since.or(Some(now)) } else { None };
@@ -75,7 +80,7 @@ impl Carried {
         let unproven = share > p.strain_utilisation && load > p.strain_times * self.proven;
         match () {
             () if !helps => None,
-            () if self.fullest() > p.capacity_utilisation => Some(format!("at {:.0} % utilisation", share * 100.0)),
+            () if self.is_full(p) => Some(format!("at {:.0} % utilisation", share * 100.0)),
             () if known => Some(format!("at {:.0} % utilisation, which was too much before", share * 100.0)),
             () if unproven && self.proven > 0.0 => {
                 Some(format!("at {:.1} times the load that it was ever seen to carry well", load / self.proven))

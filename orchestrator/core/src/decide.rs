@@ -7,6 +7,7 @@ use spillway_routing::Target;
 
 use crate::capacity::Rooms;
 use crate::engine::{Engine, RegionMemory, Tick};
+use crate::memory::CellMemory;
 use crate::observe::Network;
 use crate::orders::Orders;
 use crate::weights::{Shares, normalised};
@@ -124,10 +125,11 @@ impl Engine {
             let quiet = cells().all(|cell| cell.cusum.sum < p.cusum_degraded / 2.0 && cell.machine.is_reference());
             pathway.carried.take(tick.now, load, capacity, quiet, tick.dt_s, p);
             let full = |note: &FindingNote| note.verdict == Verdict::Capacity && note.pathway.as_ref() == Some(id);
-            // Cold caches pass: only what isn't delivered counts meanwhile.
+            // Cold caches pass: only what isn't delivered, or more than they can make bad, counts meanwhile.
             let delivered = delivered.get(id).copied().unwrap_or(0.0);
             let saturated = delivered < p.capacity_saturated * load;
-            let counts = |region: &RegionMemory| saturated || region.cells.get(id).is_some_and(|cell| !cell.is_cold(p));
+            let warm = |cell: &CellMemory| !cell.is_cold(p) || cell.health.raw() > p.cold_rate;
+            let counts = |region: &RegionMemory| saturated || region.cells.get(id).is_some_and(warm);
             let too_full = self.regions.values().any(|region| counts(region) && region.findings.iter().any(full));
             let suffers = pathway.carried.near_level(p) && cells().any(|cell| cell.floor.is_bad());
             if (too_full || suffers) && pathway.carried.cut(tick.now, delivered, p) {

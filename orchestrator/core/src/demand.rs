@@ -79,7 +79,8 @@ impl Demand {
     ///
     /// `usual_growth` is what the profile of the week expects in 10 minutes ÷ now; the larger of the two counts.
     pub(crate) fn forecast(&self, pending: f64, usual_growth: Option<f64>, horizon_s: f64, p: &Parameters) -> f64 {
-        let grown = self.slope * horizon_s - self.views.sqrt();
+        // Who comes in also fills a buffer: for that long it wants twice its bitrate.
+        let grown = self.slope * (horizon_s + p.refill_s) - self.views.sqrt();
         let grown = if grown < p.growth_min_views { 0.0 } else { grown };
         let usual = usual_growth.filter(|growth| growth.is_finite()).map_or(0.0, |growth| growth - 1.0);
         let grown = grown.max(self.views * usual * horizon_s / 600.0);

@@ -7,7 +7,7 @@ use spillway_model::{ContentId, OriginGroupId, PathwayId, PathwayState, RegionId
 use crate::detect::{Alarm, Finding, Found, Scene, detect, is_hard};
 use crate::engine::{Engine, RegionMemory};
 use crate::estimate::shrunk;
-use crate::memory::CellMemory;
+use crate::memory::{CellMemory, PathwayMemory};
 use crate::observe::{Failing, Network, Observed};
 use crate::orders::Orders;
 use crate::state::{Machine, Signals};
@@ -85,6 +85,8 @@ impl Engine {
             self.regions.keys().map(|region| (region.clone(), failing_in(&self.observed, region, now, p))).collect();
         let strained =
             self.pathways.iter().filter_map(|(id, pathway)| Some((id.clone(), pathway.carried.strain(p)?))).collect();
+        let is_full = |(id, pathway): (&PathwayId, &PathwayMemory)| pathway.carried.is_full(p).then(|| id.clone());
+        let full = self.pathways.iter().filter_map(is_full).collect();
         let gone = self.pathways.iter().filter(|(_, m)| m.is_gone(now)).map(|(id, _)| id.clone()).collect();
         let parents = self.parents(p);
         let origins = self.origins_failing(now, p);
@@ -106,6 +108,7 @@ impl Engine {
                     failing: &failing,
                     telemetry_lost: memory.telemetry_lost,
                     strained: &strained,
+                    full: &full,
                     reports_gone: &gone,
                     origins_failing: &origins,
                     origins_full: &origins_full,

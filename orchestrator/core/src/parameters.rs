@@ -79,6 +79,7 @@ parameters! {
     degraded_times_baseline: f64 = 2.5, "times", "And so many times the usual one";
     down_rate: f64 = 0.20, "share", "Bad-window rate that DOWN needs at least";
     tick_bad_share: f64 = 0.25, "share", "Bad share that makes two ticks of 10 s DOWN";
+    ticks_bad_share: f64 = 0.3, "share", "Bad share of two ticks together that does the same, however they are spread";
     tick_windows_min: f64 = 8.0, "windows", "Windows that such a tick needs";
     tick_windows_sure: f64 = 50.0, "windows", "With so many one tick is enough";
     tick_cusum: f64 = 4.0, "nats", "CUSUM that such ticks need beside: at its largest step that is 7 s, so that half of 200 windows per 10 s bad is DOWN within 10 s";
@@ -157,6 +158,7 @@ parameters! {
     warming_s: f64 = 120.0, "s", "Time in which a pathway's caches get used to more views";
     cooling_s: f64 = 3600.0, "s", "And to less";
     cold_times: f64 = 1.25, "times", "With so many times the views that they are used to they are cold, and its quality isn't judged by the floor";
+    cold_rate: f64 = 0.06, "share", "Bad-window rate up to which cold caches explain it";
     explore_windows: f64 = 200.0, "windows", "Windows in half an hour below which too little is known of a pathway";
     explore_min: f64 = 0.005, "share", "Least share that such a pathway gets";
     explore_max: f64 = 0.05, "share", "And the most; none in an event";

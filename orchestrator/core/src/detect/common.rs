@@ -6,7 +6,7 @@ use spillway_model::{PathwayId, Verdict};
 
 use crate::FindingNote;
 use crate::detect::reference::is_hard;
-use crate::detect::{Alarm, Found, Scene, general, network_name};
+use crate::detect::{Alarm, Found, Scene, general, network_name, note};
 use crate::observe::{Failing, Windows};
 
 impl Scene<'_> {
@@ -56,9 +56,9 @@ impl Scene<'_> {
     }
 
     /// Every pathway with enough windows is ill, and none stands out.
-    fn common_windows(&self, found: &Found) -> Option<FindingNote> {
+    fn common_windows(&self, found: &mut Found) -> Option<FindingNote> {
         let p = self.parameters;
-        let mut judged = 0;
+        let mut judged = Vec::new();
         for (id, memory) in self.cells {
             if found.pathways.get(id).is_some_and(|finding| finding.alarm != Alarm::None) {
                 return None;
@@ -69,12 +69,21 @@ impl Scene<'_> {
             if memory.health.at_least(self.parent(id, memory), p) < self.ill_rate(memory) {
                 return None;
             }
-            judged += 1;
+            judged.push(id);
+        }
+        if judged.len() < p.origin_pathways_min {
+            return None;
         }
         let rates = || self.cells.values().map(|memory| memory.health.sums());
         let (windows, bad) = rates().fold((0.0, 0.0), |sum, cell| (sum.0 + cell.0, sum.1 + cell.1));
-        let text = format!("{:.1} % of windows bad on {judged} pathways alike", 100.0 * bad / windows.max(1.0));
-        (judged >= p.origin_pathways_min).then(|| general(self.origin(), text))
+        let text = format!("{:.1} % of windows bad on {} pathways alike", 100.0 * bad / windows.max(1.0), judged.len());
+        if judged.iter().all(|id| self.full.contains(*id)) {
+            // All are full: there is no other reason to look for.
+            let too_full = |id: &&PathwayId| note(Verdict::Capacity, id, format!("{text}, all of them full"));
+            found.notes.extend(judged.iter().map(too_full));
+            return None;
+        }
+        Some(general(self.origin(), text))
     }
 
     /// Networks that are far worse than the region, on whatever pathway.

@@ -65,6 +65,8 @@ pub(crate) struct Scene<'a> {
     pub telemetry_lost: bool,
     /// Pathways whose illness would be taken for too much load, and why.
     pub strained: &'a BTreeMap<PathwayId, String>,
+    /// Of them, those that are full whatever they have proven.
+    pub full: &'a BTreeSet<PathwayId>,
     /// Own edges whose load reports stopped.
     pub reports_gone: &'a BTreeSet<PathwayId>,
     /// Origin groups that other evidence says are failing.

@@ -88,21 +88,24 @@ impl Scene<'_> {
         enough && rest_bad / rest < self.ill_rate(memory) && rest_bad / rest < bad / all / 2.0
     }
 
-    /// Two ticks of 10 s (one, if it has many windows) with a bad share that is high and far above the others'.
+    /// Two ticks of 10 s (one, if it has many windows; both together, if they are clear), with a bad share that is high
+    /// and far above the others'.
     fn bad_ticks(&self, id: &PathwayId, seen: &CellSeen) -> bool {
         let latest = self.observed.latest_s(self.region) + 1;
         let p = self.parameters;
-        let bad_tick = |from: u64, to: u64, least: f64| {
+        let is_bad = |from: u64, to: u64, least: f64, share: f64| {
             let (windows, bad) = seen.windows_between(from, to);
             let (others_windows, others_bad) = self
                 .comparable(id)
                 .map(|(_, seen)| seen.windows_between(from, to))
                 .fold((0.0, 0.0), |sum, tick| (sum.0 + tick.0, sum.1 + tick.1));
             let reference = (others_bad + 10.0 * p.baseline_default) / (others_windows + 10.0);
-            windows >= least && bad > p.tick_bad_share * windows && bad / windows > p.fast_times_reference * reference
+            windows >= least && bad > share * windows && bad / windows > p.fast_times_reference * reference
         };
-        let last = |least| bad_tick(latest.saturating_sub(10), latest, least);
-        let before = |least| bad_tick(latest.saturating_sub(20), latest.saturating_sub(10), least);
-        last(p.tick_windows_sure) || (last(p.tick_windows_min) && before(p.tick_windows_min))
+        let [now, tick, two] = [0, 10, 20].map(|ago| latest.saturating_sub(ago));
+        is_bad(tick, now, p.tick_windows_sure, p.tick_bad_share)
+            || is_bad(two, now, 2.0 * p.tick_windows_min, p.ticks_bad_share)
+            || (is_bad(tick, now, p.tick_windows_min, p.tick_bad_share)
+                && is_bad(two, tick, p.tick_windows_min, p.tick_bad_share))
     }
 }
