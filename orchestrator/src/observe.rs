@@ -152,6 +152,7 @@ fn cell_evidence(
         sessions_assigned: cell.sessions_assigned,
         sessions_polling: cell.sessions_polling,
         ghost_starts: cell.ghost_starts,
+        sessions_untrusted: cell.sessions_untrusted,
         ..core::CellEvidence::empty(TimestampMs(frame.end_ms), &frame.source, kind, pathway, region)
     }
 }

@@ -134,6 +134,10 @@ pub struct Cell {
     /// Steering: playlists issued, then neither beacon nor poll.
     #[serde(skip_serializing_if = "is_zero")]
     pub ghost_starts: u64,
+    /// Steering: requests without a valid session token, which were answered with this pathway first. Absent in frames
+    /// of older senders.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sessions_untrusted: u64,
 }
 
 /// Views of one title.

@@ -54,9 +54,13 @@ fn steer(
     let stretch = state.counters.stretch_milli();
     let answer = decide::answer(&asker.token, asker.family, &current.manifest, now, stretch);
     let debug = query.first(DEBUG).is_some();
-    if let (true, Some(first)) = (asker.known, answer.order.first()) {
-        let asked = Asked { token: &asker.token, device: state.device(headers), protocol };
-        state.counters.polled(asked, first, answer.ttl_s, now);
+    if let Some(first) = answer.order.first() {
+        if asker.known {
+            let asked = Asked { token: &asker.token, device: state.device(headers), protocol };
+            state.counters.polled(asked, first, answer.ttl_s, now);
+        } else {
+            state.counters.untrusted(&asker.token, protocol, first);
+        }
     }
     let player_is_on = reported(&query, protocol).pathways.pop().map(|(id, _)| id);
     let follows = match &player_is_on {

@@ -1,4 +1,5 @@
-//! What the orchestrator learns from a steering node: sessions assigned, polls, who polls, who never came.
+//! What the orchestrator learns from a steering node: sessions assigned, polls, who polls, who never came, and requests
+//! that are no audience.
 //!
 //! The map of sessions feeds counters only; no answer depends on it, so it may be lost and it may be full.
 
@@ -7,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use spillway_model::limits::ASNS_PER_REGION_MAX;
-use spillway_model::{PathwayId, Protocol, TimestampMs, ViewId};
+use spillway_model::{PathwayId, Protocol, RegionId, TimestampMs, ViewId};
 use spillway_service::deployment::Deployment;
 use spillway_wire::frame::{Cell, CellKey, DeviceViews, FRAME_VERSION, Frame};
 use spillway_wire::token::Token;
@@ -85,7 +86,7 @@ impl Counters {
     /// A playlist (`polls`: steering polls should follow) or a decision went out with `first` in front.
     pub(crate) fn assigned(&self, asked: Asked<'_>, first: &PathwayId, ttl_s: u32, polls: bool, now: TimestampMs) {
         let device = asked.device;
-        self.with_cell(asked, first, |inner, cell| {
+        self.with_cell((asked.token, asked.token.asn), asked.protocol, first, |inner, cell| {
             Inner::device_of(&mut inner.devices, &cell, device).sessions_assigned += 1;
             inner.cell(&cell).sessions_assigned += 1;
             if polls {
@@ -98,11 +99,17 @@ impl Counters {
     /// A poll by a valid token was answered with `first` in front.
     pub(crate) fn polled(&self, asked: Asked<'_>, first: &PathwayId, ttl_s: u32, now: TimestampMs) {
         let device = asked.device;
-        self.with_cell(asked, first, |inner, cell| {
+        self.with_cell((asked.token, asked.token.asn), asked.protocol, first, |inner, cell| {
             inner.cell(&cell).polls += 1;
             let until = TimestampMs(now.0 + u64::from(ttl_s) * 1_000 + POLL_SLACK_MS);
             inner.watch(&asked.token.view, Watched { cell, device, until, ttl_s, polled: true });
         });
+    }
+
+    /// A request without a valid session token was answered with `first` in front: no audience, and so without a
+    /// network, since a flood must not use up the networks that are told apart.
+    pub(crate) fn untrusted(&self, stranger: &Token, protocol: Protocol, first: &PathwayId) {
+        self.with_cell((stranger, None), protocol, first, |inner, cell| inner.cell(&cell).sessions_untrusted += 1);
     }
 
     /// What was counted since the last frame.
@@ -143,15 +150,20 @@ impl Counters {
         self.stretch_milli.store(current.midpoint(wanted), Ordering::Relaxed);
     }
 
-    fn with_cell(&self, asked: Asked<'_>, first: &PathwayId, count: impl FnOnce(&mut Inner, Arc<CellKey>)) {
-        let token = asked.token;
+    fn with_cell(
+        &self,
+        (token, asn): (&Token, Option<u32>),
+        protocol: Protocol,
+        first: &PathwayId,
+        count: impl FnOnce(&mut Inner, Arc<CellKey>),
+    ) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let key = CellKey {
             property: self.property.clone(),
             pathway: first.to_string(),
             region: token.region.to_string(),
-            asn: inner.bounded_asn(token),
-            protocol: asked.protocol.to_string(),
+            asn: asn.and_then(|asn| inner.bounded_asn(&token.region, asn)),
+            protocol: protocol.to_string(),
         };
         count(&mut inner, Arc::new(key));
     }
@@ -174,9 +186,8 @@ impl Inner {
         })
     }
 
-    fn bounded_asn(&mut self, token: &Token) -> Option<u32> {
-        let asn = token.asn?;
-        let known = self.asns.entry(token.region.to_string()).or_default();
+    fn bounded_asn(&mut self, region: &RegionId, asn: u32) -> Option<u32> {
+        let known = self.asns.entry(region.to_string()).or_default();
         if known.len() < ASNS_PER_REGION_MAX {
             known.insert(asn);
         }

@@ -99,6 +99,9 @@ pub(crate) async fn decide(
         let asked = Asked { token: &asker.token, device: state.device(&headers), protocol: Protocol::Other };
         if asker.known {
             state.counters.polled(asked, first, ttl_s, now);
+        } else if query.first("t").is_some() {
+            // It shows a token that is none of ours.
+            state.counters.untrusted(&asker.token, Protocol::Other, first);
         } else {
             state.counters.assigned(asked, first, ttl_s, false, now);
         }

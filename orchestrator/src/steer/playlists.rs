@@ -33,6 +33,8 @@ struct Request<'r> {
     path: &'r str,
     asker: Asker,
     current: Current,
+    /// It shows a token that is none of ours: no audience.
+    forged: bool,
     /// Class of the device that asks.
     device: &'static str,
     /// To hand on.
@@ -111,12 +113,13 @@ impl<'r> Request<'r> {
         let client = state.deployment.client(peer, headers, state.settings.trusted_header.as_deref());
         let content = content_of(&percent_decode(path));
         // A changing MPD is read again with the token of its session.
-        let known = query.first("t").and_then(|_| Asker::by_token(state, query, &client).ok());
-        let known = known.filter(|asker| asker.token.content == content);
+        let shown = query.first("t").map(|_| Asker::by_token(state, query, &client));
+        let forged = matches!(shown, Some(Err(_)));
+        let known = shown.and_then(Result::ok).filter(|asker| asker.token.content == content);
         let asker = known.unwrap_or_else(|| Asker::new_session(state, query, &client, content));
         let current = state.manifests.current(&asker.token.region, state.clock.now());
         let debug = if query.first(DEBUG).is_some() { DEBUG_ARGUMENT } else { "" };
-        Self { state, protocol, path, asker, current, device: state.device(headers), debug }
+        Self { state, protocol, path, asker, current, forged, device: state.device(headers), debug }
     }
 
     fn write(&self, body: &[u8], space: &Space) -> Result<(String, Assignment), WriteError> {
@@ -146,10 +149,14 @@ impl<'r> Request<'r> {
     fn answer(&self, body: String, assignment: &Assignment) -> Response {
         let manifest = &*self.current.manifest;
         if let (false, Some(first)) = (self.asker.known, assignment.declared.first()) {
-            let ttl_s = decide::ttl_s(&self.asker.token, manifest, self.state.counters.stretch_milli());
-            let now = self.state.clock.now();
-            let asked = Asked { token: &self.asker.token, device: self.device, protocol: self.protocol };
-            self.state.counters.assigned(asked, first, ttl_s, true, now);
+            let (counters, token) = (&self.state.counters, &self.asker.token);
+            if self.forged {
+                counters.untrusted(token, self.protocol, first);
+            } else {
+                let ttl_s = decide::ttl_s(token, manifest, counters.stretch_milli());
+                let asked = Asked { token, device: self.device, protocol: self.protocol };
+                counters.assigned(asked, first, ttl_s, true, self.state.clock.now());
+            }
         }
         let media_type = if self.protocol == Protocol::Dash { DASH_MEDIA_TYPE } else { HLS_MEDIA_TYPE };
         reply::with_epoch(reply::body(StatusCode::OK, media_type, body), manifest.epoch)

@@ -3,6 +3,7 @@
 mod agreement;
 mod dash_writer;
 pub(crate) mod fixtures;
+mod flood;
 mod hls_writer;
 mod node;
 mod refusals;

@@ -38,7 +38,7 @@ pub(super) struct Node {
     origin: Origin,
     clock: Arc<StoppedClock>,
     store: Arc<dyn Store>,
-    frames: Subscription,
+    pub(super) frames: Subscription,
     pub(super) shutdown: CancellationToken,
     pub(super) posted: CancellationToken,
     _dir: tempfile::TempDir,
@@ -71,7 +71,7 @@ async fn origin() -> (Origin, String) {
 }
 
 impl Node {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::with(|_| ()).await
     }
 
@@ -109,7 +109,7 @@ impl Node {
         Self { url, client, origin, clock, store, frames, shutdown, posted, _dir: dir }
     }
 
-    async fn get(&self, path: &str) -> reqwest::Response {
+    pub(super) async fn get(&self, path: &str) -> reqwest::Response {
         let request = self.client.get(format!("{}{path}", self.url)).header("x-test-client", "127.11.1.9");
         request.send().await.expect("an answer")
     }
@@ -229,21 +229,25 @@ async fn bad_tokens_are_answered_like_good_ones_but_make_no_audience() {
     }
     node.steer(&poll).await;
     node.steer(&poll.replace('~', "%7E")).await;
-    let (mut polls, mut assigned) = (0, 0);
-    while polls < 2 {
+    let forged_playlist = format!("/v1/playlists/hls/vod/lake/master.m3u8?t={}", forged.split("t=").nth(1).expect("t"));
+    assert_eq!(node.get(&forged_playlist).await.status(), 200);
+    let decided = node.json("/v1/decide?content=vod/lake&t=forged").await;
+    assert!(decided["pathways"].as_array().is_some_and(|list| list.len() >= 2), "{decided}");
+    let (mut polls, mut assigned, mut untrusted) = (0, 0, 0);
+    while polls < 2 || untrusted < 20 {
         let message = node.frames.next().await.expect("a frame");
         let frame: Frame = serde_json::from_slice(&message).expect("json");
         assert_eq!((frame.kind.as_str(), frame.source.as_str()), ("steer", "steer-test"));
         for cell in frame.cells {
-            assert_eq!(
-                (cell.key.property.as_str(), cell.key.region.as_str(), cell.key.asn),
-                ("demo", "eu-a", Some(64_501))
-            );
+            // A flood must not use up the networks that are told apart.
+            let asn = (cell.sessions_untrusted == 0).then_some(64_501);
+            assert_eq!((cell.key.property.as_str(), cell.key.region.as_str(), cell.key.asn), ("demo", "eu-a", asn));
             polls += cell.polls;
             assigned += cell.sessions_assigned;
+            untrusted += cell.sessions_untrusted;
         }
     }
-    assert_eq!((polls, assigned), (2, 1));
+    assert_eq!((polls, assigned, untrusted), (2, 1, 20));
     node.shutdown.cancel();
 }
 
