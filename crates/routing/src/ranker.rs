@@ -2,6 +2,7 @@
 //! needs no allocation. The order is the same to the last place; tests hold it to that.
 
 use alloc::vec::Vec;
+use core::ops::Deref;
 
 use spillway_model::{ContentId, GroupId, Mode, PathwayId, PathwayState};
 
@@ -38,10 +39,10 @@ struct Node {
     weight: u32,
 }
 
-/// A manifest, made ready to rank.
-pub struct Ranker<'m> {
-    manifest: &'m Manifest,
-    ids: Vec<&'m PathwayId>,
+/// A manifest, borrowed or owned, made ready to rank.
+pub struct Ranker<M> {
+    manifest: M,
+    ids: Vec<PathwayId>,
     lines: Vec<Line>,
     groups: Vec<Vec<Node>>,
     rules: Rules,
@@ -91,10 +92,12 @@ struct Candidate {
     weight: u64,
 }
 
-impl<'m> Ranker<'m> {
+impl<M: Deref<Target = Manifest>> Ranker<M> {
     /// Prepares `manifest`; `None` if it has more pathways and groups than fit ([`rank()`](crate::rank()) takes any number).
     #[must_use]
-    pub fn new(manifest: &'m Manifest) -> Option<Self> {
+    pub fn new(manifest: M) -> Option<Self> {
+        let held = manifest;
+        let manifest: &Manifest = &held;
         let count = manifest.pathways.len();
         // Those of the manifest come first, in its order; a pathway may name one that it doesn't hold.
         let mut names: Vec<&GroupId> = manifest.groups.keys().collect();
@@ -145,22 +148,17 @@ impl<'m> Ranker<'m> {
             name_order[index] = place as u8;
         }
         let everything = crate::Serves::default();
-        Some(Self {
-            rules: Rules::new(manifest, &ids)?,
-            names: Names::new(&texts),
-            restricted: manifest.pathways.values().any(|pathway| pathway.serves != everything),
-            manifest,
-            lines,
-            groups,
-            name_order,
-            ids,
-        })
+        let rules = Rules::new(manifest, &ids)?;
+        let names = Names::new(&texts);
+        let restricted = manifest.pathways.values().any(|pathway| pathway.serves != everything);
+        let ids = ids.into_iter().cloned().collect();
+        Some(Self { manifest: held, ids, lines, groups, rules, names, name_order, restricted })
     }
 
     /// The pathway of a [`Placed`].
     #[must_use]
-    pub fn pathway(&self, index: u8) -> &'m PathwayId {
-        self.ids[usize::from(index)]
+    pub fn pathway(&self, index: u8) -> &PathwayId {
+        &self.ids[usize::from(index)]
     }
 
     /// The order of [`rank()`](crate::rank()) for `session`, into `out`, which is emptied first.
@@ -201,8 +199,8 @@ impl<'m> Ranker<'m> {
 }
 
 /// One question.
-struct Asked<'r, 's> {
-    ranker: &'r Ranker<'r>,
+struct Asked<'r, 's, M> {
+    ranker: &'r Ranker<M>,
     session: &'s Session<'s>,
     eligible: u64,
     draws: Draws,
@@ -210,7 +208,7 @@ struct Asked<'r, 's> {
     replicas: usize,
 }
 
-impl Asked<'_, '_> {
+impl<M: Deref<Target = Manifest>> Asked<'_, '_, M> {
     /// The nodes of each group by content, whoever is usable.
     fn order_nodes(&self, out: &mut Order) {
         out.nodes.clear();
@@ -227,7 +225,7 @@ impl Asked<'_, '_> {
 
     fn first(&self, rule: Option<&Rule>, order: &Order) -> Option<(u8, Place)> {
         let rules = &self.ranker.rules;
-        let manifest = self.ranker.manifest;
+        let manifest: &Manifest = &self.ranker.manifest;
         let planned = rule.map(|rule| rules.weights(rule, self.session.started));
         let by_plan = || Some((self.pick(planned?, order)?, Place::Weight));
         let by_static = || Some((self.pick(rules.static_weights(), order)?, Place::Static));
@@ -243,13 +241,13 @@ impl Asked<'_, '_> {
     }
 
     fn probe(&self) -> Option<u8> {
-        let manifest = self.ranker.manifest;
+        let manifest: &Manifest = &self.ranker.manifest;
         if manifest.probes.is_empty() || manifest.issued.since(self.session.started) < PROBE_AFTER {
             return None;
         }
         let turn = |probe: &ProbeShare| share_of(self.session.id, &probe.turn) < probe.share.0;
         manifest.probes.iter().find_map(|(id, probe)| {
-            let index = self.ranker.ids.binary_search(&id).ok()? as u8;
+            let index = self.ranker.ids.binary_search(id).ok()? as u8;
             (self.is_down(index) && self.is_eligible(index) && turn(probe)).then_some(index)
         })
     }

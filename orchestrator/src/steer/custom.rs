@@ -18,6 +18,7 @@ use super::asker::{Asker, content_of};
 use super::counters::Asked;
 use super::decide::{self, Assignment};
 use super::params::{DEBUG, Query, percent_decode};
+use super::prepared::Prepared;
 use super::samples::Sample;
 use super::{SteerState, reply};
 
@@ -196,7 +197,7 @@ pub(crate) async fn explain(
 fn explanation<'a>(
     state: &SteerState,
     asker: &'a Asker,
-    manifest: &'a Manifest,
+    manifest: &'a Prepared,
     plan: &'static str,
 ) -> Explanation<'a> {
     let token = &asker.token;

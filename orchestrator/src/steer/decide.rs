@@ -2,8 +2,10 @@
 
 use spillway_model::limits::{TTL_MAX_S, TTL_MIN_S};
 use spillway_model::{Millis, PathwayId, PathwayState, TimestampMs};
-use spillway_routing::{AddressFamily, Manifest, Place, Ranked, Session, playlist_pathways, rank, share_of};
+use spillway_routing::{AddressFamily, Manifest, Place, Ranked, Session, playlist_pathways, share_of};
 use spillway_wire::token::Token;
+
+use super::prepared::Prepared;
 
 /// A playlist's own token repeats its first pathway for so long. A player that never follows RELOAD-URI would
 /// otherwise be kept there for ever.
@@ -48,11 +50,11 @@ pub(crate) fn session(token: &Token, family: Option<AddressFamily>) -> Session<'
 
 /// Orders the pathways for a new playlist or decision. A class that nothing serves here must not end in no playlist,
 /// so it then counts as none.
-pub(crate) fn assign(token: &Token, family: Option<AddressFamily>, manifest: &Manifest) -> Assignment {
-    let mut ranked = rank(&session(token, family), &token.content, manifest);
+pub(crate) fn assign(token: &Token, family: Option<AddressFamily>, manifest: &Prepared) -> Assignment {
+    let mut ranked = manifest.rank(&session(token, family), &token.content);
     if ranked.is_empty() {
         let anyone = Session::new(token.view.as_str(), token.started);
-        ranked = rank(&anyone, &token.content, manifest);
+        ranked = manifest.rank(&anyone, &token.content);
     }
     if ranked.is_empty() {
         ranked = manifest.pathways.keys().map(|id| Ranked { pathway: id.clone(), place: Place::Leftover }).collect();
@@ -67,7 +69,7 @@ pub(crate) fn assign(token: &Token, family: Option<AddressFamily>, manifest: &Ma
 pub(crate) fn answer(
     token: &Token,
     family: Option<AddressFamily>,
-    manifest: &Manifest,
+    manifest: &Prepared,
     now: TimestampMs,
     stretch_milli: u64,
 ) -> PollAnswer {

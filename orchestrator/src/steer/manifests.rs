@@ -16,6 +16,7 @@ use spillway_service::deployment::Deployment;
 use spillway_wire::envelope::{self, EnvelopeError};
 use spillway_wire::manifest::{self, ManifestError};
 
+use super::prepared::Prepared;
 use super::{SteerState, static_plan};
 use crate::{KEYS, manifest_key};
 
@@ -69,20 +70,20 @@ impl Source {
 }
 
 /// The plan in force.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Current {
-    pub(crate) manifest: Arc<Manifest>,
+    pub(crate) manifest: Arc<Prepared>,
     pub(crate) source: Source,
 }
 
 struct Held {
-    manifest: Arc<Manifest>,
-    expired: Arc<Manifest>,
+    manifest: Arc<Prepared>,
+    expired: Arc<Prepared>,
     accepted: TimestampMs,
 }
 
 struct Slot {
-    fallback: Arc<Manifest>,
+    fallback: Arc<Prepared>,
     held: RwLock<Option<Held>>,
     refusals: Mutex<Refusals>,
 }
@@ -96,7 +97,7 @@ pub(crate) struct Refusals {
 }
 
 /// A region as operators see it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct RegionStatus {
     pub(crate) current: Current,
     pub(crate) accepted: Option<TimestampMs>,
@@ -113,7 +114,7 @@ impl Manifests {
     pub(crate) fn new(deployment: &Deployment) -> anyhow::Result<Self> {
         let mut regions = BTreeMap::new();
         for (id, config) in &deployment.regions {
-            let fallback = Arc::new(static_plan::of_deployment(deployment, id, config)?);
+            let fallback = Arc::new(Prepared::new(static_plan::of_deployment(deployment, id, config)?));
             let slot = Slot { fallback, held: RwLock::new(None), refusals: Mutex::default() };
             regions.insert(id.clone(), slot);
         }
@@ -181,11 +182,11 @@ impl Slot {
 
     fn accept(&self, manifest: Manifest, now: TimestampMs) -> Result<(), Refusal> {
         // Built before the lock is taken: a swap must not delay an answer.
-        let expired = Arc::new(static_plan::expired(&manifest));
-        let manifest = Arc::new(manifest);
+        let expired = Arc::new(Prepared::new(static_plan::expired(&manifest)));
+        let manifest = Arc::new(Prepared::new(manifest));
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = held.as_ref() {
-            if *held.manifest == *manifest {
+            if **held.manifest == **manifest {
                 return Ok(());
             }
             if manifest.epoch <= held.manifest.epoch {

@@ -4,7 +4,7 @@
 //! `dash`, with a signed token that names the first pathway) → [`answers`] (each poll: who asks from `params` and the
 //! token, the order from `decide`) → [`counters`] (a frame a second: what the orchestrator learns of all this) and
 //! [`samples`] (some answers with their why, for the lake).
-//! [`manifests`] keeps each region's last good manifest; [`custom`] serves players that know neither HLS nor DASH
+//! [`manifests`] keeps each region's last good manifest, [`prepared`] to rank by; [`custom`] serves players that know neither HLS nor DASH
 //! steering; [`status`] tells operators.
 //!
 //! Invariants: a player never gets a 5xx, 429 or 410 from `/v1/steer`; no answer waits for a query, a round or a disk;
@@ -26,6 +26,7 @@ mod manifests;
 mod origin;
 mod params;
 mod playlists;
+mod prepared;
 mod reply;
 mod samples;
 mod space;

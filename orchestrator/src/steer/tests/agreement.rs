@@ -2,11 +2,12 @@
 
 use proptest::prelude::*;
 use spillway_model::{ContentId, Millis, PathwayState, Ppm, TimestampMs, ViewId};
-use spillway_routing::{Manifest, share_of};
+use spillway_routing::{Manifest, rank, share_of};
 use spillway_wire::token::{Token, TokenKeys};
 
 use super::fixtures::{NOW, id, manifest, region, weights};
 use crate::steer::decide::{self, STRETCH_NONE_MILLI};
+use crate::steer::prepared::Prepared;
 
 fn keys() -> TokenKeys {
     TokenKeys::new(("k".into(), b"secret".to_vec()), vec![])
@@ -26,7 +27,7 @@ fn token(view: &str, content: &str) -> Token {
 }
 
 /// A manifest drawn from `seed`: weights, states, node weights, running line, holdback, hot titles.
-fn random_manifest(epoch: u64, seed: u32) -> Manifest {
+fn random_manifest(epoch: u64, seed: u32) -> Prepared {
     let draw =
         |salt: &str, below: u32| (u64::from(share_of(&seed.to_string(), salt)) * u64::from(below) / 1_000_000) as u32;
     let cut = [draw("cut-1", 1_000_001), draw("cut-2", 1_000_001)];
@@ -49,7 +50,7 @@ fn random_manifest(epoch: u64, seed: u32) -> Manifest {
         out.hot_titles.insert(ContentId::new("live/river").expect("id"), 1 + draw("replicas", 4));
     }
     out.check().expect("a valid manifest");
-    out
+    Prepared::new(out)
 }
 
 #[test]
@@ -92,6 +93,16 @@ fn the_first_answer_repeats_the_playlist_over_twenty_thousand_swaps() {
 }
 
 #[test]
+fn a_prepared_manifest_orders_as_the_plain_one() {
+    for seed in 0..2_000_u32 {
+        let manifest = random_manifest(1, seed);
+        let viewer = token(&format!("view-{seed}"), if seed % 2 == 0 { "live/river" } else { "vod/lake" });
+        let session = decide::session(&viewer, None);
+        assert_eq!(manifest.rank(&session, &viewer.content), rank(&session, &viewer.content, &manifest), "{seed}");
+    }
+}
+
+#[test]
 fn without_a_swap_the_second_answer_stays() {
     for seed in 0..2_000_u32 {
         let manifest = random_manifest(1, seed);
@@ -106,9 +117,10 @@ fn without_a_swap_the_second_answer_stays() {
 #[test]
 fn a_player_that_ignores_reload_uri_is_not_kept_for_ever() {
     let viewer = token("view", "vod/lake");
-    let before = manifest(1, &[("cdn-a", 1_000_000)]);
+    let before = Prepared::new(manifest(1, &[("cdn-a", 1_000_000)]));
     let mut after = manifest(2, &[("cdn-b", 1_000_000)]);
     after.pathways.get_mut("cdn-a").expect("there").state = PathwayState::Down;
+    let after = Prepared::new(after);
     let declared = decide::assign(&viewer, None, &before).declared;
     let token = Token { first: declared.first().cloned(), pathways: declared, ..viewer };
     let first = |seconds| {
@@ -122,11 +134,14 @@ fn a_player_that_ignores_reload_uri_is_not_kept_for_ever() {
 fn a_group_that_wants_a_third_node_gets_a_sister_that_the_playlist_has() {
     let mut manifest = manifest(1, &[("own-x", 1_000_000)]);
     let viewer = token("view", "vod/lake");
-    let order = decide::assign(&viewer, None, &manifest);
+    let order = decide::assign(&viewer, None, &Prepared::new(manifest.clone()));
     let mut others = vec![id("own-x-1"), id("own-x-2"), id("own-x-3")];
     others.retain(|node| *node != order.ranked[0].pathway);
     let token = Token { pathways: vec![id("cdn-a"), others[0].clone(), others[1].clone()], ..viewer };
-    let first = |manifest: &Manifest| decide::answer(&token, None, manifest, NOW, STRETCH_NONE_MILLI).order[0].clone();
+    let first = |manifest: &Manifest| {
+        let prepared = Prepared::new(manifest.clone());
+        decide::answer(&token, None, &prepared, NOW, STRETCH_NONE_MILLI).order[0].clone()
+    };
     assert!(others.contains(&first(&manifest)), "a sister, not the CDN");
     for sister in &others {
         manifest.pathways.get_mut(sister).expect("there").state = PathwayState::Down;

@@ -1,0 +1,45 @@
+//! A manifest that is made ready to rank once, and then answers many sessions.
+
+use std::cell::RefCell;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use spillway_model::ContentId;
+use spillway_routing::{Manifest, Order, Ranked, Ranker, Session, rank};
+
+thread_local! {
+    /// The buffer of this thread's answers.
+    static ORDER: RefCell<Order> = RefCell::default();
+}
+
+/// A manifest with what ranking by it needs.
+pub(crate) struct Prepared {
+    manifest: Arc<Manifest>,
+    /// `None` for a manifest that is too large for one: it is ranked plainly.
+    ranker: Option<Ranker<Arc<Manifest>>>,
+}
+
+impl Prepared {
+    pub(crate) fn new(manifest: Manifest) -> Self {
+        let manifest = Arc::new(manifest);
+        Self { ranker: Ranker::new(Arc::clone(&manifest)), manifest }
+    }
+
+    /// The order of [`rank()`].
+    pub(crate) fn rank(&self, session: &Session<'_>, content: &ContentId) -> Vec<Ranked> {
+        let Some(ranker) = &self.ranker else { return rank(session, content, &self.manifest) };
+        ORDER.with_borrow_mut(|order| {
+            ranker.rank(session, content, order);
+            let placed = order.placed().iter();
+            placed.map(|placed| Ranked { pathway: ranker.pathway(placed.index).clone(), place: placed.place }).collect()
+        })
+    }
+}
+
+impl Deref for Prepared {
+    type Target = Manifest;
+
+    fn deref(&self) -> &Manifest {
+        &self.manifest
+    }
+}
