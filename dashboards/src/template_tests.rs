@@ -103,6 +103,24 @@ fn a_region_in_trouble_comes_first() {
 }
 
 #[test]
+fn what_is_in_force_is_listed_with_its_end_and_bounded() {
+    let html = view::fragment(&config(), &board(&sample::sparse()), SAMPLE_AT_MS);
+    let notes = html.split("class=\"card notes\"").nth(1).expect("a card").split("</section>").next().expect("whole");
+    for words in [
+        "freeze</span><p><span class=\"where\">eu-central</span> final of the cup (ann)",
+        "for another 9\u{202f}min",
+        "drain own-fra-1: new disks (bob)",
+        "for another 2\u{202f}h",
+        "trial</span><p>policy bold on trial in ap-south",
+        "commit</span><p>cdn-a: 312 of 1000 committed GB",
+    ] {
+        assert!(notes.contains(words), "{words} is missing in {notes}");
+    }
+    assert!(!view::fragment(&config(), &board(&sample::quiet()), SAMPLE_AT_MS).contains("card notes"));
+    assert!(view::fragment(&config(), &board(&sample::long()), SAMPLE_AT_MS).contains("and 28 more"));
+}
+
+#[test]
 fn fifty_lines_are_listed_newest_first_and_each_is_bounded() {
     let html = view::fragment(&config(), &board(&sample::long()), SAMPLE_AT_MS);
     assert_eq!(html.matches("<li data-key=\"17").count(), 50);

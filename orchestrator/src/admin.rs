@@ -1,4 +1,4 @@
-//! The admin API: overrides and drills, by bearer token and role; every change is audited.
+//! The admin API: overrides, times of calm and drills, by bearer token and role; every change is audited.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,15 +13,19 @@ use serde_json::json;
 use spillway_lake::records::Change;
 use spillway_service::auth::{self, AuthError, Caller, Role};
 
+use crate::calm::{self, CalmRequest, StoredCalm};
 use crate::drill::{Drill, DrillError};
-use crate::overrides::{self, OverrideError, OverrideRequest};
+use crate::orders::{self, Order, OrderError};
+use crate::overrides::{self, OverrideRequest, StoredOverride};
 use crate::shell::Shell;
 
 /// Routes below `/v1/admin`.
 pub(crate) fn router(shell: Arc<Shell>) -> Router {
     Router::new()
-        .route("/v1/admin/overrides", get(list_overrides).post(add_override))
-        .route("/v1/admin/overrides/{id}", delete(end_override))
+        .route("/v1/admin/overrides", get(list::<StoredOverride>).post(add_override))
+        .route("/v1/admin/overrides/{id}", delete(end::<StoredOverride>))
+        .route("/v1/admin/calm", get(list::<StoredCalm>).post(add_calm))
+        .route("/v1/admin/calm/{id}", delete(end::<StoredCalm>))
         .route("/v1/admin/drills", post(start_drill))
         .route("/v1/admin/drills/{id}", get(show_drill).delete(abort_drill))
         .with_state(shell)
@@ -45,18 +49,18 @@ impl From<AuthError> for Refusal {
     }
 }
 
-impl From<OverrideError> for Refusal {
-    fn from(error: OverrideError) -> Self {
+impl From<OrderError> for Refusal {
+    fn from(error: OrderError) -> Self {
         match error {
-            OverrideError::Invalid { .. } => Self(StatusCode::BAD_REQUEST, "bad_value", error.to_string()),
-            OverrideError::Store(_) => Self(StatusCode::SERVICE_UNAVAILABLE, "store", error.to_string()),
+            OrderError::Invalid { .. } => Self(StatusCode::BAD_REQUEST, "bad_value", error.to_string()),
+            OrderError::Store(_) => Self(StatusCode::SERVICE_UNAVAILABLE, "store", error.to_string()),
         }
     }
 }
 
 impl From<spillway_bus::StoreError> for Refusal {
     fn from(error: spillway_bus::StoreError) -> Self {
-        OverrideError::from(error).into()
+        OrderError::from(error).into()
     }
 }
 
@@ -94,9 +98,9 @@ fn body<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(bytes).map_err(|error| Refusal(StatusCode::BAD_REQUEST, "bad_json", error.to_string()))
 }
 
-async fn list_overrides(State(shell): State<Arc<Shell>>, headers: HeaderMap) -> Result<Response, Refusal> {
+async fn list<O: Order>(State(shell): State<Arc<Shell>>, headers: HeaderMap) -> Result<Response, Refusal> {
     caller(&shell, &headers, Role::Viewer)?;
-    Ok(Json(overrides::in_force(&shell.store, shell.clock.now()).await?).into_response())
+    Ok(Json(orders::in_force::<O>(&shell.store, shell.clock.now()).await?).into_response())
 }
 
 async fn add_override(
@@ -112,19 +116,33 @@ async fn add_override(
     Ok((StatusCode::CREATED, Json(stored)).into_response())
 }
 
-async fn end_override(
+async fn add_calm(
+    State(shell): State<Arc<Shell>>,
+    headers: HeaderMap,
+    bytes: axum::body::Bytes,
+) -> Result<Response, Refusal> {
+    let caller = caller(&shell, &headers, Role::Operator)?;
+    let request: CalmRequest = body(&bytes)?;
+    let stored = calm::add(&shell.store, &shell.deployment, &caller.name, shell.clock.now(), request).await?;
+    audit(&shell, &caller, "calm.add", &stored.id, &stored.reason, &stored);
+    shell.wake.notify_one();
+    Ok((StatusCode::CREATED, Json(stored)).into_response())
+}
+
+/// Ends an order of either kind before its time.
+async fn end<O: Order>(
     State(shell): State<Arc<Shell>>,
     headers: HeaderMap,
     Path(id): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<StatusCode, Refusal> {
     let caller = caller(&shell, &headers, Role::Operator)?;
-    let ended = overrides::in_force(&shell.store, shell.clock.now()).await?.remove(&id);
-    if !overrides::remove(&shell.store, &id).await? {
-        return Err(Refusal(StatusCode::NOT_FOUND, "unknown", format!("no override {id:?} is in force")));
+    let ended = orders::in_force::<O>(&shell.store, shell.clock.now()).await?.remove(&id);
+    if !orders::remove::<O>(&shell.store, &id).await? {
+        return Err(Refusal(StatusCode::NOT_FOUND, "unknown", format!("no {} {id:?} is in force", O::WORD)));
     }
     let reason = query.get("reason").map(String::as_str).unwrap_or_default();
-    audit(&shell, &caller, "override.end", &id, reason, &ended);
+    audit(&shell, &caller, O::ENDED, &id, reason, &ended);
     shell.wake.notify_one();
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
+use crate::canary::CanaryConfig;
+
 /// `[orchestrator]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -31,6 +33,8 @@ pub struct OrchestratorConfig {
     pub ceilings: CeilingsConfig,
     /// Probes.
     pub probe: ProbeConfig,
+    /// A change of policy on trial.
+    pub canary: Option<CanaryConfig>,
 }
 
 /// `[orchestrator.ceilings]`: Mbit/s by name.
@@ -78,6 +82,7 @@ impl Default for OrchestratorConfig {
             class_order: Vec::new(),
             ceilings: CeilingsConfig::default(),
             probe: ProbeConfig::default(),
+            canary: None,
         }
     }
 }

@@ -3,13 +3,16 @@
 //! The path of a decision, file by file: [`observe`] (frames, probes, load reports since the last round) → `core` (the
 //! pure crate below `core/`: estimate, detect, fill, plan) → [`round`] (the loop) → [`publish`] (epoch, signature,
 //! store) → [`steer`] (answers to players, from the manifest alone). Beside it: [`api`] (manifests, overview, load
-//! reports), [`admin`] (overrides, drills; each change goes into the lake), [`probe`]
-//! (synthetic fetches), [`decisions`] (what was decided goes into the lake), [`learn`] (what the lake teaches comes back).
+//! reports), [`admin`] (overrides, freezes and events, drills; each change goes into the lake), [`probe`]
+//! (synthetic fetches), [`decisions`] (what was decided goes into the lake), [`learn`] (what the lake teaches comes back),
+//! [`canary`] (a policy on trial and its judgement).
 //!
 //! Invariant: a request never triggers a round, and a steering answer waits for no query, round or disk.
 
 mod admin;
 mod api;
+mod calm;
+mod canary;
 mod config;
 mod coverage;
 mod decisions;
@@ -17,6 +20,7 @@ mod drill;
 mod learn;
 mod ledger;
 mod observe;
+mod orders;
 mod overrides;
 mod probe;
 mod publish;
@@ -42,6 +46,7 @@ use spillway_wire::probe::PROBE_TOPIC;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
+pub use canary::{CanaryConfig, changed};
 pub use config::{OrchestratorConfig, ProbeConfig};
 pub use drill::{Drill, Report, Verdict};
 pub use learn::Lake;
@@ -90,7 +95,8 @@ pub struct Parts {
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let valid = Millis::from_secs(parts.config.manifest_valid_s);
     let publisher = Publisher::open(Arc::clone(&parts.store), &parts.key_file, valid).await?;
-    let setup = setup(&parts.deployment, parts.parameters, &parts.config)?;
+    let mut setup = setup(&parts.deployment, parts.parameters, &parts.config)?;
+    let trial = canary::Trial::open(&parts.store, parts.config.canary.as_ref(), &mut setup).await?;
     let prices = setup.pathways.iter().map(|(id, pathway)| (id.clone(), pathway.price.clone())).collect();
     let engine = Engine::new(setup);
     let (overview, seen) = watch::channel(Overview::default());
@@ -126,7 +132,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         wake: Notify::new(),
         shutdown: parts.shutdown.clone(),
     });
-    let mut rounds = round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, (decisions, learner), overview);
+    let mut rounds =
+        round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, (decisions, learner, trial), overview);
     rounds.adopt().await?;
     let every = Duration::from_millis(parts.config.round_ms.max(100));
     let bus: Arc<dyn spillway_bus::Bus> = Arc::new(parts.bus);
@@ -139,3 +146,6 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     audit.close().await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

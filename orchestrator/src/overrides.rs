@@ -1,20 +1,17 @@
-//! Overrides: what an operator orders; always with a reason and an end. Kept in the store, so that they outlive a
-//! restart and reach every orchestrator.
+//! Overrides: weight, cap, exclude, drain, pin; always with a reason and an end.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use spillway_bus::{Store, StoreError};
-use spillway_model::limits::OVERRIDE_MAX_MS;
-use spillway_model::{BitsPerSecond, GroupId, PathwayId, RegionId, TimestampMs};
+use spillway_bus::Store;
+use spillway_model::{BitsPerSecond, GroupId, PathwayId, TimestampMs};
 use spillway_orchestrator_core as core;
 use spillway_routing::Target;
 use spillway_service::deployment::Deployment;
 use spillway_service::random;
+use spillway_wire::overview::Note;
 
-const PREFIX: &str = "overrides/";
+use crate::orders::{self, Order, OrderError, invalid};
 
 /// What an operator asks for (`POST /v1/admin/overrides`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,46 +64,32 @@ pub struct Described {
     pub reason: String,
 }
 
-/// Why an override is refused: for people.
-#[derive(Debug, thiserror::Error)]
-pub enum OverrideError {
-    /// A value that is not valid.
-    #[error("{field} {value:?} is not valid (valid: {valid})")]
-    Invalid {
-        /// Which field.
-        field: &'static str,
-        /// Its value.
-        value: String,
-        /// What would be valid.
-        valid: String,
-    },
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+impl Order for StoredOverride {
+    const PREFIX: &'static str = "overrides/";
+    const WORD: &'static str = "override";
+    const ENDED: &'static str = "override.end";
 
-fn invalid(field: &'static str, value: impl ToString, valid: impl Into<String>) -> OverrideError {
-    OverrideError::Invalid { field, value: value.to_string(), valid: valid.into() }
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn expires_ms(&self) -> u64 {
+        self.expires_ms
+    }
 }
 
 /// Checks a request against the deployment and keeps it.
 ///
 /// # Errors
-/// [`OverrideError`] names field, value and what is valid.
+/// [`OrderError`] names field, value and what is valid.
 pub async fn add(
     store: &Arc<dyn Store>,
     deployment: &Deployment,
     by: &str,
     now: TimestampMs,
     request: OverrideRequest,
-) -> Result<StoredOverride, OverrideError> {
-    let max_s = OVERRIDE_MAX_MS / 1000;
-    if request.expires_s == 0 || request.expires_s > max_s {
-        return Err(invalid("expires_s", request.expires_s, format!("1 to {max_s}")));
-    }
-    if request.reason.trim().is_empty() || request.reason.len() > 500 {
-        return Err(invalid("reason", &request.reason, "1 to 500 characters"));
-    }
+) -> Result<StoredOverride, OrderError> {
+    orders::check(&request.reason, request.expires_s)?;
     let stored = StoredOverride {
         id: format!("o-{}", random::id(8)),
         by: by.to_owned(),
@@ -121,51 +104,15 @@ pub async fn add(
         },
     };
     to_core(&stored, deployment)?;
-    let value = serde_json::to_vec(&stored).expect("plain fields");
-    store.compare_and_set(&format!("{PREFIX}{}", stored.id), 0, Bytes::from(value)).await?;
+    orders::keep(store, &stored).await?;
     Ok(stored)
-}
-
-/// Ends an override early; false if there is none of that id.
-///
-/// # Errors
-/// The store's.
-pub async fn remove(store: &Arc<dyn Store>, id: &str) -> Result<bool, StoreError> {
-    let key = format!("{PREFIX}{id}");
-    if store.get(&key).await?.is_none() {
-        return Ok(false);
-    }
-    store.remove(&key).await?;
-    Ok(true)
-}
-
-/// Every override that is in force at `now`; ended ones are removed.
-///
-/// # Errors
-/// The store's.
-pub async fn in_force(
-    store: &Arc<dyn Store>,
-    now: TimestampMs,
-) -> Result<BTreeMap<String, StoredOverride>, StoreError> {
-    let mut out = BTreeMap::new();
-    for key in store.list(PREFIX).await? {
-        let Some(found) = store.get(&key).await? else { continue };
-        match serde_json::from_slice::<StoredOverride>(&found.value) {
-            Ok(stored) if stored.expires_ms > now.0 => {
-                out.insert(stored.id.clone(), stored);
-            }
-            Ok(_) => store.remove(&key).await?,
-            Err(error) => tracing::warn!(key, %error, "an override does not read and is left out"),
-        }
-    }
-    Ok(out)
 }
 
 /// As the decision core takes it.
 ///
 /// # Errors
-/// [`OverrideError::Invalid`] for an unknown kind, target or region, or a value out of range.
-pub fn to_core(stored: &StoredOverride, deployment: &Deployment) -> Result<core::Override, OverrideError> {
+/// [`OrderError::Invalid`] for an unknown kind, target or region, or a value out of range.
+pub fn to_core(stored: &StoredOverride, deployment: &Deployment) -> Result<core::Override, OrderError> {
     let what = &stored.what;
     let number = |valid: &'static str, holds: fn(f64) -> bool| match what.value {
         Some(value) if value.is_finite() && holds(value) => Ok(value),
@@ -194,24 +141,26 @@ pub fn to_core(stored: &StoredOverride, deployment: &Deployment) -> Result<core:
     } else {
         return Err(invalid("target", &what.target, names()));
     };
-    let region = match &what.region {
-        None => None,
-        Some(name) => match deployment.regions.get_key_value(name.as_str()) {
-            Some((id, _)) => Some(id.clone()),
-            None => {
-                let names: Vec<&str> = deployment.regions.keys().map(RegionId::as_str).collect();
-                return Err(invalid("region", name, names.join(", ")));
-            }
-        },
-    };
     Ok(core::Override {
         id: stored.id.clone(),
         kind,
         target,
-        region,
+        region: orders::region(what.region.as_deref(), deployment)?,
         by: stored.by.clone(),
         reason: what.reason.clone(),
         since: TimestampMs(stored.since_ms),
         expires: TimestampMs(stored.expires_ms),
     })
+}
+
+/// As pages show it.
+pub(crate) fn note(stored: &StoredOverride) -> Note {
+    let Described { kind, target, region, value, reason } = &stored.what;
+    let value = value.map(|value| format!(" {value}")).unwrap_or_default();
+    Note {
+        kind: "override".into(),
+        region: region.clone().unwrap_or_default(),
+        text: format!("{kind} {target}{value}: {reason} ({})", stored.by),
+        until_ms: Some(stored.expires_ms),
+    }
 }

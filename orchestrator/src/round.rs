@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spillway_bus::Bus as _;
+use spillway_lake::records::Change;
 use spillway_model::{PathwayId, RegionId, TimestampMs};
 use spillway_orchestrator_core::{self as core, Engine, RoundOutput};
 use spillway_routing::Manifest;
-use spillway_wire::overview::{LogLine, OVERVIEW_TOPIC, Overview, PathwayTotals, PathwayView, RegionView};
+use spillway_wire::overview::{LogLine, Note, OVERVIEW_TOPIC, Overview, PathwayTotals, PathwayView, RegionView};
 use tokio::sync::watch;
 
+use crate::canary::Trial;
 use crate::decisions::Decisions;
 use crate::learn::Learner;
 use crate::observe::Ears;
-use crate::overrides;
+use crate::orders::Standing;
 use crate::publish::{PublishError, Publisher};
 use crate::shell::Shell;
 
@@ -29,9 +31,10 @@ pub(crate) struct Rounds {
     pub(crate) publisher: Publisher,
     pub(crate) decisions: Decisions,
     learner: Learner,
+    trial: Trial,
     pub(crate) overview: watch::Sender<Overview>,
     published: BTreeMap<RegionId, Manifest>,
-    last_overrides: Vec<core::Override>,
+    standing: Standing,
     log: VecDeque<LogLine>,
 }
 
@@ -41,7 +44,7 @@ impl Rounds {
         engine: Engine,
         ears: Ears,
         publisher: Publisher,
-        (decisions, learner): (Decisions, Learner),
+        (decisions, learner, trial): (Decisions, Learner, Trial),
         overview: watch::Sender<Overview>,
     ) -> Self {
         let (published, log) = (BTreeMap::new(), VecDeque::new());
@@ -52,9 +55,10 @@ impl Rounds {
             publisher,
             decisions,
             learner,
+            trial,
             overview,
             published,
-            last_overrides: Vec::new(),
+            standing: Standing::default(),
             log,
         }
     }
@@ -93,11 +97,15 @@ impl Rounds {
         let now = self.shell.clock.now();
         let begun = self.shell.clock.monotonic();
         let mut input = self.ears.hear(now, &self.shell.deployment, &self.shell.loads);
-        self.read_overrides(now).await;
-        input.overrides.clone_from(&self.last_overrides);
+        self.standing.read(&self.shell.store, now).await;
+        self.standing.order(now, &self.shell.deployment, &mut input);
         self.learner.teach(&mut input);
         input.drill = self.shell.drills.note();
+        self.trial.begin(now, &mut self.engine);
         let output = self.engine.round(now, &input);
+        if let Some(judged) = self.trial.take(now, output.canary.as_ref()) {
+            self.shell.changes.record(Change { orchestrator: self.shell.id.clone(), ..judged });
+        }
         for entry in &output.log {
             let region = entry.region.as_ref().map(ToString::to_string).unwrap_or_default();
             tracing::info!(region, text = entry.text, "decision");
@@ -107,25 +115,10 @@ impl Rounds {
             self.log.pop_front();
         }
         self.publish(&output).await;
-        self.tell(now, &output).await;
+        self.trial.save(&self.shell.store).await;
+        let notes = self.standing.notes(now).chain(self.trial.note()).collect();
+        self.tell(now, &output, notes).await;
         metrics::histogram!("spillway_round_seconds").record((self.shell.clock.monotonic() - begun).as_secs_f64());
-    }
-
-    /// Overrides in force. When the store fails, the last known ones stay: an order must not end by accident.
-    async fn read_overrides(&mut self, now: TimestampMs) {
-        match overrides::in_force(&self.shell.store, now).await {
-            Ok(stored) => {
-                self.last_overrides = stored
-                    .values()
-                    .filter_map(|stored| {
-                        overrides::to_core(stored, &self.shell.deployment)
-                            .inspect_err(|error| tracing::warn!(id = stored.id, %error, "override left out"))
-                            .ok()
-                    })
-                    .collect();
-            }
-            Err(error) => tracing::warn!(%error, "overrides cannot be read"),
-        }
     }
 
     /// Publishes what routes differently from what is in force; a failure leaves that in force and is counted.
@@ -149,7 +142,7 @@ impl Rounds {
         self.shell.readiness.set(self.published.len() == self.shell.deployment.regions.len());
     }
 
-    async fn tell(&mut self, now: TimestampMs, output: &RoundOutput) {
+    async fn tell(&mut self, now: TimestampMs, output: &RoundOutput, notes: Vec<Note>) {
         let overview = Overview {
             v: 1,
             at_ms: now.0,
@@ -158,6 +151,7 @@ impl Rounds {
             log: self.log.iter().cloned().collect(),
             telemetry_ppm: output.telemetry.0,
             devices: self.ears.coverage.tell(now),
+            notes,
         };
         let message = serde_json::to_vec(&overview).expect("string keys only");
         self.overview.send_replace(overview);

@@ -11,6 +11,8 @@ use spillway_service::prices::PriceConfig;
 
 use crate::config::{CeilingsConfig, OrchestratorConfig};
 
+/// Name of the policy in force, unless another one was tried and accepted.
+const POLICY: &str = "spillway-1";
 /// Weights that an operator gives as any positive numbers, in millionths of the unit that they wrote.
 const STATIC_SCALE: f64 = 1e6;
 
@@ -37,11 +39,13 @@ pub fn setup(
     let class = |name: &String| {
         ContentClass::new(name).map_err(|error| ConfigError::invalid("orchestrator.class_order", error, "an id"))
     };
+    let canary = config.canary.as_ref().map(|canary| canary.check(deployment, (POLICY, &parameters))).transpose()?;
     Ok(core::Setup {
         regions,
         pathways,
         parameters,
-        policy: "spillway-1".into(),
+        policy: POLICY.into(),
+        canary,
         shared: shared(deployment, &config.ceilings)?,
         spill_usd_per_hour_max: config.spill_usd_per_hour_max,
         classes: config.class_order.iter().map(class).collect::<Result<_, _>>()?,

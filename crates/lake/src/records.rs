@@ -49,7 +49,8 @@ pub struct Change {
     pub actor: String,
     /// Its role.
     pub role: String,
-    /// What was done: `override.add`, `override.end`, `drill.start`, `drill.abort`.
+    /// What was done: `override.add`, `override.end`, `calm.add`, `calm.end`, `drill.start`, `drill.abort`, and,
+    /// by the orchestrator itself, `canary.accept`, `canary.roll_back`.
     pub action: String,
     /// Id of what was changed.
     pub object: String,

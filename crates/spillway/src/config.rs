@@ -1,5 +1,6 @@
 //! The configuration file: one for all roles.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,9 +48,10 @@ pub struct Config {
     /// Geo databases, and whose word counts for where a client is.
     #[serde(default)]
     pub geo: GeoConfig,
-    /// Parameters of decisions.
+    /// Numbers that decide, where they differ from the defaults; all of them and their reasons:
+    /// `check-config --explain`.
     #[serde(default)]
-    pub policy: PolicyConfig,
+    pub policy: BTreeMap<String, f64>,
     /// Lake.
     #[serde(default)]
     pub lake: LakeConfig,
@@ -66,24 +68,6 @@ pub struct Config {
     pub dashboard: DashboardConfig,
     /// Own edge (in an edge's own file).
     pub edge: Option<EdgeConfig>,
-}
-
-/// `[policy]`: the parameters that an operator may change; the others and all reasons: `check-config --explain`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PolicyConfig {
-    /// Seconds between polls, live. Default 10.
-    pub ttl_live_s: Option<u32>,
-    /// Seconds between polls, on demand. Default 30.
-    pub ttl_vod_s: Option<u32>,
-    /// Seconds between polls where a pathway is suspect. Default 5.
-    pub ttl_suspect_s: Option<u32>,
-    /// How long a pathway stays DOWN at least, s. Default 120.
-    pub hold_s: Option<u64>,
-    /// Length of a step of recovery, s. Default 120.
-    pub recovery_step_s: Option<u64>,
-    /// Length of a drain, s. Default 600.
-    pub drain_s: Option<u64>,
 }
 
 impl Config {
@@ -120,37 +104,9 @@ impl Config {
     /// Decision parameters: production defaults with the operator's changes.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] for a value out of range.
+    /// [`ConfigError::Invalid`] for an unknown name or a value out of range.
     pub fn parameters(&self) -> Result<Parameters, ConfigError> {
-        use spillway_model::limits::{TTL_MAX_S, TTL_MIN_S};
-        let mut parameters = Parameters::default();
-        let policy = &self.policy;
-        let valid = format!("{TTL_MIN_S} to {TTL_MAX_S}");
-        for (key, value, field) in [
-            ("policy.ttl_live_s", policy.ttl_live_s, &mut parameters.ttl_live_s),
-            ("policy.ttl_vod_s", policy.ttl_vod_s, &mut parameters.ttl_vod_s),
-            ("policy.ttl_suspect_s", policy.ttl_suspect_s, &mut parameters.ttl_suspect_s),
-        ] {
-            if let Some(seconds) = value {
-                if !(TTL_MIN_S..=TTL_MAX_S).contains(&seconds) {
-                    return Err(ConfigError::invalid(key, seconds, valid));
-                }
-                *field = seconds;
-            }
-        }
-        for (key, value, field) in [
-            ("policy.hold_s", policy.hold_s, &mut parameters.hold_s),
-            ("policy.recovery_step_s", policy.recovery_step_s, &mut parameters.recovery_step_s),
-            ("policy.drain_s", policy.drain_s, &mut parameters.drain_s),
-        ] {
-            if let Some(seconds) = value {
-                if !(1..=86_400).contains(&seconds) {
-                    return Err(ConfigError::invalid(key, seconds, "1 to 86400"));
-                }
-                *field = seconds as f64;
-            }
-        }
-        Ok(parameters)
+        spillway_orchestrator::changed(&Parameters::default(), "policy", &self.policy)
     }
 
     /// The steering node's section.

@@ -111,7 +111,7 @@ pub async fn all(file: &Path) -> anyhow::Result<()> {
     let config = &process.config;
     let deployment = process.deployment()?;
     let steer_config = config.steer()?;
-    config.parameters()?;
+    spillway_orchestrator::setup(&deployment, config.parameters()?, &config.orchestrator)?;
     let collector_at = bind("collector.listen", config.collector.listen).await?;
     let steer_at = bind("steer.listen", steer_config.listen).await?;
     let orchestrator_at = bind("orchestrator.listen", config.orchestrator.listen).await?;
@@ -162,6 +162,7 @@ pub async fn collector(file: &Path) -> anyhow::Result<()> {
 pub async fn orchestrator(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
     let deployment = process.deployment()?;
+    spillway_orchestrator::setup(&deployment, process.config.parameters()?, &process.config.orchestrator)?;
     let listener = bind("orchestrator.listen", process.config.orchestrator.listen).await?;
     announce(&[("orchestrator", listener.local_addr())])?;
     run_orchestrator(&process, &deployment, listener, process.remote_tail()).await

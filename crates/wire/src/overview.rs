@@ -25,6 +25,26 @@ pub struct Overview {
     /// By device class, over all regions: who is steered, and who of them reports. Absent where nobody is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub devices: BTreeMap<String, DeviceCoverage>,
+    /// Orders in force and what else to know that is no state of a pathway. Absent without any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
+}
+
+/// Something that holds now, in words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Note {
+    /// `override`; `freeze`, `ad_break` or `event`; `canary` (a policy on trial or judged); `commit` (a volume that is
+    /// paid and will not be used).
+    pub kind: String,
+    /// Region, if one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// What and why.
+    pub text: String,
+    /// Ends by itself, ms since epoch; absent = it has no end of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
 }
 
 /// Beacon coverage of one device class.

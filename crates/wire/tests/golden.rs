@@ -173,6 +173,7 @@ fn frames_loads_probes_overviews_and_answers_read_and_write_themselves_back() {
     let inside = ["", "/regions/eu-south", "/regions/eu-south/pathways/cdn-a", "/pathways/cdn-a", "/log/0"];
     round_trip::<Overview>("overview/v1.json", &inside);
     round_trip::<Overview>("overview/v1-devices.json", &["", "/devices/tv", "/devices/unknown"]);
+    round_trip::<Overview>("overview/v1-notes.json", &["", "/notes/0", "/notes/1"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod story;
 
-use spillway_wire::overview::{LogLine, Overview, PathwayTotals, PathwayView, RegionView};
+use spillway_wire::overview::{LogLine, Note, Overview, PathwayTotals, PathwayView, RegionView};
 
 pub use story::{STORY_S, story};
 
@@ -55,6 +55,14 @@ pub fn sparse() -> Overview {
         }
     }
     overview.log.clear();
+    let note =
+        |kind: &str, text: &str, until_ms| Note { kind: kind.into(), text: text.into(), until_ms, ..Note::default() };
+    overview.notes = vec![
+        Note { region: "eu-central".into(), ..note("freeze", "final of the cup (ann)", Some(SAMPLE_AT_MS + 540_000)) },
+        note("override", "drain own-fra-1: new disks (bob)", Some(SAMPLE_AT_MS + 7_200_000)),
+        note("canary", "policy bold on trial in ap-south: +0.10 points of bad windows against the other regions", None),
+        note("commit", "cdn-a: 312 of 1000 committed GB are used, 709 expected by the period's end", None),
+    ];
     overview
 }
 
@@ -77,6 +85,8 @@ pub fn long() -> Overview {
         pathway_name,
         PathwayTotals { kind: "own".to_owned(), utilisation_ppm: Some(u32::MAX), ..PathwayTotals::default() },
     );
+    let text = "a note that took many words to say what it had to say ".repeat(20);
+    overview.notes = vec![Note { kind: "event".into(), region: region_name.clone(), text, until_ms: None }; 40];
     overview.log = (0..50)
         .map(|n| LogLine {
             at_ms: SAMPLE_AT_MS - 3_600_000 + n * 1_000,
@@ -111,6 +121,8 @@ pub fn hostile() -> Overview {
     };
     overview.regions.insert(script.to_owned(), region);
     overview.pathways.insert(script.to_owned(), PathwayTotals { kind: script.to_owned(), ..PathwayTotals::default() });
+    let note = Note { kind: script.to_owned(), region: script.to_owned(), text: script.to_owned(), until_ms: Some(0) };
+    overview.notes.push(note);
     overview.log.push(LogLine { at_ms: SAMPLE_AT_MS, region: script.to_owned(), text: script.to_owned() });
     overview
 }

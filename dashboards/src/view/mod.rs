@@ -3,6 +3,7 @@
 mod fleet;
 mod format;
 mod headline;
+mod notes;
 mod palette;
 mod region;
 mod river;
@@ -49,6 +50,9 @@ struct BoardView {
     headline: Headline,
     facts: Vec<totals::Fact>,
     regions: Vec<region::Card>,
+    notes: Vec<notes::Row>,
+    /// How many are not listed.
+    more_notes: usize,
     fleet: Vec<fleet::Row>,
     log: Vec<LogRow>,
 }
@@ -100,7 +104,10 @@ impl BoardView {
             Level::Warn => "degraded · ",
             Level::Ok | Level::Info => "",
         };
+        let (notes, more_notes) = notes::rows(overview);
         Self {
+            notes,
+            more_notes,
             tab: format!("{prefix}{}", product(config)),
             title: config.title.clone(),
             watch_url: config.watch_url.clone(),
@@ -124,6 +131,8 @@ impl BoardView {
             headline: Headline::waiting(),
             facts: Vec::new(),
             regions: Vec::new(),
+            notes: Vec::new(),
+            more_notes: 0,
             fleet: Vec::new(),
             log: Vec::new(),
         }

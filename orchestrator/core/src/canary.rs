@@ -3,7 +3,7 @@
 use spillway_model::{RegionId, TimestampMs};
 
 use crate::engine::{Engine, Tick};
-use crate::{CanaryNote, CanaryState, LogEntry, Parameters};
+use crate::{Canary, CanaryNote, CanaryState, LogEntry, Parameters};
 
 /// How a trial goes.
 #[derive(Clone, Debug)]
@@ -16,6 +16,13 @@ pub(crate) struct Trial {
 }
 
 impl Engine {
+    /// Puts a policy on trial from the next round on, in place of one that is. What was measured until then is what
+    /// the trial is compared with, so declare it once there is something.
+    pub fn declare(&mut self, canary: Canary) {
+        self.setup.canary = Some(canary);
+        self.trial = None;
+    }
+
     /// The numbers on trial, and where.
     pub(crate) fn on_trial(&self) -> Option<(RegionId, Parameters)> {
         self.trial.as_ref().filter(|trial| trial.state == CanaryState::OnTrial)?;

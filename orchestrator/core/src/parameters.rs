@@ -1,6 +1,8 @@
 //! Every number that decides, with its unit, its default and the reason for it. `spillway check-config --explain`
 //! prints this list.
 
+use spillway_model::limits::{TTL_MAX_S, TTL_MIN_S};
+
 macro_rules! parameters {
     ($($name:ident: $kind:ty = $default:expr, $unit:literal, $reason:literal;)+) => {
         /// Every number that decides. Defaults are the production values.
@@ -21,9 +23,74 @@ macro_rules! parameters {
             pub fn describe(&self) -> Vec<(&'static str, String, &'static str, &'static str)> {
                 vec![$((stringify!($name), self.$name.to_string(), $unit, $reason),)+]
             }
+
+            /// Sets the number of that name.
+            ///
+            /// # Errors
+            /// What would be valid; nothing is changed then.
+            pub fn set(&mut self, name: &str, value: f64) -> Result<(), String> {
+                match name {
+                    $(stringify!($name) => self.$name = checked(name, $unit, value)?,)+
+                    _ => return Err("a name that `spillway check-config --explain` prints".to_owned()),
+                }
+                Ok(())
+            }
         }
     };
 }
+
+/// Numbers whose bounds are not their unit's.
+const BOUNDS: [(&str, f64, f64); 8] = [
+    ("commit_low", 0.0, 10.0),
+    ("commit_high", 0.0, 10.0),
+    ("ttl_live_s", TTL_MIN_S as f64, TTL_MAX_S as f64),
+    ("ttl_vod_s", TTL_MIN_S as f64, TTL_MAX_S as f64),
+    ("ttl_suspect_s", TTL_MIN_S as f64, TTL_MAX_S as f64),
+    ("hold_s", 1.0, 86_400.0),
+    ("recovery_step_s", 1.0, 86_400.0),
+    ("drain_s", 1.0, 86_400.0),
+];
+
+/// `value` as a number of that name and unit, or what would be valid.
+fn checked<T: Number>(name: &str, unit: &str, value: f64) -> Result<T, String> {
+    let bounds = BOUNDS.iter().find(|(bounded, ..)| *bounded == name);
+    let (holds, valid) = match (bounds, unit) {
+        (Some((_, from, to)), _) => ((*from..=*to).contains(&value), format!("{from} to {to}")),
+        (None, "share" | "probability") => ((0.0..=1.0).contains(&value), "0 to 1".to_owned()),
+        (None, "ppm") => ((0.0..=1e6).contains(&value), "0 to 1000000".to_owned()),
+        (None, "slots") => ((0.0..=1e6).contains(&value), "0 to 1000000".to_owned()),
+        (None, "s") => (value > 0.0 && value <= 604_800.0, "above 0, at most 604800".to_owned()),
+        (None, _) => (value > 0.0 && value <= 1e15, "above 0".to_owned()),
+    };
+    if !holds {
+        return Err(valid);
+    }
+    T::of(value).ok_or_else(|| format!("{valid}, a whole number"))
+}
+
+/// A type of a parameter.
+trait Number: Sized {
+    /// `None` if it can't hold the value.
+    fn of(value: f64) -> Option<Self>;
+}
+
+impl Number for f64 {
+    fn of(value: f64) -> Option<Self> {
+        Some(value)
+    }
+}
+
+macro_rules! whole_numbers {
+    ($($kind:ty),+) => {
+        $(impl Number for $kind {
+            fn of(value: f64) -> Option<Self> {
+                (value.fract() == 0.0 && value >= 0.0 && value <= f64::from(u32::MAX)).then_some(value as Self)
+            }
+        })+
+    };
+}
+
+whole_numbers!(u32, u64, usize);
 
 parameters! {
     // Observe
@@ -209,4 +276,40 @@ parameters! {
     ttl_vod_s: u32 = 30, "s", "Poll interval of views on demand";
     ttl_suspect_s: u32 = 5, "s", "Poll interval in a region where something is not HEALTHY";
     ttl_jitter: f64 = 0.10, "share", "Spread of the poll interval to either side";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_takes_its_own_default_and_refuses_nonsense() {
+        let default = Parameters::default();
+        let mut parameters = default.clone();
+        for (name, value, unit, _) in default.describe() {
+            let value: f64 = value.parse().expect("a number");
+            parameters.set(name, value).unwrap_or_else(|valid| panic!("{name} = {value} {unit}: {valid}"));
+            for bad in [f64::NAN, f64::INFINITY, -1.0] {
+                assert!(parameters.set(name, bad).is_err(), "{name} = {bad}");
+            }
+        }
+        assert_eq!(parameters, default);
+    }
+
+    #[test]
+    fn what_would_be_valid_is_said() {
+        let mut parameters = Parameters::default();
+        for (name, value, valid) in [
+            ("ttl_live_s", 1.0, "2 to 300"),
+            ("ttl_live_s", 2.5, "2 to 300, a whole number"),
+            ("move_max", 1.5, "0 to 1"),
+            ("health_tau_s", 0.0, "above 0, at most 604800"),
+            ("hold", 5.0, "a name that `spillway check-config --explain` prints"),
+        ] {
+            assert_eq!(parameters.set(name, value), Err(valid.to_owned()), "{name} = {value}");
+        }
+        assert_eq!(parameters, Parameters::default());
+        parameters.set("move_max", 0.25).expect("valid");
+        assert_eq!(parameters, Parameters { move_max: 0.25, ..Parameters::default() });
+    }
 }

@@ -29,6 +29,13 @@ fn a_wrong_value_is_named_with_its_key_and_what_is_valid() {
         ("token_key = \"0123456789abcdef", "token_key = \"", &["token_key", "32"]),
         ("[collector]", "[collector]\nlisten_on = 1", &["listen_on", "unknown field"]),
         ("[orchestrator]", "[orchestrator]\nround_ms = \"soon\"", &["round_ms", "soon"]),
+        ("[collector]", "[policy]\nhold = 5\n[collector]", &["policy.hold", "check-config --explain"]),
+        ("[collector]", "[policy]\nmove_max = 1.5\n[collector]", &["policy.move_max", "1.5", "0 to 1"]),
+        (
+            "[collector]",
+            "[orchestrator.canary]\npolicy = \"p\"\nregion = \"mars\"\nparameters = { hold_s = 60 }\n[collector]",
+            &["orchestrator.canary.region", "mars"],
+        ),
     ] {
         let text = good.replacen(from, to, 1);
         assert_ne!(text, good, "{from}");
