@@ -5,7 +5,7 @@
 //! store) → [`steer`] (answers to players, from the manifest alone). Beside it: [`api`] (manifests, overview, load
 //! reports), [`admin`] (overrides, freezes and events, drills; each change goes into the lake), [`probe`]
 //! (synthetic fetches), [`decisions`] (what was decided goes into the lake), [`learn`] (what the lake teaches comes back),
-//! [`canary`] (a policy on trial and its judgement).
+//! [`capacity`] (what CDNs publish of themselves), [`canary`] (a policy on trial and its judgement).
 //!
 //! Invariant: a request never triggers a round, and a steering answer waits for no query, round or disk.
 
@@ -13,6 +13,9 @@ mod admin;
 mod api;
 mod calm;
 mod canary;
+mod capacity;
+mod classes;
+mod commits;
 mod config;
 mod coverage;
 mod decisions;
@@ -21,6 +24,7 @@ mod learn;
 mod ledger;
 mod observe;
 mod orders;
+mod origins;
 mod overrides;
 mod probe;
 mod publish;
@@ -29,6 +33,7 @@ mod setup;
 mod shell;
 pub mod steer;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,6 +75,8 @@ pub struct Parts {
     pub service_token: String,
     /// File of the manifest signing key; made if missing.
     pub key_file: PathBuf,
+    /// Content class by path prefix, as `steer.class_of` has it.
+    pub class_of: BTreeMap<String, String>,
     /// Where the lake is and how to read its newest rows.
     pub lake: Lake,
     /// Manifests, overrides.
@@ -111,10 +118,12 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         parts.bus.subscribe(FRAME_TOPIC),
         parts.bus.subscribe(PROBE_TOPIC),
         parts.config.frame_sources,
+        classes::ClassViews::new(classes::ClassTable::new(&parts.class_of)?, &parts.deployment),
     );
     let (changes, audit) = ledger::start(parts.lake.root.clone(), format!("{}-audit", parts.config.id), AUDIT_EVERY);
     let decisions = decisions::Decisions::start(parts.lake.root.clone(), &parts.config.id);
     let learner = learn::Learner::start(parts.lake, prices, Arc::clone(&parts.clock));
+    let feeds = capacity::Feeds::start(&parts.deployment, &parts.clock);
     let shell = Arc::new(shell::Shell {
         deployment: Arc::clone(&parts.deployment),
         store: parts.store,
@@ -133,7 +142,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         shutdown: parts.shutdown.clone(),
     });
     let mut rounds =
-        round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, (decisions, learner, trial), overview);
+        round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, (decisions, learner, trial, feeds), overview);
     rounds.adopt().await?;
     let every = Duration::from_millis(parts.config.round_ms.max(100));
     let bus: Arc<dyn spillway_bus::Bus> = Arc::new(parts.bus);

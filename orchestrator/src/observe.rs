@@ -11,22 +11,30 @@ use spillway_wire::frame::{Cell, Frame};
 use spillway_wire::load::LoadReport;
 use spillway_wire::probe::ProbeResult;
 
+use crate::classes::ClassViews;
 use crate::coverage::Coverage;
+use crate::origins::{self, Origins};
 
 /// The newest load report of each edge, and those that no round has seen yet.
 #[derive(Debug, Default)]
 pub(crate) struct Loads {
     reports: Mutex<BTreeMap<PathwayId, (LoadReport, TimestampMs, bool)>>,
+    origins: Mutex<Origins>,
 }
 
 impl Loads {
     pub(crate) fn take(&self, pathway: PathwayId, report: LoadReport, at: TimestampMs) {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner).take(&pathway, &report, at);
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(pathway, (report, at, true));
     }
 
     /// When `pathway` last reported.
     pub(crate) fn last(&self, pathway: &PathwayId) -> Option<TimestampMs> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).get(pathway).map(|(_, at, _)| *at)
+    }
+
+    fn origins(&self, now: TimestampMs, deployment: &Deployment) -> Vec<core::OriginEvidence> {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner).evidence(now, deployment)
     }
 
     fn fresh(&self) -> Vec<core::LoadEvidence> {
@@ -51,11 +59,7 @@ fn evidence(pathway: &PathwayId, report: &LoadReport, at: TimestampMs) -> core::
         viewers: report.viewers,
         bits_per_viewer: BitsPerSecond(report.bits_per_viewer_bps),
         hit_ratio: report.hit_ratio_ppm.map(Ppm),
-        origin: match report.origin.state.as_str() {
-            "up" => core::OriginSeen::Up,
-            "failing" => core::OriginSeen::Failing,
-            _ => core::OriginSeen::Unknown,
-        },
+        origin: origins::seen(&report.origin.state),
         draining: report.draining,
     }
 }
@@ -67,21 +71,24 @@ pub(crate) struct Ears {
     frame_sources: u32,
     last_round: Option<TimestampMs>,
     pub(crate) coverage: Coverage,
+    classes: ClassViews,
 }
 
 impl Ears {
-    pub(crate) fn new(frames: Subscription, probes: Subscription, frame_sources: u32) -> Self {
-        Self { frames, probes, frame_sources, last_round: None, coverage: Coverage::default() }
+    pub(crate) fn new(frames: Subscription, probes: Subscription, frame_sources: u32, classes: ClassViews) -> Self {
+        Self { frames, probes, frame_sources, last_round: None, coverage: Coverage::default(), classes }
     }
 
     /// Everything since the last call. What is not readable, or names what nobody configured, is left out and counted.
     pub(crate) fn hear(&mut self, now: TimestampMs, deployment: &Deployment, loads: &Loads) -> core::RoundInput {
-        let mut input = core::RoundInput { loads: loads.fresh(), ..core::RoundInput::default() };
+        let origins = loads.origins(now, deployment);
+        let mut input = core::RoundInput { loads: loads.fresh(), origins, ..core::RoundInput::default() };
         while let Some(message) = self.frames.try_next() {
             match serde_json::from_slice::<Frame>(&message) {
                 Ok(frame) => {
                     input.frames_received += 1;
                     self.coverage.add(&frame, now);
+                    self.classes.add(&frame, now);
                     add_frame(&frame, deployment, &mut input);
                 }
                 Err(_) => metrics::counter!("spillway_frames_unreadable_total").increment(1),
@@ -93,6 +100,7 @@ impl Ears {
                 Err(_) => metrics::counter!("spillway_probes_unreadable_total").increment(1),
             }
         }
+        input.classes = self.classes.evidence(now);
         let since = self.last_round.map_or(Millis(0), |last| now.since(last));
         self.last_round = Some(now);
         let seconds = u32::try_from((since.0 + 500) / 1000).unwrap_or(0);

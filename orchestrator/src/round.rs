@@ -13,6 +13,8 @@ use spillway_wire::overview::{LogLine, Note, OVERVIEW_TOPIC, Overview, PathwayTo
 use tokio::sync::watch;
 
 use crate::canary::Trial;
+use crate::capacity::Feeds;
+use crate::commits;
 use crate::decisions::Decisions;
 use crate::learn::Learner;
 use crate::observe::Ears;
@@ -32,6 +34,7 @@ pub(crate) struct Rounds {
     pub(crate) decisions: Decisions,
     learner: Learner,
     trial: Trial,
+    feeds: Feeds,
     pub(crate) overview: watch::Sender<Overview>,
     published: BTreeMap<RegionId, Manifest>,
     standing: Standing,
@@ -44,7 +47,7 @@ impl Rounds {
         engine: Engine,
         ears: Ears,
         publisher: Publisher,
-        (decisions, learner, trial): (Decisions, Learner, Trial),
+        (decisions, learner, trial, feeds): (Decisions, Learner, Trial, Feeds),
         overview: watch::Sender<Overview>,
     ) -> Self {
         let (published, log) = (BTreeMap::new(), VecDeque::new());
@@ -56,6 +59,7 @@ impl Rounds {
             decisions,
             learner,
             trial,
+            feeds,
             overview,
             published,
             standing: Standing::default(),
@@ -100,6 +104,7 @@ impl Rounds {
         self.standing.read(&self.shell.store, now).await;
         self.standing.order(now, &self.shell.deployment, &mut input);
         self.learner.teach(&mut input);
+        input.limits = self.feeds.limits();
         input.drill = self.shell.drills.note();
         self.trial.begin(now, &mut self.engine);
         let output = self.engine.round(now, &input);
@@ -116,7 +121,8 @@ impl Rounds {
         }
         self.publish(&output).await;
         self.trial.save(&self.shell.store).await;
-        let notes = self.standing.notes(now).chain(self.trial.note()).collect();
+        let commits = commits::notes(self.engine.setup(), &input.bills);
+        let notes = self.standing.notes(now).chain(self.trial.note()).chain(commits).collect();
         self.tell(now, &output, notes).await;
         metrics::histogram!("spillway_round_seconds").record((self.shell.clock.monotonic() - begun).as_secs_f64());
     }

@@ -114,11 +114,18 @@ fn region_setup(
         };
         static_weights.insert(target, (weight * STATIC_SCALE).min(f64::from(u32::MAX)) as u32);
     }
+    let class_modes = region.classes.iter().map(|(name, of_class)| {
+        let key = |what: &str| format!("region[{id}].classes.{name}{what}");
+        let class = ContentClass::new(name).map_err(|error| ConfigError::invalid(key(""), error, "an id"))?;
+        let mode = of_class.mode.parse();
+        let mode = mode.map_err(|error| ConfigError::invalid(key(".mode"), error, "observe, shadow, control"))?;
+        Ok((class, (mode, Ppm::from_fraction(of_class.control_share))))
+    });
     Ok(core::RegionSetup {
         mode,
         control: Ppm::from_fraction(region.control_share),
         static_weights,
-        ..core::RegionSetup::default()
+        class_modes: class_modes.collect::<Result<_, ConfigError>>()?,
     })
 }
 

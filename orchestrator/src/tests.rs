@@ -40,6 +40,7 @@ impl Orchestrator {
             tokens: vec![token("viewer-token", Role::Viewer), token("operator-token", Role::Operator)],
             service_token: "a-secret-of-roles".into(),
             key_file: dir.join("key"),
+            class_of: std::collections::BTreeMap::new(),
             lake: Lake { root: lake_root(dir.join("lake").to_str().expect("utf-8")).expect("root"), tails: vec![] },
             store: Arc::new(DirStore::open(&dir.join("store")).expect("store")),
             bus: LocalBus::new(),

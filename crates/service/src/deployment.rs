@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use serde::Deserialize;
-use spillway_model::{Cohort, GroupId, PathwayId, PathwayKind, PropertyId, RegionId};
+use spillway_model::{Cohort, ContentClass, GroupId, PathwayId, PathwayKind, PropertyId, RegionId};
 
+use crate::capacity_feed::CapacityFeedConfig;
 use crate::config::ConfigError;
 use crate::geo::{CONTINENTS, Client, Country, Databases, GeoConfig, Place, PrefixTable, Proxies};
 use crate::prices::PriceConfig;
@@ -48,6 +49,21 @@ pub struct RegionConfig {
     /// Continents that belong to it (`["EU"]`), but for countries that another region names.
     #[serde(default)]
     pub continents: Vec<String>,
+    /// Content classes with a mode and share of their own (`[region.classes.kids]`). What belongs to a class:
+    /// `steer.class_of`.
+    #[serde(default)]
+    pub classes: BTreeMap<String, ClassModeConfig>,
+}
+
+/// `[region.classes.NAME]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassModeConfig {
+    /// `observe`, `shadow` or `control`.
+    pub mode: String,
+    /// Share of sessions under control, 0 to 1. Default 0.99.
+    #[serde(default = "default_control_share")]
+    pub control_share: f64,
 }
 
 /// One way to deliver.
@@ -82,6 +98,8 @@ pub struct PathwayConfig {
     /// Content classes that it may serve; empty: all.
     #[serde(default)]
     pub classes: Vec<String>,
+    /// Where its CDN publishes what it can take (commercial pathways only). Default: nowhere.
+    pub capacity_feed: Option<CapacityFeedConfig>,
 }
 
 /// A prefix and what it says of an address.
@@ -270,6 +288,13 @@ impl Deployment {
             }
             (None, _) => {}
         }
+        if let Some(feed) = &pathway.capacity_feed {
+            if kind_of(&id) == PathwayKind::Own {
+                let valid = "only on commercial pathways; own edges report their ceiling";
+                return Err(ConfigError::invalid(key("capacity_feed"), &feed.url, valid));
+            }
+            feed.check(&key("capacity_feed"), |region| self.regions.contains_key(region))?;
+        }
         if self.hosts.insert(host.to_owned(), id.clone()).is_some() {
             return Err(ConfigError::invalid(key("base_url"), &pathway.base_url, "a host that no other pathway has"));
         }
@@ -282,12 +307,11 @@ impl Deployment {
     fn check_regions(&self) -> Result<(), ConfigError> {
         for (id, region) in &self.regions {
             let key = |name: &str| format!("region[{id}].{name}");
-            region
-                .mode
-                .parse::<spillway_model::Mode>()
-                .map_err(|error| ConfigError::invalid(key("mode"), error, "observe, shadow, control"))?;
-            if !(0.0..=1.0).contains(&region.control_share) {
-                return Err(ConfigError::invalid(key("control_share"), region.control_share, "0 to 1"));
+            check_mode(&format!("region[{id}]"), &region.mode, region.control_share)?;
+            for (class, config) in &region.classes {
+                let key = key(&format!("classes.{class}"));
+                ContentClass::new(class).map_err(|error| ConfigError::invalid(&key, error, "an id"))?;
+                check_mode(&key, &config.mode, config.control_share)?;
             }
             for (name, weight) in &region.static_weights {
                 let serves_here = |pathway: &PathwayId| self.serves(pathway, id);
@@ -375,6 +399,15 @@ impl Deployment {
     fn region_names(&self) -> String {
         self.regions.keys().map(RegionId::as_str).collect::<Vec<_>>().join(", ")
     }
+}
+
+fn check_mode(key: &str, mode: &str, control_share: f64) -> Result<(), ConfigError> {
+    mode.parse::<spillway_model::Mode>()
+        .map_err(|error| ConfigError::invalid(format!("{key}.mode"), error, "observe, shadow, control"))?;
+    if !(0.0..=1.0).contains(&control_share) {
+        return Err(ConfigError::invalid(format!("{key}.control_share"), control_share, "0 to 1"));
+    }
+    Ok(())
 }
 
 fn country(key: &str, code: &str) -> Result<Country, ConfigError> {

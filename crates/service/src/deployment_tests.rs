@@ -10,6 +10,7 @@ fn region(id: &str) -> RegionConfig {
         probe_from: None,
         countries: vec![],
         continents: vec![],
+        classes: BTreeMap::new(),
     }
 }
 
@@ -26,6 +27,7 @@ fn pathway(id: &str, base_url: &str) -> PathwayConfig {
         failure_domains: vec![],
         origin_group: default_origin_group(),
         classes: vec![],
+        capacity_feed: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! Invariant: no wire shape, no policy; a role works the same with another shell around it.
 
 pub mod auth;
+pub mod capacity_feed;
 mod clock;
 pub mod config;
 pub mod deployment;

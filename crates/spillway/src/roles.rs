@@ -282,6 +282,7 @@ async fn run_orchestrator(
         tokens: process.config.token.clone(),
         service_token: process.config.service_token.clone(),
         key_file: process.config.key_file(),
+        class_of: process.config.steer.as_ref().map(|steer| steer.class_of.clone()).unwrap_or_default(),
         lake: Lake { root: process.config.lake_root()?, tails: vec![tail] },
         store: process.store()?,
         bus: process.bus.clone(),

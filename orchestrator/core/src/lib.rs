@@ -56,3 +56,4 @@ pub use engine::Engine;
 pub use explain::{Explanation, Fact};
 pub use parameters::Parameters;
 pub use plan::same_routing;
+pub use price::projected_gb;

@@ -22,13 +22,20 @@ impl Price {
     }
 }
 
+/// Volume that the billing period will end with, GB: what was used ÷ the part of a period's volume that is usually used
+/// by now.
+#[must_use]
+pub fn projected_gb(bill: &Bill, p: &Parameters) -> f64 {
+    bill.used_gb.max(0.0) / bill.profile.clamp(p.profile_min, 1.0)
+}
+
 /// What the next GB costs under `sheet` with `list` USD per GB beyond it, after what `bill` says was used.
 ///
 /// A volume is projected by the historical cumulative profile F(t), not by linear time: projected = used ÷ F(t).
 /// Below `commit_low` of a committed volume the next GB is paid for already, above `commit_high` it costs the list
 /// price, and in between the price rises evenly, so that it doesn't flap.
 pub(crate) fn price_of(sheet: &PriceSheet, list: f64, bill: Option<&Bill>, p: &Parameters) -> Price {
-    let projected = |bill: &Bill| bill.used_gb.max(0.0) / bill.profile.clamp(p.profile_min, 1.0);
+    let projected = |bill: &Bill| projected_gb(bill, p);
     match (sheet, bill) {
         (PriceSheet::Tiered(tiers), Some(bill)) => {
             let volume = projected(bill);

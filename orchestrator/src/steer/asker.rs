@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use spillway_model::{ContentClass, ContentId, RegionId, TimestampMs, ViewId};
+use spillway_model::{ContentId, RegionId, TimestampMs, ViewId};
 use spillway_routing::{AddressFamily, hash_pair};
 use spillway_service::geo::Client;
 use spillway_wire::token::{Token, TokenError};
@@ -52,7 +52,7 @@ impl Asker {
             view,
             region,
             asn,
-            class: class_of(state, content.as_str()),
+            class: state.settings.class_of.class_of(content.as_str()).cloned(),
             // The token tells whole seconds: the playlist must decide by the same number as its polls.
             started: TimestampMs(state.clock.now().0 / 1_000 * 1_000),
             content,
@@ -80,11 +80,6 @@ fn place(state: &SteerState, query: &Query, client: &Client) -> (RegionId, Optio
         Some(region) if region != cohort.region => (region, None),
         _ => (cohort.region, cohort.asn),
     }
-}
-
-fn class_of(state: &SteerState, path: &str) -> Option<ContentClass> {
-    let fits = |(prefix, _): &&(String, ContentClass)| path.starts_with(prefix.as_str());
-    state.settings.class_of.iter().find(fits).map(|(_, class)| class.clone())
 }
 
 /// The title of a playlist's path: its folder if the last part is a playlist's name, so that HLS and DASH of one title

@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use spillway_model::{ContentClass, NodeId};
+use spillway_model::NodeId;
 use spillway_service::config::ConfigError;
 use spillway_service::posting::{check_collectors, check_share};
 use spillway_wire::token::TokenKeys;
 
 use super::origin::Origin;
+use crate::classes::ClassTable;
 
 /// Characters below which a token key could be guessed.
 const TOKEN_KEY_MIN_CHARS: usize = 32;
@@ -93,8 +94,7 @@ pub(crate) struct Settings {
     pub(crate) keys: TokenKeys,
     pub(crate) allow_region_parameter: bool,
     pub(crate) trusted_header: Option<String>,
-    /// Longest prefix first.
-    pub(crate) class_of: Vec<(String, ContentClass)>,
+    pub(crate) class_of: ClassTable,
     pub(crate) poll_budget_per_s: u32,
     pub(crate) collectors: Vec<String>,
     pub(crate) sample_share_ppm: u32,
@@ -133,7 +133,7 @@ impl SteerConfig {
             keys: self.keys()?,
             allow_region_parameter: self.allow_region_parameter,
             trusted_header: self.trusted_header.clone(),
-            class_of: self.classes()?,
+            class_of: ClassTable::new(&self.class_of)?,
             poll_budget_per_s: self.poll_budget_per_s,
             collectors,
             sample_share_ppm: check_share("steer.sample_share", self.sample_share)?,
@@ -153,17 +153,6 @@ impl SteerConfig {
         let previous =
             self.previous_token_key.as_ref().map(|key| check("steer.previous_token_key", key)).transpose()?;
         Ok(TokenKeys::new(current, previous.into_iter().collect()))
-    }
-
-    fn classes(&self) -> Result<Vec<(String, ContentClass)>, ConfigError> {
-        let mut classes = Vec::new();
-        for (prefix, class) in &self.class_of {
-            let class = ContentClass::new(class)
-                .map_err(|error| ConfigError::invalid(format!("steer.class_of.{prefix}"), error, "a content class"))?;
-            classes.push((prefix.trim_start_matches('/').to_owned(), class));
-        }
-        classes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        Ok(classes)
     }
 }
 

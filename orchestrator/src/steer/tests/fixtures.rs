@@ -87,6 +87,7 @@ pub(crate) fn deployment() -> Arc<Deployment> {
         probe_from: None,
         countries: vec![],
         continents: vec![],
+        classes: BTreeMap::new(),
     };
     let pathway = |id: &str, group: Option<&str>| PathwayConfig {
         id: id.into(),
@@ -100,6 +101,7 @@ pub(crate) fn deployment() -> Arc<Deployment> {
         failure_domains: vec![],
         origin_group: "origin".into(),
         classes: vec![],
+        capacity_feed: None,
     };
     let cdns = ["cdn-a", "cdn-b", "cdn-c"].map(|name| pathway(name, None));
     let own = ["own-x-1", "own-x-2", "own-x-3"].map(|name| pathway(name, Some("own-x")));

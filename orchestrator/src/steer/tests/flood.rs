@@ -8,13 +8,15 @@ use spillway_wire::probe::PROBE_TOPIC;
 
 use super::fixtures::{NOW, deployment, region};
 use super::node::{Node, server_uri};
+use crate::classes::{ClassTable, ClassViews};
 use crate::observe::{Ears, Loads};
 use crate::{OrchestratorConfig, setup};
 
 /// Sends `requests` to a real node, and decides one round on its frames.
 async fn decided(node: &mut Node, requests: &[&str], untrusted: u64) -> RoundOutput {
     let (bus, deployment) = (LocalBus::new(), deployment());
-    let mut ears = Ears::new(bus.subscribe(FRAME_TOPIC), bus.subscribe(PROBE_TOPIC), 1);
+    let classes = ClassViews::new(ClassTable::default(), &deployment);
+    let mut ears = Ears::new(bus.subscribe(FRAME_TOPIC), bus.subscribe(PROBE_TOPIC), 1, classes);
     for path in requests {
         assert_eq!(node.get(path).await.status(), 200);
     }
