@@ -2,7 +2,7 @@
 //! once. The judgement is kept in the store, so that a restart neither forgets an accepted policy nor tries one again
 //! that was rolled back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -169,6 +169,16 @@ impl Trial {
         }
     }
 
+    /// After a round: `heard` are the regions whose views were measured lately. While the one of the trial is not among
+    /// them, or no other is, the wait does not begin: a night without viewers proves nothing.
+    pub(crate) fn measure(&mut self, heard: &BTreeSet<&RegionId>) {
+        if let Some(Declared { config, stage: Stage::Measuring { since, .. } }) = &mut self.0
+            && (heard.len() < 2 || !heard.iter().any(|region| region.as_str() == config.region))
+        {
+            *since = None;
+        }
+    }
+
     /// After a round: takes how it fares. Returns the change for the audit when it has just been judged.
     pub(crate) fn take(&mut self, now: TimestampMs, note: Option<&core::CanaryNote>) -> Option<Change> {
         let declared = self.0.as_mut()?;
@@ -317,6 +327,23 @@ mod tests {
             assert_eq!(setup.policy, "spillway-1");
             assert!(said(&other).contains("measured without it"), "other numbers are another policy");
         }
+    }
+
+    #[tokio::test]
+    async fn a_trial_waits_until_its_region_and_another_one_are_measured() {
+        let dir = tempfile::tempdir().expect("dir");
+        let store: Arc<dyn Store> = Arc::new(DirStore::open(dir.path()).expect("store"));
+        let (mut trial, setup) = opened(&store, &config(0.2)).await;
+        let [here, there] = ["eu-a", "eu-b"].map(|name| RegionId::new(name).expect("id"));
+        let mut engine = core::Engine::new(setup);
+        let mut begun_at = |s: u64, heard: &[&RegionId]| {
+            trial.begin(NOW.after(Millis::from_secs(s)), &mut engine);
+            trial.measure(&heard.iter().copied().collect());
+            engine.setup().canary.is_some()
+        };
+        assert!(!begun_at(0, &[&here]) && !begun_at(300, &[&there]), "one region alone is compared with nothing");
+        assert!(!begun_at(600, &[&here, &there]) && !begun_at(839, &[&here, &there]));
+        assert!(begun_at(840, &[&here, &there]));
     }
 
     #[tokio::test]

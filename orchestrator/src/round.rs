@@ -108,6 +108,8 @@ impl Rounds {
         input.drill = self.shell.drills.note();
         self.trial.begin(now, &mut self.engine);
         let output = self.engine.round(now, &input);
+        let measured = |plan: &core::RegionPlan| plan.good.values().any(Option::is_some);
+        self.trial.measure(&output.regions.iter().filter(|(_, plan)| measured(plan)).map(|(id, _)| id).collect());
         if let Some(judged) = self.trial.take(now, output.canary.as_ref()) {
             self.shell.changes.record(Change { orchestrator: self.shell.id.clone(), ..judged });
         }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use spillway_bus::{DirStore, LocalBus};
+use spillway_bus::{Bus as _, DirStore, LocalBus};
 use spillway_lake::{LakeSession, lake_root};
+use spillway_model::Clock as _;
 use spillway_orchestrator_core::Parameters;
 use spillway_service::auth::{Role, TokenConfig, token_hash};
 use spillway_service::{CancellationToken, Readiness, SystemClock};
+use spillway_wire::frame::{Cell, CellKey, FRAME_TOPIC, Frame};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -21,6 +23,7 @@ use crate::{Lake, OrchestratorConfig, Parts, ProbeConfig, run};
 struct Orchestrator {
     url: String,
     client: reqwest::Client,
+    bus: LocalBus,
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -31,7 +34,7 @@ impl Orchestrator {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("port");
         let address: SocketAddr = listener.local_addr().expect("address");
         let token = |name: &str, role| TokenConfig { name: name.into(), role, sha256: token_hash(name) };
-        let shutdown = CancellationToken::new();
+        let (bus, shutdown) = (LocalBus::new(), CancellationToken::new());
         let probe = ProbeConfig { enabled: false, ..ProbeConfig::default() };
         let parts = Parts {
             config: OrchestratorConfig { round_ms: 100, probe, ..config },
@@ -43,7 +46,7 @@ impl Orchestrator {
             class_of: std::collections::BTreeMap::new(),
             lake: Lake { root: lake_root(dir.join("lake").to_str().expect("utf-8")).expect("root"), tails: vec![] },
             store: Arc::new(DirStore::open(&dir.join("store")).expect("store")),
-            bus: LocalBus::new(),
+            bus: bus.clone(),
             clock: Arc::new(SystemClock::default()),
             listener,
             readiness: Readiness::default(),
@@ -51,7 +54,7 @@ impl Orchestrator {
             shutdown: shutdown.clone(),
         };
         let task = tokio::spawn(run(parts));
-        Self { url: format!("http://{address}"), client: reqwest::Client::new(), shutdown, task }
+        Self { url: format!("http://{address}"), client: reqwest::Client::new(), bus, shutdown, task }
     }
 
     async fn ask(&self, method: reqwest::Method, path: &str, token: &str, body: &Value) -> (u16, Value) {
@@ -63,6 +66,34 @@ impl Orchestrator {
 
     async fn post(&self, token: &str, body: Value) -> (u16, Value) {
         self.ask(reqwest::Method::POST, "/v1/admin/calm", token, &body).await
+    }
+
+    /// Publishes frames of a few well views in each region until shutdown.
+    fn play(&self) {
+        let (bus, shutdown) = (self.bus.clone(), self.shutdown.clone());
+        tokio::spawn(async move {
+            let cell = |region: &str| Cell {
+                key: CellKey {
+                    pathway: "cdn-b".into(),
+                    region: region.into(),
+                    protocol: "hls".into(),
+                    ..CellKey::default()
+                },
+                views_active: 3,
+                windows: 3,
+                heartbeats_due: 3,
+                heartbeats_received: 3,
+                ..Cell::default()
+            };
+            while !shutdown.is_cancelled() {
+                let end_ms = SystemClock::default().now().0;
+                let (source, kind) = ("collector-1".into(), "collector".into());
+                let cells = vec![cell("eu-a"), cell("eu-b")];
+                let frame = Frame { v: 1, source, kind, start_ms: end_ms - 1_000, end_ms, cells, ..Frame::default() };
+                bus.publish(FRAME_TOPIC, serde_json::to_vec(&frame).expect("json").into()).await;
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        });
     }
 
     /// Waits for an overview whose notes are as wanted.
@@ -150,6 +181,7 @@ async fn a_policy_without_harm_is_accepted_once_and_stays_so() {
     };
     let one = Orchestrator::start(dir.path(), config.clone(), parameters.clone()).await;
     one.notes(says("measured without it first")).await;
+    one.play();
     one.notes(says("policy bold on trial in eu-b")).await;
     one.notes(says("policy bold accepted everywhere: +0.00 points")).await;
     one.stop().await;
