@@ -8,7 +8,7 @@ use spillway_model::{BitsPerSecond, PathwayId, RegionId};
 pub(crate) const HOURS_OF_WEEK: u64 = 168;
 
 /// What queries over the lake have learned. All of it may be empty: decisions then go by what is heard.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Learned {
     /// Usual bad-window rate by hour of the week (0 to 167, hour 0 on Monday at 0:00 UTC).
     pub baselines: BTreeMap<(PathwayId, RegionId, u8), f64>,

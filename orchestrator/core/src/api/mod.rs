@@ -25,7 +25,7 @@ pub use output::{
 pub use setup::{Canary, PathwaySetup, PriceSheet, PriceTier, RegionSetup, Setup, SharedCeilings, Switches};
 
 /// Everything that was heard since the last round.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RoundInput {
     /// Counters out of frames.
     pub cells: Vec<CellEvidence>,
