@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use serde::Deserialize;
 
 use crate::LakeError;
 use crate::schema::TableName;
@@ -60,10 +61,41 @@ pub struct Change {
     pub detail_json: String,
 }
 
+/// A row of `rounds`: what one round of an orchestrator went by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Round {
+    /// Time of the round, ms since epoch.
+    pub at_ms: u64,
+    /// Process that decided.
+    pub orchestrator: String,
+    /// Its first round, ms since epoch.
+    pub started_ms: u64,
+    /// 0, 1, 2 … of the run.
+    pub seq: u64,
+    /// Version of the texts.
+    pub v: u64,
+    /// JSON: evidence.
+    pub heard_json: String,
+    /// JSON: what the lake had taught; `None`: as in the row before.
+    pub taught_json: Option<String>,
+    /// JSON: manifests in force before the round, by region; `None`: as in the row before, and what it published.
+    pub in_force_json: Option<String>,
+    /// JSON: manifests that the round published, by region; `None`: none.
+    pub published_json: Option<String>,
+    /// TOML: the configuration's sections that decide; `None`: as in the row before.
+    pub config_toml: Option<String>,
+}
+
 /// A kind of row that is appended now and then.
 pub trait Record: Send + Sync + 'static {
     /// Its table.
     const TABLE: TableName;
+
+    /// Length of its texts, bytes, where they may be large: what waits to be written is bounded by it. 0: small.
+    fn bytes(&self) -> usize {
+        0
+    }
 
     /// Rows of the table.
     ///
@@ -82,6 +114,19 @@ impl Record for Decision {
     }
 }
 
+impl Record for Round {
+    const TABLE: TableName = TableName::Rounds;
+
+    fn bytes(&self) -> usize {
+        let optional = [&self.taught_json, &self.in_force_json, &self.published_json, &self.config_toml];
+        self.heard_json.len() + optional.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+
+    fn to_arrow(rows: &[Self]) -> Result<RecordBatch, LakeError> {
+        rounds(rows)
+    }
+}
+
 impl Record for Change {
     const TABLE: TableName = TableName::Audit;
 
@@ -92,6 +137,10 @@ impl Record for Change {
 
 fn text<T>(rows: &[T], value: impl Fn(&T) -> String) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(rows.iter().map(value)))
+}
+
+fn optional<T>(rows: &[T], value: impl Fn(&T) -> Option<&str>) -> ArrayRef {
+    Arc::new(rows.iter().map(value).collect::<StringArray>())
 }
 
 fn int<T>(rows: &[T], value: impl Fn(&T) -> u64) -> ArrayRef {
@@ -147,4 +196,26 @@ pub fn changes(rows: &[Change]) -> Result<RecordBatch, LakeError> {
         text(rows, |row| row.detail_json.clone()),
     ];
     Ok(RecordBatch::try_new(TableName::Audit.schema(), columns)?)
+}
+
+/// Rows for [`TableName::Rounds`].
+///
+/// # Errors
+/// As [`decisions`].
+pub fn rounds(rows: &[Round]) -> Result<RecordBatch, LakeError> {
+    let columns = vec![
+        text(rows, |row| day_of(row.at_ms)),
+        int(rows, |row| row.at_ms),
+        text(rows, |row| row.orchestrator.clone()),
+        int(rows, |row| row.started_ms),
+        int(rows, |row| row.seq),
+        int(rows, |row| row.v),
+        int(rows, |row| row.bytes() as u64),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.heard_json))),
+        optional(rows, |row| row.taught_json.as_deref()),
+        optional(rows, |row| row.in_force_json.as_deref()),
+        optional(rows, |row| row.published_json.as_deref()),
+        optional(rows, |row| row.config_toml.as_deref()),
+    ];
+    Ok(RecordBatch::try_new(TableName::Rounds.schema(), columns)?)
 }

@@ -18,7 +18,8 @@ pub(crate) fn day_of(ms: u64) -> String {
 }
 
 /// A moment as `YYYY-MM-DDTHH:MM:SS.mmmZ`.
-pub(crate) fn iso(ms: u64) -> String {
+#[must_use]
+pub fn iso(ms: u64) -> String {
     let of_day = ms % DAY_MS;
     let (seconds, ms_of_second) = (of_day / 1_000, of_day % 1_000);
     let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
@@ -44,6 +45,12 @@ pub(crate) fn ms_of_day(day: &str) -> Option<u64> {
     let ms = (era * 146_097 + day_of_era - 719_468) * 86_400_000;
     // The 30th of February is another day than it says.
     (day_of(ms) == day).then_some(ms)
+}
+
+/// A moment as people and programs write it: a day, ISO 8601, or s, ms or µs since epoch; ms since epoch.
+#[must_use]
+pub fn moment(text: &str) -> Option<u64> {
+    ms_of_day(text.trim()).or_else(|| crate::import::time_ms(text))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod load;
 pub mod manifest;
 pub mod overview;
 pub mod probe;
+pub mod round;
 pub mod rows;
 pub mod scrub;
 pub mod steer_answer;

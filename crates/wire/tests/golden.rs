@@ -18,6 +18,7 @@ use spillway_wire::load::{Directives, LoadReport};
 use spillway_wire::manifest;
 use spillway_wire::overview::Overview;
 use spillway_wire::probe::ProbeResult;
+use spillway_wire::round::{self, Heard, Taught};
 use spillway_wire::rows::{self, RowsError};
 use spillway_wire::steer_answer::SteerAnswer;
 use spillway_wire::steering::SteeringAnswer;
@@ -174,6 +175,17 @@ fn frames_loads_probes_overviews_and_answers_read_and_write_themselves_back() {
     round_trip::<Overview>("overview/v1.json", &inside);
     round_trip::<Overview>("overview/v1-devices.json", &["", "/devices/tv", "/devices/unknown"]);
     round_trip::<Overview>("overview/v1-notes.json", &["", "/notes/0", "/notes/1"]);
+}
+
+#[test]
+fn recorded_rounds_read_and_write_themselves_back() {
+    let heard = ["", "/cells/0", "/loads/0", "/probes/0", "/content/0", "/overrides/1", "/classes/0", "/origins/0"];
+    round_trip::<Heard>("round/v1-heard.json", &[&heard[..], &["/limits/0", "/calm/0", "/drill"]].concat());
+    round_trip::<Taught>("round/v1-taught.json", &["", "/usual/0", "/networks/0", "/hit_ratios/cdn-a", "/bills/cdn-a"]);
+    let text = |name| String::from_utf8(bytes(name)).expect("UTF-8");
+    let taught: Taught = round::parse(&text("round/v1-taught.json")).expect("version 1");
+    assert_eq!(taught.usual[1].rate.0, 0.1 + 0.2, "bit by bit");
+    assert_eq!(round::parse::<Heard>(&text("round/v1-heard.json")).expect("version 1").cells.len(), 2);
 }
 
 #[test]

@@ -27,8 +27,8 @@ pub struct LakeConfig {
     /// Memory of a job's sort, MB; what is above spills to `data_dir/spill`. Default 128: a sort of a
     /// larger day takes longer, but the collector beside it has its memory.
     pub job_memory_max_mb: usize,
-    /// Table to the days it keeps, 1 to 36,500. Default: events, deliveries and steers 395, views 760, quarantine 14, all
-    /// others 3,650.
+    /// Table to the days it keeps, 1 to 36,500. Default: events, deliveries and steers 395, views 760, quarantine 14,
+    /// rounds 7, all others 3,650.
     pub retention_days: BTreeMap<String, u32>,
 }
 

@@ -16,10 +16,12 @@ use crate::time::{DAY_MS, day_of};
 /// What holds a view (`events`, `steers`, `deliveries`) stays 395 days: a year, to compare with, and a month. That is
 /// well below the 25 months that audience measurement without consent may keep data. `views` uses the 25 months.
 /// `quarantine` holds what was not understood, so nobody knows what is in it: two weeks, to look and to send again.
+/// `rounds` is everything that was heard, to try another policy on: a week has every hour of the week once.
 /// Sums and the operator's own doings hold no view and stay ten years.
 #[must_use]
 pub fn default_days(table: TableName) -> u32 {
     match table.as_str() {
+        "rounds" => 7,
         "quarantine" => 14,
         "events" | "deliveries" | "steers" => 395,
         "views" => 760,

@@ -23,7 +23,7 @@ const HOUR_MS: u64 = 60 * MINUTE_MS;
 const WEEK_MS: u64 = 7 * crate::time::DAY_MS;
 
 /// Rows of a query as structs, whose fields are named as its columns.
-async fn rows<T: DeserializeOwned>(session: &LakeSession, sql: &str) -> Result<Vec<T>, LakeError> {
+pub(crate) async fn rows<T: DeserializeOwned>(session: &LakeSession, sql: &str) -> Result<Vec<T>, LakeError> {
     let lines = format::json_lines(&session.query(sql).await?)?;
     let row = |line: &str| {
         serde_json::from_str(line)
@@ -33,7 +33,7 @@ async fn rows<T: DeserializeOwned>(session: &LakeSession, sql: &str) -> Result<V
 }
 
 /// The condition that rows lie in `[from_ms, until_ms)`; days first, because they are the partition.
-fn between(column: &str, from_ms: u64, until_ms: u64) -> String {
+pub(crate) fn between(column: &str, from_ms: u64, until_ms: u64) -> String {
     let (first, last) = (crate::time::day_of(from_ms), crate::time::day_of(until_ms));
     format!("dt >= '{first}' AND dt <= '{last}' AND {column} >= {from_ms} AND {column} < {until_ms}")
 }

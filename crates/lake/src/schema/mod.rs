@@ -37,6 +37,8 @@ pub enum TableName {
     Drills,
     /// One row per change by an operator.
     Audit,
+    /// One row per round of an orchestrator: what it went by.
+    Rounds,
     /// One row per closed view and revision.
     Views,
     /// Parts of ratios and sketches by minute.
@@ -94,7 +96,7 @@ fn field((name, kind, nullable, description): &Column) -> Field {
 
 impl TableName {
     /// Every table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Events,
         Self::Deliveries,
         Self::Steers,
@@ -102,6 +104,7 @@ impl TableName {
         Self::Decisions,
         Self::Drills,
         Self::Audit,
+        Self::Rounds,
         Self::Views,
         Self::Rollup1m,
     ];
@@ -119,6 +122,7 @@ impl TableName {
             Self::Decisions => "decisions",
             Self::Drills => "drills",
             Self::Audit => "audit",
+            Self::Rounds => "rounds",
             Self::Views => "views",
             Self::Rollup1m => "rollup_1m",
         }
@@ -133,7 +137,13 @@ impl TableName {
             Self::Events => &["dt", "property", "view_id", "source", "seq"],
             Self::Deliveries => &["dt", "source", "batch_seq", "row"],
             Self::Steers => &["dt", "node", "batch_seq", "row"],
-            Self::Quarantine | Self::Decisions | Self::Drills | Self::Audit | Self::Views | Self::Rollup1m => &[],
+            Self::Quarantine
+            | Self::Decisions
+            | Self::Drills
+            | Self::Audit
+            | Self::Rounds
+            | Self::Views
+            | Self::Rollup1m => &[],
         }
     }
 
@@ -152,6 +162,7 @@ impl TableName {
             Self::Decisions => orchestrator::DECISION_COLUMNS,
             Self::Drills => orchestrator::DRILL_COLUMNS,
             Self::Audit => audit::AUDIT_COLUMNS,
+            Self::Rounds => orchestrator::ROUND_COLUMNS,
             Self::Views => views::VIEW_COLUMNS,
             Self::Rollup1m => rollup::ROLLUP_COLUMNS,
         }

@@ -26,7 +26,7 @@ pub enum LakeAction {
     /// Remove files that no table names any more
     Vacuum(LakeVacuum),
     /// Drop days that are older than their table's retention (`[lake] retention_days`; by default events, deliveries and
-    /// steers 395 days, views 760, quarantine 14, sums and the orchestrator's tables 3650)
+    /// steers 395 days, views 760, quarantine 14, rounds 7, sums and the orchestrator's other tables 3650)
     Retain(LakeRun),
     /// Write checkpoints and remove old log entries
     Checkpoint(LakeRun),
