@@ -22,6 +22,9 @@ pub struct OrchestratorConfig {
     /// Processes whose frames should come each second (collectors and steering nodes): the share that comes is how far
     /// telemetry is trusted. Default 2.
     pub frame_sources: u32,
+    /// Whether what each round went by goes into the lake (table `rounds`), so that `spillway backtest` can decide it again
+    /// under another policy. Default true.
+    pub record_rounds: bool,
     /// Hosts (`host:port`) that a drill's webhooks may reach. Default none: no drill can inject.
     pub drill_hosts: Vec<String>,
     /// Most that commercial pathways may cost per hour, USD; demand beyond it gets a lower bitrate. Default: no limit.
@@ -77,6 +80,7 @@ impl Default for OrchestratorConfig {
             round_ms: 2_000,
             manifest_valid_s: 86_400,
             frame_sources: 2,
+            record_rounds: true,
             drill_hosts: Vec::new(),
             spill_usd_per_hour_max: None,
             class_order: Vec::new(),

@@ -1,5 +1,7 @@
 //! Rows that go into the lake beside the work: queued, committed every few seconds, tried again while the lake is away.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use spillway_lake::LakeError;
@@ -11,10 +13,17 @@ use tokio::task::JoinHandle;
 
 /// Rows that wait to be written: an hour of one a second.
 const QUEUE_MAX: usize = 4_096;
+/// And what their texts may take, bytes.
+const BYTES_MAX: usize = 64 << 20;
+/// With so much waiting a commit is made at once, bytes.
+const COMMIT_BYTES: usize = 8 << 20;
 
 /// Takes rows; never waits.
 #[derive(Clone)]
-pub(crate) struct Ledger<R>(mpsc::Sender<R>);
+pub(crate) struct Ledger<R> {
+    rows: mpsc::Sender<R>,
+    bytes: Arc<AtomicUsize>,
+}
 
 /// The task that writes.
 pub(crate) struct Writer {
@@ -25,17 +34,22 @@ pub(crate) struct Writer {
 /// Starts a ledger whose commits are `app_id`'s.
 pub(crate) fn start<R: Record>(root: url::Url, app_id: String, every: Duration) -> (Ledger<R>, Writer) {
     let (rows, queue) = mpsc::channel(QUEUE_MAX);
-    let stop = CancellationToken::new();
-    let task = tokio::spawn(write::<R>(root, app_id, every, queue, stop.clone()));
-    (Ledger(rows), Writer { task, stop })
+    let (stop, bytes) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+    let task = tokio::spawn(write::<R>(root, app_id, every, (queue, Arc::clone(&bytes)), stop.clone()));
+    (Ledger { rows, bytes }, Writer { task, stop })
 }
 
 impl<R: Record> Ledger<R> {
-    /// Queues a row. A full queue (an unreachable lake) loses it, counted.
-    pub(crate) fn record(&self, row: R) {
-        if self.0.try_send(row).is_err() {
-            lost::<R>(1);
+    /// Queues a row and says whether it did. A full queue (an unreachable lake) loses it, counted.
+    pub(crate) fn record(&self, row: R) -> bool {
+        let bytes = row.bytes();
+        let fits = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= BYTES_MAX;
+        if fits && self.rows.try_send(row).is_ok() {
+            return true;
         }
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        lost::<R>(1);
+        false
     }
 }
 
@@ -49,7 +63,8 @@ impl Writer {
     }
 }
 
-fn lost<R: Record>(rows: usize) {
+/// Counts rows that will never be in the lake.
+pub(crate) fn lost<R: Record>(rows: usize) {
     metrics::counter!("spillway_orchestrator_rows_lost_total", "table" => R::TABLE.as_str()).increment(rows as u64);
 }
 
@@ -57,16 +72,18 @@ async fn write<R: Record>(
     root: url::Url,
     app_id: String,
     every: Duration,
-    mut queue: mpsc::Receiver<R>,
+    (mut queue, bytes): (mpsc::Receiver<R>, Arc<AtomicUsize>),
     stop: CancellationToken,
 ) {
     let mut waiting: Vec<R> = Vec::new();
+    let size = |rows: &[R]| rows.iter().map(Record::bytes).sum::<usize>();
+    let done = |rows: &[R]| bytes.fetch_sub(size(rows), Ordering::Relaxed);
     let mut pace = tokio::time::interval(every);
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let more = tokio::select! {
             row = queue.recv() => match row {
-                Some(row) => { waiting.push(row); waiting.len() < QUEUE_MAX }
+                Some(row) => { waiting.push(row); waiting.len() < QUEUE_MAX && size(&waiting) < COMMIT_BYTES }
                 None => false,
             },
             _ = pace.tick() => false,
@@ -77,13 +94,17 @@ async fn write<R: Record>(
         }
         if !waiting.is_empty() {
             match append(&root, &app_id, &waiting).await {
-                Ok(()) => waiting.clear(),
+                Ok(()) => {
+                    done(&waiting);
+                    waiting.clear();
+                }
                 Err(error) => {
                     tracing::warn!(%error, table = R::TABLE.as_str(), rows = waiting.len(), "rows not written yet");
                 }
             }
             let too_many = waiting.len().saturating_sub(QUEUE_MAX / 2);
             lost::<R>(too_many);
+            done(&waiting[..too_many]);
             waiting.drain(..too_many);
         }
         if queue.is_closed() && queue.is_empty() {
@@ -115,11 +136,11 @@ mod tests {
         let root = lake_root(dir.path().to_str().expect("utf-8")).expect("root");
         for run in 0..2 {
             let (ledger, writer) = start::<Change>(root.clone(), "o-audit".into(), Duration::from_millis(20));
-            ledger.record(change(&format!("{run}-first")));
+            assert!(ledger.record(change(&format!("{run}-first"))));
             tokio::time::sleep(Duration::from_millis(100)).await;
-            ledger.record(change(&format!("{run}-last")));
+            assert!(ledger.record(change(&format!("{run}-last"))));
             writer.close().await;
-            ledger.record(change("after the end"));
+            assert!(!ledger.record(change("after the end")));
         }
         let session = LakeSession::open(&root, vec![]).await.expect("open");
         assert_eq!(session.count("SELECT count(DISTINCT object) FROM audit").await.expect("count"), 4);

@@ -4,8 +4,9 @@
 //! pure crate below `core/`: estimate, detect, fill, plan) → [`round`] (the loop) → [`publish`] (epoch, signature,
 //! store) → [`steer`] (answers to players, from the manifest alone). Beside it: [`api`] (manifests, overview, load
 //! reports), [`admin`] (overrides, freezes and events, drills; each change goes into the lake), [`probe`]
-//! (synthetic fetches), [`decisions`] (what was decided goes into the lake), [`learn`] (what the lake teaches comes back),
-//! [`capacity`] (what CDNs publish of themselves), [`canary`] (a policy on trial and its judgement).
+//! (synthetic fetches), [`decisions`] (what was decided goes into the lake), [`record`] (so does what it was decided by),
+//! [`learn`] (what the lake teaches comes back), [`capacity`] (what CDNs publish of themselves), [`canary`] (a policy on
+//! trial and its judgement). [`replay`] decides recorded rounds again under another policy.
 //!
 //! Invariant: a request never triggers a round, and a steering answer waits for no query, round or disk.
 
@@ -28,6 +29,8 @@ mod origins;
 mod overrides;
 mod probe;
 mod publish;
+mod record;
+pub mod replay;
 mod round;
 mod setup;
 mod shell;
@@ -56,6 +59,7 @@ pub use config::{OrchestratorConfig, ProbeConfig};
 pub use drill::{Drill, Report, Verdict};
 pub use learn::Lake;
 pub use publish::{KEYS, PublishError, Publisher, manifest_key};
+pub use record::ShapeError;
 pub use setup::setup;
 
 /// An operator's change is in the lake after so long.
@@ -69,6 +73,8 @@ pub struct Parts {
     pub deployment: Arc<Deployment>,
     /// Every number that decides.
     pub parameters: Parameters,
+    /// The configuration's sections that decide (TOML), for the recording of rounds; without secrets.
+    pub recorded_config: String,
     /// Admin tokens.
     pub tokens: Vec<TokenConfig>,
     /// Secret shared between roles.
@@ -122,6 +128,10 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     );
     let (changes, audit) = ledger::start(parts.lake.root.clone(), format!("{}-audit", parts.config.id), AUDIT_EVERY);
     let decisions = decisions::Decisions::start(parts.lake.root.clone(), &parts.config.id);
+    let recorder = parts
+        .config
+        .record_rounds
+        .then(|| record::Recorder::start(parts.lake.root.clone(), &parts.config.id, parts.recorded_config));
     let learner = learn::Learner::start(parts.lake, prices, Arc::clone(&parts.clock));
     let feeds = capacity::Feeds::start(&parts.deployment, &parts.clock);
     let shell = Arc::new(shell::Shell {
@@ -141,8 +151,9 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         wake: Notify::new(),
         shutdown: parts.shutdown.clone(),
     });
+    let aides = round::Aides { decisions, learner, trial, feeds, recorder };
     let mut rounds =
-        round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, (decisions, learner, trial, feeds), overview);
+        round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, aides, overview);
     rounds.adopt().await?;
     let every = Duration::from_millis(parts.config.round_ms.max(100));
     let bus: Arc<dyn spillway_bus::Bus> = Arc::new(parts.bus);

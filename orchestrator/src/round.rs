@@ -20,6 +20,7 @@ use crate::learn::Learner;
 use crate::observe::Ears;
 use crate::orders::Standing;
 use crate::publish::{PublishError, Publisher};
+use crate::record::{Manifests, Recorder};
 use crate::shell::Shell;
 
 /// Lines that pages show.
@@ -35,10 +36,22 @@ pub(crate) struct Rounds {
     learner: Learner,
     trial: Trial,
     feeds: Feeds,
+    /// `None`: rounds are not recorded.
+    recorder: Option<Recorder>,
     pub(crate) overview: watch::Sender<Overview>,
     published: BTreeMap<RegionId, Manifest>,
     standing: Standing,
     log: VecDeque<LogLine>,
+}
+
+/// What stands beside a round: where decisions and recordings go, what teaches, what is tried, what CDNs publish.
+pub(crate) struct Aides {
+    pub(crate) decisions: Decisions,
+    pub(crate) learner: Learner,
+    pub(crate) trial: Trial,
+    pub(crate) feeds: Feeds,
+    /// `None`: rounds are not recorded.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 impl Rounds {
@@ -47,10 +60,11 @@ impl Rounds {
         engine: Engine,
         ears: Ears,
         publisher: Publisher,
-        (decisions, learner, trial, feeds): (Decisions, Learner, Trial, Feeds),
+        aides: Aides,
         overview: watch::Sender<Overview>,
     ) -> Self {
         let (published, log) = (BTreeMap::new(), VecDeque::new());
+        let Aides { decisions, learner, trial, feeds, recorder } = aides;
         Self {
             shell,
             engine,
@@ -60,6 +74,7 @@ impl Rounds {
             learner,
             trial,
             feeds,
+            recorder,
             overview,
             published,
             standing: Standing::default(),
@@ -94,6 +109,9 @@ impl Rounds {
             }
             self.round().await;
         }
+        if let Some(recorder) = self.recorder {
+            recorder.close().await;
+        }
         self.decisions.close().await;
     }
 
@@ -121,16 +139,22 @@ impl Rounds {
         while self.log.len() > LOG_MAX {
             self.log.pop_front();
         }
-        self.publish(&output).await;
+        let before = self.recorder.as_ref().and_then(|recorder| recorder.before(&self.published));
+        let published = self.publish(&output).await;
         self.trial.save(&self.shell.store).await;
         let commits = commits::notes(self.engine.setup(), &input.bills);
         let notes = self.standing.notes(now).chain(self.trial.note()).chain(commits).collect();
         self.tell(now, &output, notes).await;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(now, input, before, published);
+        }
         metrics::histogram!("spillway_round_seconds").record((self.shell.clock.monotonic() - begun).as_secs_f64());
     }
 
-    /// Publishes what routes differently from what is in force; a failure leaves that in force and is counted.
-    async fn publish(&mut self, output: &RoundOutput) {
+    /// Publishes what routes differently from what is in force and says what it was; a failure leaves in force what is,
+    /// and is counted.
+    async fn publish(&mut self, output: &RoundOutput) -> Manifests {
+        let mut published = Manifests::new();
         for (region, plan) in &output.regions {
             if self.published.get(region).is_some_and(|current| core::same_routing(current, &plan.manifest)) {
                 continue;
@@ -139,6 +163,7 @@ impl Rounds {
                 Ok(manifest) => {
                     metrics::counter!("spillway_manifests_published_total").increment(1);
                     self.decisions.record(&manifest);
+                    published.insert(region.clone(), manifest.clone());
                     self.published.insert(region.clone(), manifest);
                 }
                 Err(error) => {
@@ -148,6 +173,7 @@ impl Rounds {
             }
         }
         self.shell.readiness.set(self.published.len() == self.shell.deployment.regions.len());
+        published
     }
 
     async fn tell(&mut self, now: TimestampMs, output: &RoundOutput, notes: Vec<Note>) {
@@ -210,7 +236,7 @@ impl Rounds {
 }
 
 /// Planned share of new views by pathway, groups spread over their nodes: of the cohort that fits all.
-fn weights_by_pathway(manifest: &Manifest) -> BTreeMap<PathwayId, u32> {
+pub(crate) fn weights_by_pathway(manifest: &Manifest) -> BTreeMap<PathwayId, u32> {
     let mut out = BTreeMap::new();
     let everyone = manifest.cohorts.iter().find(|rule| rule.asn.is_none() && rule.class.is_none());
     for (target, weight) in everyone.into_iter().flat_map(|rule| &rule.weights_new) {

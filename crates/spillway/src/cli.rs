@@ -48,6 +48,8 @@ pub enum Command {
     Keygen(Keygen),
     /// Judge a policy in a simulated world
     Simulate(Simulate),
+    /// Decide recorded rounds again under another configuration, and compare
+    Backtest(Backtest),
     /// Every tool that is named in the design and not there yet
     #[command(external_subcommand)]
     NotYet(Vec<String>),
@@ -303,5 +305,34 @@ pub struct Simulate {
     pub json: bool,
     /// Writes a page with verdicts, tables and plots
     #[arg(long)]
+    pub html: Option<PathBuf>,
+}
+
+/// `backtest`.
+#[derive(Debug, Args)]
+pub struct Backtest {
+    /// The lake whose rounds are replayed: a path, a file:// URL or s3://bucket/prefix; by default that of --config
+    #[arg(long, value_name = "URI")]
+    pub lake: Option<String>,
+    /// Configuration to try: its regions, pathways, [policy] and [orchestrator] decide
+    #[arg(long, value_name = "NEW")]
+    pub config: PathBuf,
+    /// Configuration to compare with; by default the one that was in force, as it was recorded
+    #[arg(long, value_name = "OLD")]
+    pub base: Option<PathBuf>,
+    /// First round: 2026-01-01T00:00:00Z, a day, or ms since epoch
+    #[arg(long, value_name = "TIME")]
+    pub from: String,
+    /// Rounds before this
+    #[arg(long, value_name = "TIME")]
+    pub to: String,
+    /// Orchestrator whose rounds are replayed, where several recorded; by default the one with most
+    #[arg(long, value_name = "ID")]
+    pub orchestrator: Option<String>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Writes a page
+    #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }

@@ -68,7 +68,15 @@ pub struct Config {
     pub dashboard: DashboardConfig,
     /// Own edge (in an edge's own file).
     pub edge: Option<EdgeConfig>,
+    /// The file's sections that decide, as TOML.
+    #[serde(skip)]
+    pub deciding: String,
 }
+
+/// Sections that decisions follow from. They go into the lake with the recorded rounds: none may hold a secret.
+const DECIDING: [&str; 4] = ["region", "pathway", "policy", "orchestrator"];
+/// What else a file must have, where those sections are read back.
+const NOT_RECORDED: &str = "data_dir = \"/\"\nservice_token = \"not recorded, and not used\"\n";
 
 impl Config {
     /// Reads and checks the file.
@@ -76,19 +84,35 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names key, value and what is valid.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = config::load(path)?;
-        if config.service_token.len() < 16 {
-            let shown = format!("{} characters", config.service_token.len());
+        let mut config: Self = config::load(path)?;
+        config.deciding = deciding(&config::load(path)?);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads the sections that decide, as a recording keeps them; `named` tells people where they come from.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn recorded(named: &Path, deciding: &str) -> Result<Self, ConfigError> {
+        let config: Self = config::parse(named, &format!("{NOT_RECORDED}{deciding}"))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.service_token.len() < 16 {
+            let shown = format!("{} characters", self.service_token.len());
             return Err(ConfigError::invalid("service_token", shown, "16 characters or more"));
         }
-        config.lake.check().map_err(|(key, value, valid)| ConfigError::invalid(key, value, valid))?;
-        for token in &config.token {
+        self.lake.check().map_err(|(key, value, valid)| ConfigError::invalid(key, value, valid))?;
+        for token in &self.token {
             if token.sha256.len() != 64 || !token.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                 let key = format!("token[{}].sha256", token.name);
                 return Err(ConfigError::invalid(key, &token.sha256, "64 hex digits (spillway token makes them)"));
             }
         }
-        Ok(config)
+        Ok(())
     }
 
     /// The deployment, checked.
@@ -168,5 +192,45 @@ impl Config {
     #[must_use]
     pub fn key_file(&self) -> PathBuf {
         self.data_dir.join("manifest.key")
+    }
+}
+
+/// The sections of `file` that decide.
+fn deciding(file: &toml::Table) -> String {
+    let sections = file.iter().filter(|(name, _)| DECIDING.contains(&name.as_str()));
+    let sections: toml::Table = sections.map(|(name, section)| (name.clone(), section.clone())).collect();
+    toml::to_string(&sections).expect("what was read as TOML can be written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_recorded_of_a_configuration_decides_the_same_and_holds_no_secret() {
+        let sample = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/spillway.toml"));
+        let text = std::fs::read_to_string(sample).expect("sample");
+        let dir = tempfile::tempdir().expect("dir");
+        let file = dir.path().join("spillway.toml");
+        let policy = "\n[policy]\nhold_s = 77\nfast_share = 0.5\nfast_window_s = 4\n";
+        std::fs::write(&file, format!("{text}{policy}")).expect("written");
+        let config = Config::load(&file).expect("valid");
+        assert!(!config.deciding.contains("change-me"), "{}", config.deciding);
+        assert!(config.deciding.contains("own-eu-1"), "{}", config.deciding);
+        let recorded = Config::recorded(Path::new("recorded"), &config.deciding).expect("valid");
+        let of = |config: &Config| {
+            let parameters = config.parameters().expect("parameters");
+            assert_eq!((parameters.hold_s, parameters.fast_share, parameters.fast_window_s), (77.0, 0.5, 4));
+            let deployment = config.deployment().expect("deployment");
+            format!("{:?}", spillway_orchestrator::setup(&deployment, parameters, &config.orchestrator).expect("setup"))
+        };
+        assert_eq!(of(&recorded), of(&config));
+    }
+
+    #[test]
+    fn a_number_that_decides_must_have_a_name_that_is_known() {
+        let config = Config::recorded(Path::new("x"), "[policy]\nfast_shar = 1\n").expect("shape");
+        let error = config.parameters().expect_err("refused").to_string();
+        assert!(error.contains("policy.fast_shar") && error.contains("check-config --explain"), "{error}");
     }
 }

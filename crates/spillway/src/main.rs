@@ -52,6 +52,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Token => tools::token::run(),
             Command::Keygen(arguments) => tools::keygen::run(&arguments),
             Command::Simulate(_) => Ok(()),
+            Command::Backtest(arguments) => tools::backtest::run(&arguments).await,
             Command::NotYet(words) => {
                 anyhow::bail!(
                     "{:?} is not there yet (README, \"What is not there yet\")",

@@ -279,6 +279,7 @@ async fn run_orchestrator(
         config: process.config.orchestrator.clone(),
         deployment: Arc::clone(deployment),
         parameters: process.config.parameters()?,
+        recorded_config: process.config.deciding.clone(),
         tokens: process.config.token.clone(),
         service_token: process.config.service_token.clone(),
         key_file: process.config.key_file(),

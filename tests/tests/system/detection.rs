@@ -5,29 +5,29 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use spillway_system_tests::{Ports, Role, WRITE_KEY, config};
 
-const NO_PROBES: &str = "[orchestrator.probe]\nenabled = false\n";
+pub(crate) const NO_PROBES: &str = "[orchestrator.probe]\nenabled = false\n";
 const VIEWS: u64 = 60;
 
-struct World {
-    _dir: tempfile::TempDir,
-    _all: Role,
+pub(crate) struct World {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) all: Role,
     ports: Ports,
     client: reqwest::Client,
 }
 
 impl World {
-    fn start(extra: &str) -> Self {
+    pub(crate) fn start(extra: &str) -> Self {
         let dir = tempfile::tempdir().expect("dir");
         let ports = Ports::free();
         let file = dir.path().join("spillway.toml");
         let text = config(dir.path(), ports, extra).replace("bus_peers", "# bus_peers");
         std::fs::write(&file, text).expect("written");
         let all = Role::start(&["all", "--config", file.to_str().expect("utf-8")]);
-        Self { _dir: dir, _all: all, ports, client: reqwest::Client::new() }
+        Self { dir, all, ports, client: reqwest::Client::new() }
     }
 
     /// One event per view; odd views are on cdn-b.
-    async fn post(&self, seq: u64, event: impl Fn(&str) -> Value) {
+    pub(crate) async fn post(&self, seq: u64, event: impl Fn(&str) -> Value) {
         let url = format!("http://127.0.0.1:{}/v1/beacons?k={WRITE_KEY}", self.ports.collector);
         let mut sent = Vec::new();
         for view in 0..VIEWS {
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// The first state but HEALTHY that `pathway` has within `seconds`.
-    async fn reaction(&self, pathway: &str, seconds: u64) -> Option<String> {
+    pub(crate) async fn reaction(&self, pathway: &str, seconds: u64) -> Option<String> {
         for _ in 0..seconds * 4 {
             let state = self.state(pathway).await;
             if state != "HEALTHY" && state != "none" {
@@ -66,7 +66,7 @@ impl World {
         None
     }
 
-    async fn views_play(&self) {
+    pub(crate) async fn views_play(&self) {
         self.post(0, |_| json!({"type": "view_start"})).await;
         self.post(1, |pathway| {
             let ok = json!({"requests_ok": 5, "bytes": 500_000});

@@ -1,5 +1,6 @@
 //! The real binary: bad configuration, garbage, kills and restarts, and where detection comes from.
 
+mod backtest;
 mod configuration;
 mod crash;
 mod detection;

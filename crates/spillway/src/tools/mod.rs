@@ -1,5 +1,6 @@
 //! Tools: each does one thing and ends.
 
+pub mod backtest;
 pub mod check_config;
 pub mod drill;
 pub mod explain;
