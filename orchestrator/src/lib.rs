@@ -152,8 +152,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         shutdown: parts.shutdown.clone(),
     });
     let aides = round::Aides { decisions, learner, trial, feeds, recorder };
-    let mut rounds =
-        round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, aides, overview);
+    let mut rounds = round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, aides, overview);
     rounds.adopt().await?;
     let every = Duration::from_millis(parts.config.round_ms.max(100));
     let bus: Arc<dyn spillway_bus::Bus> = Arc::new(parts.bus);

@@ -43,6 +43,7 @@ impl Orchestrator {
             tokens: vec![token("viewer-token", Role::Viewer), token("operator-token", Role::Operator)],
             service_token: "a-secret-of-roles".into(),
             key_file: dir.join("key"),
+            recorded_config: String::new(),
             class_of: std::collections::BTreeMap::new(),
             lake: Lake { root: lake_root(dir.join("lake").to_str().expect("utf-8")).expect("root"), tails: vec![] },
             store: Arc::new(DirStore::open(&dir.join("store")).expect("store")),
@@ -175,7 +176,7 @@ async fn a_policy_without_harm_is_accepted_once_and_stays_so() {
         parameters: [("move_max".to_owned(), 0.2)].into(),
     };
     let config = OrchestratorConfig { canary: Some(canary), ..OrchestratorConfig::default() };
-    let parameters = Parameters { health_tau_s: 0.2, canary_s: 1.0, ..Parameters::default() };
+    let parameters = Parameters { health_tau_s: 0.2, canary_s: 1.0, canary_windows: 1.0, ..Parameters::default() };
     let says = |words: &'static str| {
         move |notes: &[Value]| notes.iter().any(|note| note["text"].as_str().is_some_and(|text| text.contains(words)))
     };

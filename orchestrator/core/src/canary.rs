@@ -37,7 +37,7 @@ impl Engine {
     }
 
     /// Steps the trial. A difference in differences above `canary_harm` with z above `canary_z`, or a pathway there
-    /// above its ceiling, takes it back; `canary_s` seconds without harm accept it.
+    /// above its ceiling, takes it back; `canary_s` seconds without harm accept it, once there is enough to see it by.
     pub(crate) fn try_policy(&mut self, tick: Tick, log: &mut Vec<LogEntry>) -> Option<CanaryNote> {
         let canary = self.setup.canary.clone()?;
         let p = self.setup.parameters.clone();
@@ -63,6 +63,9 @@ impl Engine {
             } else if full && passed_s > p.refill_s {
                 trial.state = CanaryState::RolledBack;
                 trial.text = "a pathway there is above its ceiling".to_owned();
+            } else if here.2.min(elsewhere.2) < p.canary_windows {
+                // No harm seen where nobody looks proves nothing.
+                trial.text = format!("waits for {:.0} windows of two minutes there and elsewhere", p.canary_windows);
             } else if passed_s >= p.canary_s {
                 trial.state = CanaryState::Accepted;
             }
@@ -83,8 +86,8 @@ impl Engine {
         Some(note)
     }
 
-    /// Bad-window rate in the region, or in all others, with its variance.
-    fn rate_of(&self, region: &RegionId, inside: bool) -> (f64, f64) {
+    /// Bad-window rate in the region, or in all others, with its variance and the windows behind it.
+    fn rate_of(&self, region: &RegionId, inside: bool) -> (f64, f64, f64) {
         let cells = self.regions.iter().filter(|(id, _)| (*id == region) == inside).flat_map(|(_, r)| r.cells.values());
         let (mut windows, mut bad, mut effective) = (0.0, 0.0, 0.0);
         for cell in cells {
@@ -94,6 +97,6 @@ impl Engine {
             effective += cell.health.effective_windows();
         }
         let rate = bad / f64::max(windows, 1.0);
-        (rate, rate.max(0.001) * (1.0 - rate) / f64::max(effective, 1.0))
+        (rate, rate.max(0.001) * (1.0 - rate) / f64::max(effective, 1.0), windows)
     }
 }

@@ -263,6 +263,7 @@ parameters! {
     gain_cost: f64 = 0.02, "share", "An optimisation is worth a move if it saves this much of the cost";
     gain_bad: f64 = 0.003, "share", "Or this much of bad windows";
     canary_s: f64 = 600.0, "s", "Time without harm after which a policy on trial holds everywhere";
+    canary_windows: f64 = 200.0, "windows", "Windows in the memory of health, there and elsewhere, without which it isn't accepted";
     canary_harm: f64 = 0.01, "share", "More bad windows than in the other regions, before and after compared, that take it back";
     canary_z: f64 = 3.0, "sigma", "And so many standard errors";
     move_min: f64 = 0.02, "share", "Smaller differences are not worth a move";

@@ -126,3 +126,14 @@ fn a_policy_without_harm_is_accepted_everywhere() {
     assert!((world.engine.setup().parameters.concentration - 0.5).abs() < 1e-9);
     assert!(world.now > TimestampMs(0));
 }
+
+#[test]
+fn a_policy_is_not_accepted_where_nobody_watches() {
+    let mut declared = setup(&["eu", "us"], &[("cdn-a", 10_000, 0.01)]);
+    declared.canary = Some(Canary { policy: "new".into(), parameters: Parameters::default(), region: region("us") });
+    let mut world = World::new(declared);
+    world.crowd("eu", "cdn-a", 1).views = 100;
+    let note = world.rounds(400).canary.expect("a trial");
+    assert_eq!(note.state, CanaryState::OnTrial);
+    assert!(note.text.contains("waits for 200 windows"), "{}", note.text);
+}
