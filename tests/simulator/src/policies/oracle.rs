@@ -17,7 +17,9 @@ const TRUST_S: u64 = 150;
 const STAY: f64 = 0.05;
 /// Views that start in this time give up what is missing, s, down to this part of the bitrate.
 const START_S: f64 = 300.0;
-const FLOOR: f64 = 0.2;
+const FLOOR: f64 = 0.5;
+/// Bad share from which a pathway is no room at all: a lower bitrate is better.
+const DEAD: f64 = 0.5;
 /// Share that keeps a CDN's caches warm.
 const WARM: f64 = 0.05;
 
@@ -48,7 +50,8 @@ impl Oracle {
             for (p, price) in prices.clone().enumerate() {
                 let cell = world.cell(c, p);
                 let cost = 100.0 * self.worst[cell].0 + price / usual - STAY * self.last[cell];
-                out.push(if world.serves[cell] { cost } else { f64::INFINITY });
+                let open = world.serves[cell] && self.worst[cell].0 < DEAD;
+                out.push(if open { cost } else { f64::INFINITY });
             }
         }
         out
@@ -112,18 +115,21 @@ impl Oracle {
         let world = round.world;
         let region = &world.regions[r];
         let n = world.paths.len();
-        let (mut wanted, mut demand, mut placed) = (Vec::new(), 0.0, 0.0);
+        let mut wanted = Vec::new();
         for c in region.cohorts.clone() {
             let row = &flow[c * n..(c + 1) * n];
             let sum: f64 = row.iter().sum();
-            demand += round.truth.demand[c];
-            placed += sum;
             let left = 1.0 - sum / round.truth.demand[c].max(1e-9);
-            let all: f64 = region.pathways.iter().map(|p| round.truth.capacity[*p]).sum();
-            let rest = |p: usize| if region.pathways.contains(&p) { round.truth.capacity[p] / all } else { 0.0 };
+            // What fits nowhere overfills those that live, if any does.
+            let lives = |p: usize| region.pathways.contains(&p) && round.truth.bad[c * n + p] < DEAD;
+            let any = (0..n).any(lives);
+            let takes = |p: usize| if any { lives(p) } else { region.pathways.contains(&p) };
+            let all: f64 = (0..n).filter(|p| takes(*p)).map(|p| round.truth.capacity[p]).sum();
+            let rest = |p: usize| if takes(p) { round.truth.capacity[p] / all } else { 0.0 };
             wanted.push((0..n).map(|p| row[p] / round.truth.demand[c].max(1e-9) + left.max(0.0) * rest(p)).collect());
         }
-        let unmet = 1.0 - placed / demand.max(1e-9);
+        // The solver leaves what is missing to one region; all share it.
+        let unmet = 1.0 - flow.iter().sum::<f64>() / round.truth.demand.iter().sum::<f64>().max(1e-9);
         // Only new views take a lower bitrate over: it must be there before it is needed.
         let coming = 1.0 - room / round.truth.peak.max(1.0);
         // Those that run keep theirs: who starts in the next minutes gives up what is missing now.
