@@ -61,8 +61,8 @@ fn quiet() -> Scenario {
 }
 
 #[test]
-#[ignore = "own edges reach up to 1.2 × their ceiling for some seconds: new views fill their buffers faster than the \
-            engine charges them; the model before this one fetched in step and hid it"]
+#[ignore = "in three of ten seeds an own edge reaches 1.01 to 1.03 × its ceiling for some seconds: new views fill their \
+            buffers faster than the engine charges them"]
 fn a_spike_outgrows_the_own_edges_and_overfills_none() {
     let scenario = parse(include_str!("../../scenarios/spike.toml")).expect("the committed scenario is valid");
     for seed in 1..=10 {
