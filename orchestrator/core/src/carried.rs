@@ -21,6 +21,9 @@ pub(crate) struct Carried {
     last: Option<Cut>,
 }
 
+/// Cuts further apart than so many waits are no row.
+const ROW_WAITS: f64 = 20.0;
+
 /// The last time that it was too full.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
@@ -104,7 +107,7 @@ impl Carried {
     /// Returns whether the learned capacity fell; not again before the last cut can have shown.
     pub(crate) fn cut(&mut self, now: TimestampMs, delivered: f64, p: &Parameters) -> bool {
         let Some((_, load, capacity)) = self.recent.back().copied() else { return false };
-        let last = self.last.filter(|cut| now.since(cut.at).as_secs_f64() < p.capacity_again_s * 20.0);
+        let last = self.last.filter(|cut| now.since(cut.at).as_secs_f64() < p.capacity_again_s * ROW_WAITS);
         if self.settles(now, p) {
             return false;
         }

@@ -57,7 +57,7 @@ impl Engine {
         let p = &self.setup.parameters.clone();
         self.count_classes(&input.classes);
         let rooms = self.rooms(tick, orders, input);
-        let used = self.use_now();
+        let used = self.bits_now(|memory, _| memory.demand.bits_per_view(p));
         let utilisation = self.learn_load(tick, &used, p, &mut log);
         let canary = self.try_policy(tick, &mut log);
         let trial = self.on_trial();
@@ -79,28 +79,15 @@ impl Engine {
         RoundOutput { regions, pathways, log, telemetry: Ppm::from_fraction(self.telemetry), canary }
     }
 
-    /// Bit/s of the views on each pathway now.
-    fn use_now(&self) -> BTreeMap<PathwayId, f64> {
-        let mut used = BTreeMap::new();
-        for (region, memory) in &self.regions {
-            let bits = memory.demand.bits_per_view(&self.setup.parameters);
-            for (id, seen) in self.observed.region(region) {
-                *used.entry(id.clone()).or_insert(0.0) += seen.views as f64 * bits;
-            }
-        }
-        used
-    }
-
-    /// Bit/s that the views on each pathway get.
-    fn delivered_now(&self) -> BTreeMap<PathwayId, f64> {
-        let mut delivered = BTreeMap::new();
+    /// Bit/s of the views on each pathway now, at so many bit/s `each`.
+    fn bits_now(&self, each: impl Fn(&RegionMemory, &PathwayId) -> f64) -> BTreeMap<PathwayId, f64> {
+        let mut bits = BTreeMap::new();
         for (region, memory) in &self.regions {
             for (id, seen) in self.observed.region(region) {
-                let each = memory.cells.get(id).map_or(0.0, |cell| cell.goodput.per_view());
-                *delivered.entry(id.clone()).or_insert(0.0) += seen.views as f64 * each;
+                *bits.entry(id.clone()).or_insert(0.0) += seen.views as f64 * each(memory, id);
             }
         }
-        delivered
+        bits
     }
 
     fn learn_load(
@@ -112,7 +99,9 @@ impl Engine {
     ) -> BTreeMap<PathwayId, Option<f64>> {
         let mut out = BTreeMap::new();
         let mut explained = Vec::new();
-        let delivered = self.delivered_now();
+        let got =
+            |memory: &RegionMemory, id: &PathwayId| memory.cells.get(id).map_or(0.0, |cell| cell.goodput.per_view());
+        let delivered = self.bits_now(got);
         for (id, pathway) in &mut self.pathways {
             let used = used.get(id).copied().unwrap_or(0.0);
             let known = used > 0.0 || pathway.fresh_load(tick.now).is_some();
@@ -154,8 +143,7 @@ impl Engine {
     fn forget_illness(&mut self, id: &PathwayId) {
         for (region, memory) in &mut self.regions {
             if let Some(cell) = memory.cells.get_mut(id) {
-                cell.health.forget();
-                cell.cusum.reset();
+                cell.forget_illness();
                 cell.floor.forgive();
             }
             if let Some(seen) = self.observed.cell_mut(region, id) {

@@ -1,8 +1,11 @@
 //! The quality floor: which pathways are good enough to go by cost.
 
+use std::collections::BTreeSet;
+
 use spillway_model::{Millis, PathwayId, RegionId, TimestampMs};
 
 use crate::Parameters;
+use crate::carried::Carried;
 use crate::decide::Round;
 use crate::engine::Engine;
 
@@ -52,10 +55,18 @@ impl Engine {
         if self.setup.switches.shrinkage { own.estimate(round.parents[id], round.p_of(region)) } else { own.raw() }
     }
 
-    /// Judges which pathways are good enough to go by cost: not those that are too full,
-    /// whose caches are cold, or whose origin is at its ceiling.
+    /// Judges which pathways are good enough to go by cost: not those that are too full, whose caches are cold,
+    /// or whose origin is at its ceiling.
     pub(crate) fn judge_floor(&mut self, round: &Round<'_>) {
         let origins = self.origins_full(round.tick.now, round.p);
+        let too_full =
+            |carried: &Carried| carried.settles(round.tick.now, round.p) || carried.strain(round.p).is_some();
+        let excused: BTreeSet<PathwayId> = self
+            .pathways
+            .iter()
+            .filter(|(id, pathway)| origins.contains(&self.origin_of[*id]) || too_full(&pathway.carried))
+            .map(|(id, _)| id.clone())
+            .collect();
         let regions: Vec<RegionId> = self.regions.keys().cloned().collect();
         for region in &regions {
             let p = round.p_of(region);
@@ -64,11 +75,8 @@ impl Engine {
             let floor = p.qoe_floor_rate.max(p.qoe_floor_times * best).max(best + p.qoe_floor_plus);
             let Some(memory) = self.regions.get_mut(region) else { continue };
             for (id, cell) in &mut memory.cells {
-                let carried = &self.pathways[id].carried;
-                let origin = origins.contains(&self.origin_of[id]);
-                let full = carried.settles(round.tick.now, p) || carried.strain(p).is_some();
                 let good = cell.health.at_least(round.parents[id], p) <= floor;
-                cell.floor.judge(round.tick.now, good, full || origin || cell.is_cold(p), p);
+                cell.floor.judge(round.tick.now, good, excused.contains(id) || cell.is_cold(p), p);
             }
         }
     }

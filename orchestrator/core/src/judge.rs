@@ -53,8 +53,7 @@ impl Engine {
                 let state = cell.machine.state;
                 match state {
                     PathwayState::Recovering if before != state => {
-                        cell.health.forget();
-                        cell.cusum.reset();
+                        cell.forget_illness();
                         recovering.insert(id.clone());
                     }
                     PathwayState::Draining => {

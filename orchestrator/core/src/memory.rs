@@ -96,6 +96,12 @@ impl CellMemory {
         }
     }
 
+    /// Forgets what looked ill: it is judged by what it does from now on.
+    pub(crate) fn forget_illness(&mut self) {
+        self.health.forget();
+        self.cusum.reset();
+    }
+
     /// Follows a published weight, and learns how uneven few sessions fall.
     pub(crate) fn follow(&mut self, weight: f64, views: u64, all_views: u64, dt_s: f64, parameters: &Parameters) {
         let expected = self.followed * all_views as f64;
