@@ -191,6 +191,7 @@ impl Engine {
         }
         let p = self.setup.parameters.clone();
         self.hear(now, dt_s, input, &p);
+        self.doubt(dt_s, &p);
         self.estimate(now, dt_s, input, &p);
         let orders: BTreeMap<RegionId, Orders> = self
             .regions

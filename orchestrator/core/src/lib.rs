@@ -3,8 +3,8 @@
 //! Invariant: no tokio, no clock, no I/O, no randomness; time is an argument; the same input gives the same output.
 //! This crate doesn't know how evidence travels, where manifests go, or what a player is.
 //!
-//! The path of a decision, file by file: `observe` (counters by second, pathway, region and network) → `estimate`
-//! (how ill is it, down to networks and protocols) → `probes`, `detect` (fast and slow lane, silence, networks, common
+//! The path of a decision, file by file: `observe` (counters by second, pathway, region and network) → `sent`
+//! (which reports to believe) → `estimate` (how ill is it, down to networks and protocols) → `probes`, `detect` (fast and slow lane, silence, networks, common
 //! faults) → `state`, `recovery` (HEALTHY … DOWN … RECOVERING) → `demand` (bits that will be wanted) → `carried`,
 //! `capacity`, `price` (what there is, and what it costs) → `floor`, `orders`, `classes`, `fill`, `wish` (what is good
 //! enough; operators first, then own edges, then by cost) → `canary`, `pace`, `course`, `relief` (how far to move now,
@@ -40,6 +40,7 @@ mod probes;
 mod publish;
 mod recovery;
 mod relief;
+mod sent;
 mod spare;
 mod state;
 mod weights;

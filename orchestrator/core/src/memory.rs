@@ -7,6 +7,7 @@ use crate::estimate::{Cusum, Health};
 use crate::floor::Floor;
 use crate::observe::Fresh;
 use crate::probes::ProbeMemory;
+use crate::sent::Sent;
 use crate::state::Machine;
 use crate::{LoadEvidence, Parameters, PathwaySetup};
 
@@ -18,6 +19,8 @@ pub(crate) struct CellMemory {
     /// What its views get.
     pub goodput: Goodput,
     pub probes: ProbeMemory,
+    /// Whom steering sent here.
+    pub sent: Sent,
     pub machine: Machine,
     /// Evidence of the present step of recovery.
     pub step: StepEvidence,
@@ -85,6 +88,7 @@ impl CellMemory {
             cusum: Cusum::default(),
             goodput: Goodput::default(),
             probes: ProbeMemory::default(),
+            sent: Sent::default(),
             machine: Machine::new(now),
             step: StepEvidence::default(),
             floor: Floor::default(),

@@ -128,6 +128,10 @@ parameters! {
     common_windows_min: f64 = 50.0, "windows", "Effective windows from which a pathway or network is judged for a common fault (ORIGIN, ACCESS)";
     abuse_requests_min: u64 = 100, "requests", "Requests without a valid token in 10 s from which they are a flood (ABUSE)";
     abuse_share: f64 = 0.5, "share", "And their part of all first requests";
+    sent_views_min: f64 = 50.0, "views", "With fewer views, or fewer polling sessions in the region, nobody asks whether steering sent them";
+    sent_coverage_min: f64 = 0.5, "share", "Nor if fewer of the region's views than this poll";
+    sent_margin: f64 = 0.05, "share", "More views than were sent by this are from elsewhere; those of them that are ill are not believed";
+    unsteered_tau_s: f64 = 600.0, "s", "Memory of how many views are on a pathway without being sent there";
     cohort_rules_max: usize = 64, "networks", "Networks of a region that get weights or verdicts of their own, those with most viewers first: a manifest stays small";
 
     // Detect: slow lane

@@ -19,6 +19,7 @@ impl Scene<'_> {
         found.notes.extend(fast);
         found.notes.extend(slow);
         found.notes.extend(self.abuse());
+        found.notes.extend(self.accused());
         if !self.content_failing.is_empty() {
             let count = self.content_failing.len();
             found.notes.push(FindingNote {
@@ -114,6 +115,16 @@ impl Scene<'_> {
         }
         out.truncate(p.cohort_rules_max);
         out
+    }
+
+    /// Pathways of which views complain that nobody sent there.
+    fn accused(&self) -> impl Iterator<Item = FindingNote> {
+        let accused = self.observed.region(self.region).filter(|(_, seen)| seen.unsent > 0.0);
+        accused.map(|(id, seen)| {
+            let text =
+                format!("{:.0} of {} views complain, but were sent elsewhere: not believed", seen.unsent, seen.views);
+            note(Verdict::Abuse, id, text)
+        })
     }
 
     /// Many requests without a valid token.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::Parameters;
 use crate::estimate::{at_most, ill_if, shrunk};
-use crate::observe::{CellSeen, Network, Windows, believed};
+use crate::observe::{CellSeen, Network, Windows, believed, without};
 
 /// Memory of what a network's neighbours are compared by, s.
 const RECENT_S: f64 = 20.0;
@@ -25,9 +25,11 @@ impl Network {
             *windows *= keep as f32;
             *bad *= keep as f32;
         }
+        self.fresh.bad *= without(self.unsent, self.views as f64, self.fresh.all, self.fresh.bad);
         self.told = self.told * (-dt_s / RECENT_S).exp() + self.fresh.bad;
         let minute = (self.recent.all + self.fresh.all) * 60.0 / RECENT_S;
-        self.fresh.bad *= believed(minute, self.told * 60.0 / RECENT_S, self.views, self.views_bad);
+        let (views, views_bad) = (self.views as f64 - self.unsent, self.views_bad as f64 - self.unsent);
+        self.fresh.bad *= believed(minute, self.told * 60.0 / RECENT_S, views, views_bad);
         let fresh = self.fresh;
         self.health.add(&fresh);
         self.recent.add(&fresh);

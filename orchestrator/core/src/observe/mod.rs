@@ -9,7 +9,7 @@ use spillway_model::{PathwayId, RegionId, TimestampMs};
 
 use crate::{CellEvidence, Parameters, SourceKind};
 pub(crate) use network::{Counted, Network, Windows, protocol_index};
-pub(crate) use seen::{CellSeen, Failing, Fresh, SECONDS_KEPT, believed};
+pub(crate) use seen::{CellSeen, Failing, Fresh, SECONDS_KEPT, believed, without};
 
 #[derive(Clone, Debug)]
 struct Source {
@@ -64,19 +64,16 @@ impl Observed {
         self.settle(now, p);
     }
 
-    /// The collector's number, with its newest frame noted; `None` for other kinds.
-    fn source(&mut self, evidence: &CellEvidence) -> Option<u32> {
-        if evidence.kind != SourceKind::Collector {
-            return None;
-        }
+    /// The source's number, with its newest frame noted.
+    fn source(&mut self, evidence: &CellEvidence) -> u32 {
         if let Some(source) = self.sources.get_mut(&evidence.source) {
             source.at = source.at.max(evidence.at);
-            return Some(source.index);
+            return source.index;
         }
         self.sources_seen += 1;
         let source = Source { index: self.sources_seen, at: evidence.at };
         self.sources.insert(evidence.source.clone(), source);
-        Some(self.sources_seen)
+        self.sources_seen
     }
 
     /// Counts the views now and forgets what is old.
@@ -95,7 +92,7 @@ impl Observed {
                     all.bad += counted.bad;
                 }
                 (cell.views, cell.fixed, cell.views_bad) = (all.views, all.fixed, all.bad);
-                cell.weigh();
+                cell.polling = cell.polls.count(&sources).views;
                 cell.networks.retain(|network| !network.is_empty());
             }
         }
@@ -135,19 +132,21 @@ const fn second_of(evidence: &CellEvidence) -> u64 {
     evidence.at.0.saturating_sub(1) / 1000
 }
 
-fn count(cell: &mut CellSeen, evidence: &CellEvidence, source: Option<u32>) {
+fn count(cell: &mut CellSeen, evidence: &CellEvidence, source: u32) {
     let windows = windows_of(evidence);
     cell.fresh.windows += windows.all;
     cell.fresh.bad += windows.bad;
     cell.fresh.weight_sq += windows.squares;
     cell.fresh.bits += evidence.bits as f64;
     cell.fresh.view_s += evidence.views_active as f64 * evidence.interval.as_secs_f64();
-    if let Some(source) = source
-        && (evidence.views_active > 0 || windows.all > 0.0)
-    {
+    if evidence.kind == SourceKind::Steer && evidence.sessions_polling > 0 {
+        let polling = Counted { views: evidence.sessions_polling, ..Counted::default() };
+        cell.polls.take(source, evidence.at, polling);
+    }
+    if evidence.kind == SourceKind::Collector && (evidence.views_active > 0 || windows.all > 0.0) {
         let network = cell.network(evidence.asn);
         let (fixed, bad) = (evidence.views_fixed, evidence.views_bad);
-        network.gauge(source, evidence.at, Counted { views: evidence.views_active, fixed, bad });
+        network.gauges.take(source, evidence.at, Counted { views: evidence.views_active, fixed, bad });
         network.fresh.add(&windows);
         let protocol = &mut network.protocols[protocol_index(evidence.protocol)];
         protocol.0 += windows.all as f32;

@@ -36,9 +36,32 @@ impl Windows {
 struct Gauge {
     source: u32,
     at: TimestampMs,
-    views: u64,
-    fixed: u64,
-    bad: u64,
+    counted: Counted,
+}
+
+/// What each source's newest frame counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gauges(Vec<Gauge>);
+
+impl Gauges {
+    /// Takes a source's gauge; cells of the same frame add up.
+    pub(crate) fn take(&mut self, source: u32, at: TimestampMs, counted: Counted) {
+        match self.0.iter_mut().find(|gauge| gauge.source == source) {
+            Some(gauge) if gauge.at == at => gauge.counted.add(counted),
+            Some(gauge) if gauge.at < at => *gauge = Gauge { source, at, counted },
+            Some(_) => {}
+            None if counted.views > 0 => self.0.push(Gauge { source, at, counted }),
+            None => {}
+        }
+    }
+
+    /// Sum over each source's newest frame; what a newer frame doesn't mention is gone.
+    pub(crate) fn count(&mut self, sources: &[(u32, TimestampMs)]) -> Counted {
+        self.0.retain(|gauge| sources.contains(&(gauge.source, gauge.at)));
+        let mut out = Counted::default();
+        self.0.iter().for_each(|gauge| out.add(gauge.counted));
+        out
+    }
 }
 
 /// Views of a network now.
@@ -47,6 +70,14 @@ pub(crate) struct Counted {
     pub views: u64,
     pub fixed: u64,
     pub bad: u64,
+}
+
+impl Counted {
+    const fn add(&mut self, other: Self) {
+        self.views += other.views;
+        self.fixed += other.fixed;
+        self.bad += other.bad;
+    }
 }
 
 /// What is known of a network on a pathway.
@@ -58,9 +89,11 @@ pub(crate) struct Network {
     pub views: u64,
     /// Of them, those with a bad window in the last minute; 0 if nobody counts them.
     pub views_bad: u64,
+    /// Views whose reports are not believed.
+    pub unsent: f64,
     /// Bad windows of the last 20 s as they were told.
     pub told: f64,
-    gauges: Vec<Gauge>,
+    pub gauges: Gauges,
     /// Since the last round.
     pub fresh: Windows,
     /// Over the memory of health.
@@ -91,8 +124,9 @@ impl Network {
             asn,
             views: 0,
             views_bad: 0,
+            unsent: 0.0,
             told: 0.0,
-            gauges: Vec::new(),
+            gauges: Gauges(Vec::new()),
             fresh: none,
             health: none,
             recent: none,
@@ -102,31 +136,9 @@ impl Network {
         }
     }
 
-    /// Takes a source's gauge; cells of the same frame add up.
-    pub(crate) fn gauge(&mut self, source: u32, at: TimestampMs, counted: Counted) {
-        let Counted { views, fixed, bad } = counted;
-        match self.gauges.iter_mut().find(|gauge| gauge.source == source) {
-            Some(gauge) if gauge.at == at => {
-                gauge.views += views;
-                gauge.fixed += fixed;
-                gauge.bad += bad;
-            }
-            Some(gauge) if gauge.at < at => *gauge = Gauge { source, at, views, fixed, bad },
-            Some(_) => {}
-            None if views > 0 => self.gauges.push(Gauge { source, at, views, fixed, bad }),
-            None => {}
-        }
-    }
-
-    /// Counts the views of each source's newest frame; what a newer frame doesn't mention is gone.
+    /// Counts its views now.
     pub(crate) fn count(&mut self, sources: &[(u32, TimestampMs)]) -> Counted {
-        self.gauges.retain(|gauge| sources.contains(&(gauge.source, gauge.at)));
-        let mut out = Counted::default();
-        for gauge in &self.gauges {
-            out.views += gauge.views;
-            out.fixed += gauge.fixed;
-            out.bad += gauge.bad;
-        }
+        let out = self.gauges.count(sources);
         (self.views, self.views_bad) = (out.views, out.bad);
         out
     }

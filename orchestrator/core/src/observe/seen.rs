@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use spillway_model::limits::ASNS_PER_REGION_MAX;
 
-use crate::observe::network::Network;
+use crate::observe::network::{Gauges, Network};
 
 /// Seconds that are kept: the longest look-back is the good share of the last minute.
 pub(crate) const SECONDS_KEPT: u64 = 60;
@@ -34,6 +34,8 @@ pub(crate) struct Second {
     pub ok: u64,
     /// Media requests failed or late.
     pub failed: u64,
+    /// Views whose reports of this second are not believed; `None`: not judged yet.
+    pub unsent: Option<f64>,
 }
 
 /// What came since the last round.
@@ -55,6 +57,12 @@ pub(crate) struct CellSeen {
     pub fixed: u64,
     /// Of them, those with a bad window in the last minute; 0 if nobody counts them.
     pub views_bad: u64,
+    /// Sessions whose last steering answer names this pathway first.
+    pub polling: u64,
+    /// The same by steering node.
+    pub polls: Gauges,
+    /// Views whose reports are not believed: ill, and sent elsewhere.
+    pub unsent: f64,
     /// The last minute, oldest first.
     pub seconds: VecDeque<Second>,
     /// Since the last round; the bad ones already without what few views repeat.
@@ -169,19 +177,35 @@ impl CellSeen {
     /// is taken, or two players that retry every second would look like six.
     pub(crate) fn failing_since(&self, from_s: u64) -> Failing {
         let mut out = Failing { views: self.views as f64, ..Failing::default() };
+        let believed = self.believed_by_second(from_s);
         for (asn, seconds) in &self.failing {
-            let counts = || seconds.iter().filter(|(at_s, _)| *at_s >= from_s).map(|(_, count)| *count);
-            let (fullest, sum) = (counts().max().unwrap_or(0), counts().sum::<u64>());
-            if sum == 0 {
+            let counts = || {
+                let since = seconds.iter().filter(|(at_s, _)| *at_s >= from_s);
+                since.map(|(at_s, count)| *count as f64 * believed.get(at_s).copied().unwrap_or(1.0))
+            };
+            let (fullest, sum) = (counts().fold(0.0, f64::max), counts().sum::<f64>());
+            if sum <= 0.0 {
                 continue;
             }
             let found = self.networks.binary_search_by_key(asn, |network| network.asn).ok();
-            let known = found.map_or(0, |index| self.networks[index].views);
-            let views = known.max(fullest) as f64;
-            let failing = ((fullest as f64 + (sum as f64).min(views)) / 2.0).min(views);
+            let known = found.map_or(0.0, |index| self.networks[index].views as f64);
+            let views = known.max(fullest);
+            let failing = f64::midpoint(fullest, sum.min(views)).min(views);
             out.networks.insert(*asn, (views, failing));
-            out.views += views - known as f64;
+            out.views += views - known;
             out.failing += failing;
+        }
+        out
+    }
+
+    /// Part of each second's failing views that is believed, where it isn't all of them.
+    fn believed_by_second(&self, from_s: u64) -> BTreeMap<u64, f64> {
+        let mut out = BTreeMap::new();
+        let unsent = |second: &Second| second.unsent.filter(|unsent| *unsent > 0.0);
+        for (at_s, unsent) in self.since(from_s).filter_map(|second| Some((second.at_s, unsent(second)?))) {
+            let here = self.failing.values().flatten().filter(|(second, _)| *second == at_s);
+            let failing: u64 = here.map(|(_, count)| count).sum();
+            out.insert(at_s, (1.0 - unsent / failing.max(1) as f64).max(0.0));
         }
         out
     }
@@ -228,22 +252,37 @@ impl CellSeen {
     /// Decides how much of the bad windows to believe. Few views that are bad in every window are broken or lie; a
     /// fault of the pathway meets each view now and then. From the share `d` of views with any bad window in `m`
     /// windows each, the rate that a fault of all would need is `1 - (1 - d)^(1/m)`; more than that is not believed.
+    /// Before that, views that steering sent elsewhere count as if they had said nothing.
     pub(crate) fn weigh(&mut self) {
+        let part = without(self.unsent, self.views as f64, self.fresh.windows, self.fresh.bad);
+        self.fresh.bad *= part;
+        for second in self.seconds.iter_mut().rev().take_while(|second| second.unsent.is_none()) {
+            second.bad *= part;
+            second.unsent = Some(self.unsent);
+        }
         self.trust = 1.0;
         let (windows, bad) = self.windows_between(0, u64::MAX);
-        self.trust = believed(windows, bad, self.views, self.views_bad);
+        let unsent = self.unsent;
+        self.trust = believed(windows, bad, self.views as f64 - unsent, self.views_bad as f64 - unsent);
         self.fresh.bad *= self.trust;
+        let part = if self.views_bad > 0 { unsent / self.views_bad as f64 } else { 0.0 };
+        self.networks.iter_mut().for_each(|network| network.unsent = part * network.views_bad as f64);
     }
 }
 
+/// Part of `bad` of `windows` that is left without `unsent` of `views`, if those are bad in every window.
+pub(crate) fn without(unsent: f64, views: f64, windows: f64, bad: f64) -> f64 {
+    if unsent > 0.0 && bad > 0.0 { (1.0 - windows * unsent / views.max(unsent) / bad).max(0.0) } else { 1.0 }
+}
+
 /// Part of `bad` of a minute's `windows` that is believed, if `views_bad` of `views` had any.
-pub(crate) fn believed(windows: f64, bad: f64, views: u64, views_bad: u64) -> f64 {
-    let views = views.max(views_bad) as f64;
-    if views_bad == 0 || bad <= 0.0 || windows < 1.0 {
+pub(crate) fn believed(windows: f64, bad: f64, views: f64, views_bad: f64) -> f64 {
+    let views = views.max(views_bad);
+    if views_bad <= 0.0 || bad <= 0.0 || windows < 1.0 {
         return 1.0;
     }
     let each = (windows / views).max(1.0);
-    let spread = 1.0 - (1.0 - views_bad as f64 / views).powf(1.0 / each);
+    let spread = 1.0 - (1.0 - views_bad / views).powf(1.0 / each);
     (spread * windows / bad).clamp(0.0, 1.0)
 }
 
@@ -256,11 +295,12 @@ mod tests {
         // 1,000 views with six windows each; one in twenty lies in each of them, the others have 1 % bad.
         let lies = 50.0 * 6.0 + 950.0 * 6.0 * 0.01;
         let hit = 50 + (950.0 * (1.0 - 0.99_f64.powi(6))) as u64;
-        let rate = lies * believed(6000.0, lies, 1000, hit) / 6000.0;
+        let told = |bad: f64, hit: u64| believed(6000.0, bad, 1000.0, hit as f64);
+        let rate = lies * told(lies, hit) / 6000.0;
         assert!(rate < 0.02, "within a point of 1 %: {rate}");
         let bad = 6000.0 * 0.08;
         let hit = (1000.0 * (1.0 - 0.92_f64.powi(6))) as u64;
-        assert!(believed(6000.0, bad, 1000, hit) > 0.98);
-        assert!((believed(6000.0, 5400.0, 1000, 1000) - 1.0).abs() < 1e-9, "all views bad in nine of ten windows");
+        assert!(told(bad, hit) > 0.98);
+        assert!((told(5400.0, 1000) - 1.0).abs() < 1e-9, "all views bad in nine of ten windows");
     }
 }

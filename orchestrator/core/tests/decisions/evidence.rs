@@ -6,7 +6,7 @@ use spillway_model::PathwayState::{Degraded, Down, Healthy, Recovering, Unknown}
 use spillway_model::{BitsPerSecond, ContentId, OriginGroupId, PathwayId, Verdict};
 use spillway_orchestrator_core::{CellEvidence, OriginEvidence, OriginSeen, RoundOutput, SourceKind};
 
-use crate::world::{World, pathway, region, state_of, weight};
+use crate::world::{Crowd, World, pathway, region, state_of, weight};
 
 fn has(output: &RoundOutput, verdict: Verdict) -> bool {
     output.regions["eu"].findings.iter().any(|note| note.verdict == verdict)
@@ -76,6 +76,76 @@ fn one_in_twenty_that_lies_about_one_pathway_moves_less_than_a_point() {
     for (with, without) in honest(true).into_iter().zip(honest(false)) {
         assert!(with.abs_diff(without) <= 10_000, "{with} instead of {without}");
     }
+}
+
+/// A steering node's gauges: sessions that poll, by the pathway that they were sent to.
+fn polled(world: &mut World, cells: &[(&str, u64)]) -> RoundOutput {
+    world.extra = cells
+        .iter()
+        .map(|(id, polling)| {
+            let empty = CellEvidence::empty(world.now, "steer-1", SourceKind::Steer, pathway(id), region("eu"));
+            CellEvidence { sessions_polling: *polling, ..empty }
+        })
+        .collect();
+    world.round()
+}
+
+/// 1,500 views on `cdn-a` and 300 on `cdn-b`, and steering that knows it.
+fn large_and_small() -> World {
+    let mut world = World::one_region(&[("cdn-a", 1500), ("cdn-b", 300)]);
+    world.counts_bad_views = true;
+    for _ in 0..30 {
+        polled(&mut world, &SENT);
+    }
+    world
+}
+
+const SENT: [(&str, u64); 2] = [("cdn-a", 1400), ("cdn-b", 280)];
+
+#[test]
+fn clients_that_accuse_a_pathway_to_which_nobody_sent_them_are_not_believed() {
+    let run = |known: bool| {
+        let mut world = large_and_small();
+        world.crowd("eu", "cdn-a", 1).views = 1310;
+        *world.crowd("eu", "cdn-b", 1) =
+            Crowd { views: 490, liars: 190, failing: 190.0 / 490.0, bad: 0.009, ..Crowd::default() };
+        let mut accused = false;
+        for _ in 0..100 {
+            let output = if known { polled(&mut world, &SENT) } else { world.round() };
+            accused |= has(&output, Verdict::Abuse);
+        }
+        // When the lies end, what was told of the last minute isn't believed either.
+        *world.crowd("eu", "cdn-b", 1) = Crowd { views: 300, bad: 0.009, ..Crowd::default() };
+        for _ in 0..30 {
+            polled(&mut world, &SENT);
+        }
+        (accused, world.changes().len())
+    };
+    assert_eq!(run(true), (true, 0));
+    assert!(run(false).1 > 0, "without steering's counts nobody can tell");
+}
+
+#[test]
+fn views_that_fled_from_a_dead_pathway_are_believed_where_nobody_sent_them() {
+    let mut world = large_and_small();
+    let crowd = |views, failing| Crowd { views, failing, bad: 0.3, ..Crowd::default() };
+    *world.crowd("eu", "cdn-a", 1) = crowd(800, 0.5);
+    *world.crowd("eu", "cdn-b", 1) = crowd(1000, 0.6);
+    for _ in 0..5 {
+        assert!(!has(&polled(&mut world, &SENT), Verdict::Abuse));
+    }
+}
+
+#[test]
+fn players_that_nobody_steers_are_believed_when_their_pathway_dies() {
+    let mut world = World::one_region(&[("cdn-a", 1500), ("cdn-b", 900)]);
+    world.counts_bad_views = true;
+    for _ in 0..60 {
+        polled(&mut world, &SENT);
+    }
+    world.crowd("eu", "cdn-b", 1).failing = 0.6;
+    let down = (0..5).any(|_| state_of(&polled(&mut world, &SENT), "cdn-b") == Down);
+    assert!(down, "{:?}", world.changes());
 }
 
 #[test]

@@ -81,8 +81,8 @@ pub struct Crowd {
     pub starting: u64,
     /// Good requests each second.
     pub asking: u64,
-    owed_windows: f64,
-    owed_bad: f64,
+    pub owed_windows: f64,
+    pub owed_bad: f64,
 }
 
 pub struct World {

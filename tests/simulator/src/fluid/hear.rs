@@ -59,11 +59,9 @@ impl Ear {
             if world.serves[i] && out.frames[region] {
                 out.cells[i] = self.count(world, broken, crowd, flow, delivery, i, (second, dt));
             }
-            if crowd.new[i] > 0.0 {
-                let assigned = &mut out.assigned[region * n + i % n];
-                assigned.sessions += crowd.new[i].round() as u64;
-                assigned.polling += crowd.here[i].round() as u64;
-            }
+            let assigned = &mut out.assigned[region * n + i % n];
+            assigned.sessions += crowd.new[i].round() as u64;
+            assigned.polling += crowd.sent[i].round() as u64;
         }
         for (r, region) in world.regions.iter().enumerate() {
             out.one_title[r] = demand.one_title(r, second as f64);

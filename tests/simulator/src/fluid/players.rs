@@ -49,6 +49,8 @@ pub(crate) struct Crowd {
     pub failing: Vec<f64>,
     /// Views that came in this step, by cell.
     pub new: Vec<f64>,
+    /// Views whose last steering answer names the cell first.
+    pub sent: Vec<f64>,
 }
 
 impl Crowd {
@@ -72,7 +74,8 @@ impl Crowd {
             fixed_here: cells.clone(),
             dry: cells.clone(),
             failing: cells.clone(),
-            new: cells,
+            new: cells.clone(),
+            sent: cells,
             kinds,
         }
     }
@@ -225,6 +228,7 @@ impl Crowd {
             let (c, p) = (cell / n, cell % n);
             let views = self.views[c];
             let following = views * follow * turns / TURNS as f64;
+            self.sent[cell] = if broken.no_steering { 0.0 } else { following };
             let fixed = views * world.players.ignore_steering * self.fixed[cell];
             self.fixed_here[cell] = fixed;
             let (mut away, mut dry, mut stay) = (0.0, 0.0, 0.0);
