@@ -12,6 +12,8 @@ pub(crate) struct Demand {
     heard: bool,
     bits_per_view: f64,
     measured_view_s: f64,
+    /// Bit/s of a view as the lake knows it.
+    usual_bits_per_view: Option<f64>,
 }
 
 /// A round's measures of one region.
@@ -48,6 +50,11 @@ impl Demand {
         }
     }
 
+    /// Takes what the lake knows of the region, bit/s of a view; it counts until enough is measured.
+    pub(crate) fn expect(&mut self, bits_per_view: f64) {
+        self.usual_bits_per_view = Some(bits_per_view).filter(|bits| *bits > 0.0);
+    }
+
     /// Whether the bitrate is measured rather than assumed.
     pub(crate) fn is_known(&self, p: &Parameters) -> bool {
         self.measured_view_s >= p.bits_per_view_known
@@ -56,12 +63,11 @@ impl Demand {
     /// Bit/s of one view.
     pub(crate) fn bits_per_view(&self, p: &Parameters) -> f64 {
         if self.is_known(p) && self.bits_per_view > 0.0 {
-            self.bits_per_view
-        } else if self.measured_view_s > 0.0 {
-            self.bits_per_view.clamp(p.bits_per_view_min, p.bits_per_view_max)
-        } else {
-            p.bits_per_view_default
+            return self.bits_per_view;
         }
+        let measured = (self.measured_view_s > 0.0).then_some(self.bits_per_view);
+        let assumed = self.usual_bits_per_view.or(measured).unwrap_or(p.bits_per_view_default);
+        assumed.clamp(p.bits_per_view_min, p.bits_per_view_max)
     }
 
     /// Bit/s of the views now.

@@ -158,6 +158,7 @@ impl Engine {
             .collect();
         for (id, cell) in &mut region.cells {
             cell.followed = share_of(&rule.weights_running, id);
+            cell.warm = cell.followed;
             if cell.machine.state == PathwayState::Draining {
                 let kept = drain_kept(rule.running_before, manifest.issued, p);
                 cell.drain_from = if kept > 0.0 { (cell.followed / kept).min(1.0) } else { 0.0 };
@@ -200,7 +201,7 @@ impl Engine {
             .collect();
         let mut log = Vec::new();
         self.judge(now, &orders, input, &p, &mut log);
-        self.measure_demand(dt_s);
+        self.measure_demand(dt_s, input);
         let warm_s = self.started.map_or(0.0, |started| now.since(started).as_secs_f64());
         self.changes.retain(|(at, _)| now.since(*at).as_secs_f64() <= 60.0);
         let changed: BTreeSet<&PathwayId> = self.changes.iter().map(|(_, id)| id).collect();

@@ -123,9 +123,12 @@ impl Engine {
         self.origins.values().filter(move |origin| now.since(origin.at).as_secs_f64() <= fresh_s)
     }
 
-    pub(crate) fn measure_demand(&mut self, dt_s: f64) {
+    pub(crate) fn measure_demand(&mut self, dt_s: f64, input: &RoundInput) {
         let p = &self.setup.parameters;
         for (region, memory) in &mut self.regions {
+            if let Some(bits) = input.learned.bits_per_view.get(region) {
+                memory.demand.expect(bits.0 as f64);
+            }
             let mut measured = Measured { views: self.observed.views(region) as f64, ..Measured::default() };
             for (id, seen) in self.observed.region(region) {
                 // A pathway with a fault delivers less than its viewers want.

@@ -68,7 +68,10 @@ impl Engine {
         let Some(memory) = self.regions.get_mut(region) else { return };
         memory.guards.clear();
         memory.settle_in(tick.dt_s, p);
-        let target = &wish.filled.shares;
+        let known = memory.demand.is_known(p);
+        // Nothing is known of the audience: the demand of nobody would put everybody onto own edges.
+        let nobody_yet = !known && !memory.settled && !memory.adopted;
+        let target = if nobody_yet { &statics } else { &wish.filled.shares };
         let factor_before = |id: &PathwayId| memory.factors.get(id).copied().unwrap_or(1.0);
         let worse = wish.factors.iter().any(|(id, factor)| *factor < factor_before(id) - 1e-9);
         let better = wish.factors.iter().any(|(id, factor)| *factor > factor_before(id) + 1e-9);
@@ -76,8 +79,6 @@ impl Engine {
             let share = |shares: &Shares| shares.get(id).copied().unwrap_or(0.0);
             share(target) < share(&memory.course.current) - WORTH_RELIEF
         });
-        let known = memory.demand.is_known(p);
-        let nobody_yet = !memory.settled && !memory.adopted;
         let evacuates = wish.evacuates(&memory.course.current);
         let reordered = ids != memory.orders;
         let holds = if guards_on { holds(memory, round, region, wish, p) } else { Holds::default() };
@@ -144,6 +145,10 @@ impl Engine {
         let all: u64 = views.values().sum();
         for (id, cell) in &mut memory.cells {
             let weight = memory.course.current.get(id).copied().unwrap_or(0.0);
+            if before.is_empty() {
+                // The first weights: who is there has followed nothing else.
+                (cell.followed, cell.warm) = (weight, weight);
+            }
             cell.follow(weight, views.get(id).copied().unwrap_or(0), all, tick.dt_s, p);
         }
     }

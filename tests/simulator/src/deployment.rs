@@ -68,10 +68,11 @@ fn region(world: &World, region: &Region, mode: Mode) -> RegionSetup {
     }
 }
 
-/// What the lake would have taught on the days before: usual rates and hit ratios.
+/// What the lake would have taught on the days before: bits per view, usual rates and hit ratios.
 pub(crate) fn learned(world: &World) -> Learned {
     let mut out = Learned::default();
     for (r, region) in world.regions.iter().enumerate() {
+        out.bits_per_view.insert(region.id.clone(), BitsPerSecond(world.bits_per_view as u64));
         for &p in &region.pathways {
             for hour in 0..168 {
                 let key = (world.paths[p].id.clone(), region.id.clone(), hour);

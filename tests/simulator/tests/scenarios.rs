@@ -61,8 +61,8 @@ fn quiet() -> Scenario {
 }
 
 #[test]
-#[ignore = "in three of ten seeds an own edge reaches 1.01 to 1.03 × its ceiling for some seconds: new views fill their \
-            buffers faster than the engine charges them"]
+#[ignore = "in three of ten seeds an own edge reaches 1.01 to 1.06 × its ceiling for some seconds: it holds 84 views, so \
+            that hashing alone brings it 10 % more now and then, and new views fill their buffers"]
 fn a_spike_outgrows_the_own_edges_and_overfills_none() {
     let scenario = parse(include_str!("../../scenarios/spike.toml")).expect("the committed scenario is valid");
     for seed in 1..=10 {

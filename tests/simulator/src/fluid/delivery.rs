@@ -75,7 +75,8 @@ impl Delivery {
             crowd.here.iter().zip(&crowd.failing).map(|(here, failing)| (here - failing).max(0.0)).collect();
         self.caches(world, broken, &served, dt as f64);
         let used: Vec<f64> = load.iter().zip(&capacity).map(|(load, capacity)| load / capacity).collect();
-        let smooth = (dt as f64 / 10.0).min(1.0);
+        // Who is there at the start has been there for longer than the mean of 10 s.
+        let smooth = if second == 0 { 1.0 } else { (dt as f64 / 10.0).min(1.0) };
         for (p, out) in self.bits_out.iter_mut().enumerate() {
             *out += smooth * (load[p].min(capacity[p]) - *out);
         }
