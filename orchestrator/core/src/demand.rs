@@ -1,5 +1,7 @@
 //! Fifth stage: how many bits a region will want when the plan takes effect.
 
+use std::collections::VecDeque;
+
 use crate::Parameters;
 
 /// Views and bitrate of one region.
@@ -9,6 +11,9 @@ pub(crate) struct Demand {
     views: f64,
     /// Views per second by which they grow.
     slope: f64,
+    /// Views of the last minute, by seconds of memory: who fell silent and is heard again is no growth.
+    recent: VecDeque<(f64, f64)>,
+    clock_s: f64,
     heard: bool,
     bits_per_view: f64,
     measured_view_s: f64,
@@ -33,13 +38,16 @@ impl Demand {
         self.heard &= steady;
         let held = (self.views * (-dt_s / p.demand_fall_tau_s).exp()).max(measured.views);
         if self.heard {
-            let growth = (held - self.views) / dt_s.max(0.001);
+            let grown =
+                if held > self.views { (held - self.views.max(self.highest())).max(0.0) } else { held - self.views };
+            let growth = grown / dt_s.max(0.001);
             self.slope += (1.0 - (-dt_s / p.growth_tau_s).exp()) * (growth - self.slope);
         } else {
             self.slope = 0.0;
         }
         self.heard |= measured.views > 0.0;
         self.views = held;
+        self.remember(dt_s, p);
         if measured.view_s > 0.0 {
             let now = measured.bits / measured.view_s;
             let tau_s = if now > self.bits_per_view { p.bits_per_view_rise_s } else { p.bits_per_view_tau_s };
@@ -47,6 +55,18 @@ impl Demand {
             let part = (1.0 - (-dt_s / tau_s).exp()).max(measured.view_s / (self.measured_view_s + measured.view_s));
             self.bits_per_view += part.min(1.0) * (now - self.bits_per_view);
             self.measured_view_s = (self.measured_view_s + measured.view_s).min(1e6);
+        }
+    }
+
+    fn highest(&self) -> f64 {
+        self.recent.iter().map(|(_, views)| *views).fold(0.0, f64::max)
+    }
+
+    fn remember(&mut self, dt_s: f64, p: &Parameters) {
+        self.clock_s += dt_s;
+        self.recent.push_back((self.clock_s, self.views));
+        while self.recent.front().is_some_and(|(at_s, _)| self.clock_s - at_s > p.growth_memory_s) {
+            self.recent.pop_front();
         }
     }
 
@@ -117,5 +137,23 @@ mod tests {
             take(&mut demand, 0.0);
         }
         assert!(demand.views() > 250.0);
+    }
+
+    #[test]
+    fn who_fell_silent_and_is_heard_again_is_no_growth() {
+        let p = Parameters::default();
+        let mut demand = Demand::default();
+        let mut take = |views: f64| {
+            demand.take(Measured { views, bits: views * 2.0 * 4e5, view_s: views * 2.0 }, true, 2.0, &p);
+            demand.forecast(0.0, None, 35.0, &p) / 4e5
+        };
+        for _ in 0..30 {
+            take(44_000.0);
+        }
+        for views in [43_000.0, 42_000.0, 41_400.0, 42_500.0, 43_500.0, 44_000.0] {
+            let forecast = take(views);
+            assert!(forecast < 44_500.0, "{forecast} of {views}");
+        }
+        assert!(take(46_000.0) > 60_000.0, "more than ever is growth");
     }
 }

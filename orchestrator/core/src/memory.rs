@@ -107,8 +107,8 @@ impl CellMemory {
     }
 
     /// Follows a published weight, and learns how uneven few sessions fall.
-    pub(crate) fn follow(&mut self, weight: f64, views: u64, all_views: u64, dt_s: f64, parameters: &Parameters) {
-        let expected = self.followed * all_views as f64;
+    pub(crate) fn follow(&mut self, weight: f64, views: u64, all_views: f64, dt_s: f64, parameters: &Parameters) {
+        let expected = self.followed * all_views;
         if expected >= 5.0 {
             let ratio = views as f64 / expected;
             self.placed = learned(self.placed, ratio, dt_s, parameters);

@@ -208,6 +208,7 @@ parameters! {
     bits_per_view_tau_s: f64 = 60.0, "s", "Memory of bitrate going down; an outage must not look like less demand";
     bits_per_view_rise_s: f64 = 6.0, "s", "Memory of bitrate going up";
     growth_tau_s: f64 = 4.0, "s", "Memory of the growth of concurrency: 80 % more views in 15 s must be seen in the first five";
+    growth_memory_s: f64 = 60.0, "s", "Views that were there so shortly ago don't grow when they are heard again: their reports were silent";
     growth_horizon_s: f64 = 30.0, "s", "Forecast beyond one TTL: who comes until the next move has been decided, published and followed must find room";
     growth_max: f64 = 1.0, "times", "Largest growth forecast, relative to the views now";
     growth_min_views: f64 = 5.0, "views", "Growth over the horizon below this is noise";
