@@ -1,28 +1,24 @@
 //! One HTML page of a suite: verdicts, a table, and plots as SVG. Nothing is fetched.
 
+mod plots;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::Outcome;
 use crate::estimate::Estimate;
-use crate::outcome::{Sample, Timeline};
 use crate::policies::Policy;
 use crate::suite::{Job, Line, Suite};
 use crate::verdicts::Verdict;
-use crate::{Mode, Outcome};
-
-/// Width and height of a plot.
-const WIDTH: f64 = 460.0;
-const HEIGHT: f64 = 130.0;
-/// Colours of lines that differ for colour-blind readers too (Okabe and Ito).
-const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666", "#000000"];
-/// Policies that are plotted.
-const PLOTTED: [Policy; 4] = [Policy::PlayerOnly, Policy::GreedyCapacity, Policy::Spillway, Policy::Oracle];
 
 const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2em auto;max-width:1500px;padding:0 1em;color:#222}\
-table{border-collapse:collapse;margin:1em 0}th,td{padding:.2em .6em;border-bottom:1px solid #ddd;text-align:right;\
-white-space:nowrap}th:first-child,td:first-child,td.t{text-align:left;white-space:normal}tr.us td{font-weight:600}\
-.no{color:#b00020}.ok{color:#00693e}small{color:#666}figure{display:inline-block;margin:.4em}figcaption{font-size:12px}\
-svg text{font:10px system-ui,sans-serif}";
+div.wide{overflow-x:auto}table{border-collapse:collapse;margin:1em 0}th,td{padding:.2em .5em;border-bottom:1px solid #ddd;\
+text-align:right;white-space:nowrap;vertical-align:top}th{vertical-align:bottom;white-space:normal}\
+th:first-child,td:first-child{text-align:left}td.t{text-align:left;white-space:normal}tr.us td{font-weight:600}\
+.no{color:#b00020}.ok{color:#00693e}td small{display:block;font-weight:400}small{color:#666}\
+.plots{display:grid;grid-template-columns:7em repeat(4,1fr);gap:.3em .8em;align-items:center;font-size:12px}\
+.plots svg{width:100%;height:auto}.plots b{text-align:center}.legend span{margin-right:1em}\
+svg text{font:9px system-ui,sans-serif;fill:#555}";
 
 /// The page.
 #[must_use]
@@ -40,7 +36,7 @@ pub fn html(suite: &Suite, runs: &BTreeMap<Job, Outcome>, lines: &[Line], verdic
         let _ = write!(out, "<h2>{}</h2><p>{}</p>", escape(&events.name), escape(&events.about));
         let own: Vec<&Line> = lines.iter().filter(|line| line.scenario == events.name).collect();
         table(&mut out, &own, index, runs);
-        plots(&mut out, index, runs);
+        plots::plots(&mut out, index, events, runs);
     }
     out.push_str("</html>\n");
     out
@@ -67,7 +63,7 @@ fn verdict_table(out: &mut String, verdicts: &[Verdict]) {
 
 fn table(out: &mut String, lines: &[&Line], scenario: usize, runs: &BTreeMap<Job, Outcome>) {
     out.push_str(
-        "<table><tr><th>Policy<th>Mode<th>Bad %<th>Regret, points<th>Excess view-min<th>Overload %<th>Cost ratio<th>J\
+        "<div class=wide><table><tr><th>Policy<th>Mode<th>Bad %<th>Regret, points<th>Excess view-min<th>Overload %<th>Cost ratio<th>J\
          <th>J − ours<th>States<th>Detect s<th>Leave s<th>Oscillation<th>Origin peak<th>Bitrate</tr>",
     );
     for line in lines {
@@ -95,7 +91,7 @@ fn table(out: &mut String, lines: &[&Line], scenario: usize, runs: &BTreeMap<Job
         cells.iter().for_each(|cell| out.push_str(&estimate(*cell)));
         out.push_str("</tr>");
     }
-    out.push_str("</table>");
+    out.push_str("</table></div>");
 }
 
 /// J of a policy minus ours on the same seeds.
@@ -111,61 +107,6 @@ fn difference(line: &Line, scenario: usize, runs: &BTreeMap<Job, Outcome>) -> Op
         values.push(crate::suite::headline(run, oracle) - crate::suite::headline(ours, oracle));
     }
     (policy != Policy::Spillway && !values.is_empty()).then(|| Estimate::median(&values))
-}
-
-fn plots(out: &mut String, scenario: usize, runs: &BTreeMap<Job, Outcome>) {
-    for policy in PLOTTED {
-        let of_mode = |mode| runs.get(&Job { scenario, mode, policy, seed: 1 });
-        let Some(run) = of_mode(Mode::Fluid).or_else(|| of_mode(Mode::Session)) else { continue };
-        let of = |sample: &Sample, values: &[f64], line: usize| (sample.at_s as f64, values[line]);
-        let lines = |f: &dyn Fn(&Sample) -> &Vec<f64>| -> Vec<Vec<(f64, f64)>> {
-            let count = run.timeline.lines.len();
-            (0..count).map(|l| run.timeline.samples.iter().map(|s| of(s, f(s), l)).collect()).collect()
-        };
-        let single = |f: &dyn Fn(&Sample) -> f64| -> Vec<Vec<(f64, f64)>> {
-            vec![run.timeline.samples.iter().map(|s| (s.at_s as f64, f(s))).collect()]
-        };
-        let name = policy.as_str();
-        figure(out, &format!("{name}: share of views"), &run.timeline, &lines(&|s| &s.shares));
-        figure(out, &format!("{name}: load ÷ ceiling"), &run.timeline, &lines(&|s| &s.utilisation));
-        figure(out, &format!("{name}: bad windows %"), &run.timeline, &single(&|s| 100.0 * s.bad));
-        figure(out, &format!("{name}: origin ÷ before"), &run.timeline, &single(&|s| s.origin));
-        figure(out, &format!("{name}: USD per hour"), &run.timeline, &single(&|s| s.cost));
-        out.push_str("<br>");
-    }
-}
-
-fn figure(out: &mut String, caption: &str, timeline: &Timeline, lines: &[Vec<(f64, f64)>]) {
-    let top = lines.iter().flatten().map(|(_, y)| *y).fold(0.0, f64::max).max(1e-6) * 1.05;
-    let right = lines.iter().flatten().map(|(x, _)| *x).fold(1.0, f64::max);
-    let _ = write!(
-        out,
-        "<figure><svg width={WIDTH} height={HEIGHT} viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=img aria-label=\"{0}\">\
-         <rect width={WIDTH} height={HEIGHT} fill=\"#fafafa\"/><text x=2 y=10>{1}</text>\
-         <text x=2 y={2}>0</text><text x={3} y={2} text-anchor=end>{4} s</text>",
-        escape(caption),
-        number(top),
-        HEIGHT - 3.0,
-        WIDTH - 2.0,
-        number(right)
-    );
-    for (index, line) in lines.iter().enumerate() {
-        let points: Vec<String> =
-            line.iter().map(|(x, y)| format!("{:.1},{:.1}", x / right * WIDTH, HEIGHT - y / top * HEIGHT)).collect();
-        let colour = COLOURS[index % COLOURS.len()];
-        let _ =
-            write!(out, "<polyline fill=none stroke=\"{colour}\" stroke-width=1.3 points=\"{}\"/>", points.join(" "));
-        if lines.len() > 1 {
-            let _ = write!(
-                out,
-                "<text x={} y={} fill=\"{colour}\">{}</text>",
-                60 + 70 * index,
-                10,
-                escape(&timeline.lines[index])
-            );
-        }
-    }
-    let _ = write!(out, "</svg><figcaption>{}</figcaption></figure>", escape(caption));
 }
 
 fn estimate(estimate: Option<Estimate>) -> String {
