@@ -12,7 +12,7 @@ pub fn hash_pair(first: &str, second: &str) -> u32 {
 }
 
 /// FNV's prime.
-pub(crate) const PRIME: u32 = 0x0100_0193;
+const PRIME: u32 = 0x0100_0193;
 
 /// FNV-1a, one byte.
 pub(crate) const fn step(hash: u32, byte: u8) -> u32 {
@@ -38,5 +38,10 @@ pub(crate) const fn finish(mut hash: u32) -> u32 {
 /// A share moves by this, never by chance at each poll: "10 % per poll" would be 47 % after six.
 #[must_use]
 pub fn share_of(session: &str, salt: &str) -> u32 {
-    ((u64::from(hash_pair(session, salt)) * 1_000_000) >> 32) as u32
+    share(hash_pair(session, salt))
+}
+
+/// The place of a hash in 0 to 999,999.
+pub(crate) const fn share(hash: u32) -> u32 {
+    ((hash as u64 * 1_000_000) >> 32) as u32
 }

@@ -5,20 +5,25 @@
 //! they never change.
 //!
 //! The files in the order a decision takes: `manifest` (what was published) → `hash` and `log2` (a session's
-//! place) → `rank` (the order; `ranker`, `names` and `rules` give the same one without allocating, for a manifest that
-//! answers many) → `playlist` (which of them a playlist declares).
+//! place) → `rank` (the order) → `playlist` (which of them a playlist declares). `ranker` gives the same order without
+//! allocating, for a manifest that answers many: `targets`, `rules` with `index`, and `spares` hold it by number,
+//! `names` and `placing` are its fast parts.
 #![no_std]
 
 extern crate alloc;
 
 mod hash;
+mod index;
 mod log2;
 mod manifest;
 mod names;
+mod placing;
 mod playlist;
 mod rank;
 mod ranker;
 mod rules;
+mod spares;
+mod targets;
 
 pub use hash::{hash_pair, share_of};
 pub use manifest::{

@@ -38,14 +38,13 @@ const fn log2_fraction(mantissa: u64) -> u64 {
 /// table's 256 steps (error below 3 × 10^-6).
 pub(crate) fn neg_log2(hash: u32) -> u64 {
     let x = u64::from(hash) + 1;
-    let whole = 63 - x.leading_zeros();
-    // x brought to [2^32, 2^33): the low 32 bits are the fraction.
-    let fraction = (x << (32 - whole)) & 0xffff_ffff;
-    let index = (fraction >> (32 - TABLE_BITS)) as usize;
+    // The highest one moved to bit 63: the 32 bits below it are the fraction.
+    let zeros = x.leading_zeros();
+    let fraction = x << zeros >> 31;
+    let index = (fraction >> (32 - TABLE_BITS)) as usize % (TABLE_LEN - 1);
     let rest = fraction & ((1 << (32 - TABLE_BITS)) - 1);
     let step = TABLE[index + 1] - TABLE[index];
-    let log2 = (u64::from(whole) << 32) + TABLE[index] + ((step * rest) >> (32 - TABLE_BITS));
-    (32 << 32) - log2
+    (u64::from(zeros) << 32) - (31 << 32) - TABLE[index] - ((step * rest) >> (32 - TABLE_BITS))
 }
 
 #[cfg(test)]

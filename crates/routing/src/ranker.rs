@@ -4,17 +4,16 @@
 use alloc::vec::Vec;
 use core::ops::Deref;
 
-use spillway_model::{ContentId, GroupId, Mode, PathwayId, PathwayState};
+use spillway_model::{ContentId, Mode, PathwayId};
 
-use crate::hash::prefix;
-use crate::log2::neg_log2;
-use crate::names::{LANES, Names};
+use crate::hash::{finish, prefix, share, step};
+use crate::names::{Names, SLOTS, Scores, States};
+use crate::placing::places;
 use crate::rank::{PROBE_AFTER, SPARE_MAX, controls_mode, mode_rule, serves};
 use crate::rules::{Rule, Rules, Table};
+use crate::spares::Row;
+use crate::targets::{Node, Targets, better_of, put_in_order};
 use crate::{Manifest, Place, ProbeShare, Session, share_of};
-
-/// Pathways that a [`Ranker`] takes: one bit each.
-const PATHWAYS_MAX: usize = 64;
 
 /// One place in an order: a pathway by number, and why it stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,134 +24,78 @@ pub struct Placed {
     pub place: Place,
 }
 
-struct Line {
-    state: PathwayState,
-    group: Option<u8>,
-    /// What draws for it after the first place: its group, or itself.
-    target: u8,
-    /// Pathways that share no failure domain with it.
-    apart: u64,
-}
-
-struct Node {
-    index: u8,
-    weight: u32,
-}
-
 /// A manifest, borrowed or owned, made ready to rank.
 pub struct Ranker<M> {
     manifest: M,
     ids: Vec<PathwayId>,
-    lines: Vec<Line>,
-    groups: Vec<Vec<Node>>,
+    targets: Targets,
     rules: Rules,
-    /// Names of pathways, then of groups, then the salt of control.
-    names: Names,
-    /// Place of each target's name in the order of names.
-    name_order: Vec<u8>,
-    /// Whether any pathway serves less than everything.
-    restricted: bool,
+    /// What draws by session, and nodes of groups.
+    drawing: Names,
+    nodes: Names,
 }
 
 /// An order, and what is needed to find one; reuse it, and nothing is allocated.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Order {
-    placed: Vec<Placed>,
-    rest: Vec<Candidate>,
-    /// Nodes of all groups, best first, group by group.
-    nodes: Vec<Scored>,
-    /// Where each group's nodes begin.
-    starts: Vec<usize>,
-    /// Spare weight by group.
-    sums: Vec<u64>,
+    placed: [Placed; SLOTS],
+    count: usize,
+    states: States,
+    by_session: Scores,
+    by_content: Scores,
+    /// Pathways of all targets, each target's best first.
+    nodes: Vec<Node>,
+    candidates: Vec<Candidate>,
+}
+
+impl Default for Order {
+    fn default() -> Self {
+        Self {
+            placed: [Placed { index: 0, place: Place::Dead }; SLOTS],
+            count: 0,
+            states: States::default(),
+            by_session: [0; SLOTS],
+            by_content: [0; SLOTS],
+            nodes: Vec::new(),
+            candidates: Vec::new(),
+        }
+    }
 }
 
 impl Order {
     /// The places, best first.
     #[must_use]
     pub fn placed(&self) -> &[Placed] {
-        &self.placed
+        &self.placed[..self.count]
     }
 }
 
-/// (score, weight, pathway) of a node.
-type Scored = (u64, u32, u8);
-
-/// A session's draws, one per name.
-type Draws = [u32; LANES];
-
-/// What `order` sorts.
+/// A unit of spares in one question.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
-    index: u8,
     place: Place,
     target: u8,
-    node: u8,
+    /// Those of its pathways that may follow, a bit each, and how many they are.
+    left: u64,
+    count: u8,
     score: u64,
     weight: u64,
 }
 
 impl<M: Deref<Target = Manifest>> Ranker<M> {
-    /// Prepares `manifest`; `None` if it has more pathways and groups than fit ([`rank()`](crate::rank()) takes any number).
+    /// Prepares `manifest`; `None` if it has more pathways and groups than fit, or a group and a pathway of one name
+    /// ([`rank()`](crate::rank()) takes any).
     #[must_use]
     pub fn new(manifest: M) -> Option<Self> {
         let held = manifest;
         let manifest: &Manifest = &held;
-        let count = manifest.pathways.len();
-        // Those of the manifest come first, in its order; a pathway may name one that it doesn't hold.
-        let mut names: Vec<&GroupId> = manifest.groups.keys().collect();
-        for group in manifest.pathways.values().filter_map(|pathway| pathway.group.as_ref()) {
-            if !names.contains(&group) {
-                names.push(group);
-            }
-        }
-        if count > PATHWAYS_MAX || count + names.len() + 1 > LANES {
-            return None;
-        }
         let ids: Vec<&PathwayId> = manifest.pathways.keys().collect();
-        let number = |id: &PathwayId| ids.binary_search(&id).ok().and_then(|index| u8::try_from(index).ok());
-        let group_number = |id: &GroupId| names.iter().position(|group| *group == id);
-        let lines = manifest
-            .pathways
-            .iter()
-            .enumerate()
-            .map(|(index, (_, pathway))| {
-                let group = pathway.group.as_ref().and_then(group_number).and_then(|group| u8::try_from(group).ok());
-                let mut apart = 0;
-                for (other, theirs) in manifest.pathways.values().enumerate() {
-                    let disjoint = theirs.failure_domains.is_disjoint(&pathway.failure_domains);
-                    apart |= u64::from(disjoint) << other;
-                }
-                let target = group.map_or(index, |group| count + usize::from(group)) as u8;
-                Line { state: pathway.state, group, target, apart }
-            })
-            .collect();
-        let groups = names
-            .iter()
-            .map(|group| {
-                let nodes = manifest.groups.get(*group).into_iter().flat_map(|group| &group.nodes);
-                nodes.filter_map(|(id, weight)| Some(Node { index: number(id)?, weight: *weight })).collect()
-            })
-            .collect();
-        let texts: Vec<&str> = manifest
-            .pathways
-            .keys()
-            .map(PathwayId::as_str)
-            .chain(names.iter().map(|group| group.as_str()))
-            .chain(core::iter::once("control"))
-            .collect();
-        let mut sorted: Vec<usize> = (0..texts.len()).collect();
-        sorted.sort_by_key(|index| texts[*index]);
-        let mut name_order = alloc::vec![0; texts.len()];
-        for (place, index) in sorted.into_iter().enumerate() {
-            name_order[index] = place as u8;
-        }
-        let everything = crate::Serves::default();
-        let rules = Rules::new(manifest, &ids)?;
-        let names = Names::new(&texts);
-        let restricted = manifest.pathways.values().any(|pathway| pathway.serves != everything);
+        let targets = Targets::new(manifest, &ids)?;
+        let rules = Rules::new(manifest, &ids, &targets.drawn_by)?;
+        let drawing = targets.names(|target| targets.drawn_by.contains(&target) || rules.names(target));
+        let nodes = targets.names(|target| targets.is_node(target));
         let ids = ids.into_iter().cloned().collect();
-        Some(Self { manifest: held, ids, lines, groups, rules, names, name_order, restricted })
+        Some(Self { manifest: held, ids, targets, rules, drawing, nodes })
     }
 
     /// The pathway of a [`Placed`].
@@ -163,35 +106,29 @@ impl<M: Deref<Target = Manifest>> Ranker<M> {
 
     /// The order of [`rank()`](crate::rank()) for `session`, into `out`, which is emptied first.
     pub fn rank(&self, session: &Session<'_>, content: &ContentId, out: &mut Order) {
-        out.placed.clear();
-        let mut asked = Asked {
-            ranker: self,
-            session,
-            eligible: self.eligible(session),
-            draws: [0; LANES],
-            by_content: [0; LANES],
-            replicas: 1,
-        };
-        self.names.hashes(prefix(session.id), &mut asked.draws);
-        if !self.groups.is_empty() {
-            self.names.hashes(prefix(content.as_str()), &mut asked.by_content);
-            if !self.manifest.hot_titles.is_empty() {
-                asked.replicas = self.manifest.hot_titles.get(content).map_or(1, |count| *count as usize);
-            }
-            asked.order_nodes(out);
-        }
+        // In this order a processor does most of it at once: it waits for the rule's memory and for the long chain of
+        // the session's hash while it orders the nodes.
         let rule = self.rules.find(session);
-        let first = asked.first(rule, out);
-        if let Some((index, place)) = first {
-            out.placed.push(Placed { index, place });
+        let by_content = prefix(content.as_str());
+        let hash = prefix(session.id);
+        self.nodes.scores(by_content, &mut out.states, &mut out.by_content);
+        self.targets.order(&out.by_content, &mut out.nodes);
+        self.drawing.scores(hash, &mut out.states, &mut out.by_session);
+        let mut replicas = 1;
+        if self.targets.has_groups() && !self.manifest.hot_titles.is_empty() {
+            replicas = self.manifest.hot_titles.get(content).map_or(1, |count| *count as usize);
         }
-        asked.rest(rule, first.map(|(index, _)| index), out);
+        if replicas > 1 {
+            self.nodes.scores(hash, &mut out.states, &mut out.by_session);
+        }
+        let asked = Asked { ranker: self, session, hash, eligible: self.eligible(session), replicas };
+        let first = asked.first(rule, out);
+        asked.rest(&self.rules.row(rule), first, out);
     }
 
     fn eligible(&self, session: &Session<'_>) -> u64 {
-        let all = if self.ids.len() == 64 { u64::MAX } else { (1 << self.ids.len()) - 1 };
-        if !self.restricted {
-            return all;
+        if !self.targets.restricted {
+            return self.targets.all();
         }
         let fits = self.manifest.pathways.values().enumerate().filter(|(_, pathway)| serves(pathway, session));
         fits.fold(0, |mask, (index, _)| mask | 1 << index)
@@ -202,27 +139,14 @@ impl<M: Deref<Target = Manifest>> Ranker<M> {
 struct Asked<'r, 's, M> {
     ranker: &'r Ranker<M>,
     session: &'s Session<'s>,
+    /// State of the hash after the session's id.
+    hash: u32,
+    /// Pathways, a bit each.
     eligible: u64,
-    draws: Draws,
-    by_content: Draws,
     replicas: usize,
 }
 
 impl<M: Deref<Target = Manifest>> Asked<'_, '_, M> {
-    /// The nodes of each group by content, whoever is usable.
-    fn order_nodes(&self, out: &mut Order) {
-        out.nodes.clear();
-        out.starts.clear();
-        for group in &self.ranker.groups {
-            let start = out.nodes.len();
-            out.starts.push(start);
-            let draw = |node: &Node| neg_log2(self.by_content[usize::from(node.index)]);
-            out.nodes.extend(group.iter().map(|node| (draw(node), node.weight, node.index)));
-            sort(&mut out.nodes[start..], node_before);
-        }
-        out.starts.push(out.nodes.len());
-    }
-
     fn first(&self, rule: Option<&Rule>, order: &Order) -> Option<(u8, Place)> {
         let rules = &self.ranker.rules;
         let manifest: &Manifest = &self.ranker.manifest;
@@ -230,14 +154,17 @@ impl<M: Deref<Target = Manifest>> Asked<'_, '_, M> {
         let by_plan = || Some((self.pick(planned?, order)?, Place::Weight));
         let by_static = || Some((self.pick(rules.static_weights(), order)?, Place::Static));
         let mode = mode_rule(self.session, manifest);
-        let control_draw = self.draws[self.ranker.names.len() - 1];
-        let share = ((u64::from(control_draw) * 1_000_000) >> 32) as u32;
-        if mode.is_some_and(|rule| rule.mode == Mode::Control && share < rule.control.0) {
+        if mode.is_some_and(|rule| rule.mode == Mode::Control && self.control_share() < rule.control.0) {
             return self.probe().map(|id| (id, Place::Probe)).or_else(by_plan).or_else(by_static);
         }
-        let incumbent = self.pick_among(rules.static_weights(), false, order).map(|id| (id, Place::Static));
-        let dead = incumbent.is_some_and(|(id, _)| self.is_down(id));
+        let incumbent = self.pick_among(rules.static_weights(), self.eligible, order).map(|id| (id, Place::Static));
+        let dead = incumbent.is_some_and(|(id, _)| self.ranker.targets.down >> id & 1 == 1);
         if dead && mode.is_some_and(controls_mode) { by_plan().or_else(by_static) } else { incumbent.or_else(by_plan) }
+    }
+
+    /// [`share_of`] the session for the salt `control`.
+    fn control_share(&self) -> u32 {
+        share(finish(b"control".iter().fold(self.hash, |hash, byte| step(hash, *byte))))
     }
 
     fn probe(&self) -> Option<u8> {
@@ -246,165 +173,146 @@ impl<M: Deref<Target = Manifest>> Asked<'_, '_, M> {
             return None;
         }
         let turn = |probe: &ProbeShare| share_of(self.session.id, &probe.turn) < probe.share.0;
+        let open = self.eligible & self.ranker.targets.down;
         manifest.probes.iter().find_map(|(id, probe)| {
             let index = self.ranker.ids.binary_search(id).ok()? as u8;
-            (self.is_down(index) && self.is_eligible(index) && turn(probe)).then_some(index)
+            (open >> index & 1 == 1 && turn(probe)).then_some(index)
         })
     }
 
-    fn is_eligible(&self, index: u8) -> bool {
-        self.eligible >> index & 1 == 1
-    }
-
-    fn is_down(&self, index: u8) -> bool {
-        self.ranker.lines[usize::from(index)].state == PathwayState::Down
-    }
-
     fn pick(&self, weights: &[Table], order: &Order) -> Option<u8> {
-        self.pick_among(weights, true, order).or_else(|| self.pick_among(weights, false, order))
+        let alive = self.eligible & !self.ranker.targets.down;
+        self.pick_among(weights, alive, order).or_else(|| self.pick_among(weights, self.eligible, order))
     }
 
-    fn pick_among(&self, weights: &[Table], alive_only: bool, order: &Order) -> Option<u8> {
-        let usable = |index: u8| self.is_eligible(index) && !(alive_only && self.is_down(index));
-        let pathways = self.ranker.ids.len();
-        let mut best: Option<(u64, u32, usize)> = None;
+    fn pick_among(&self, weights: &[Table], usable: u64, order: &Order) -> Option<u8> {
+        let targets = &self.ranker.targets;
+        // A score of nothing: nothing's ratio is above it.
+        let (mut score, mut weight, mut target) = (1, 0, u8::MAX);
         for entry in weights {
-            let target = usize::from(entry.target);
-            let fits = match target.checked_sub(pathways) {
-                None => usable(entry.target),
-                Some(group) => self.ranker.groups[group].iter().any(|node| node.weight > 0 && usable(node.index)),
-            };
-            if !fits {
-                continue;
-            }
-            let score = neg_log2(self.draws[target]);
-            if best.is_none_or(|(s, w, _)| score * u64::from(w) < s * u64::from(entry.weight)) {
-                best = Some((score, entry.weight, target));
-            }
+            let theirs = order.by_session[usize::from(entry.target) % SLOTS];
+            let fits = targets.weighted(entry.target) & usable != 0;
+            let better = fits & (theirs * weight < score * u64::from(entry.weight));
+            score = if better { theirs } else { score };
+            weight = if better { u64::from(entry.weight) } else { weight };
+            target = if better { entry.target } else { target };
         }
-        let target = best?.2;
-        let Some(group) = target.checked_sub(pathways) else { return Some(target as u8) };
-        let nodes = &order.nodes[order.starts[group]..order.starts[group + 1]];
-        let mut weighted = nodes.iter().filter(|node| node.1 > 0 && usable(node.2));
+        if target == u8::MAX {
+            return None;
+        }
+        let usable = targets.weighted(target) & usable;
+        let mut nodes = targets.of(target, &order.nodes).iter().filter(|node| usable >> node.index & 1 == 1);
         if self.replicas <= 1 {
-            return weighted.next().map(|node| node.2);
+            return nodes.next().map(|node| node.index);
         }
-        let best = weighted.take(self.replicas).map(|node| self.by_session(*node));
-        best.reduce(|best, node| if node_before(&node, &best) { node } else { best }).map(|node| node.2)
+        let best = nodes.take(self.replicas).reduce(|best, node| better_of(&order.by_session, best, node));
+        best.map(|node| node.index)
     }
 
-    /// The node with the session's draw instead of the content's.
-    fn by_session(&self, node: Scored) -> Scored {
-        (neg_log2(self.draws[usize::from(node.2)]), node.1, node.2)
+    /// The places after the first.
+    fn rest(&self, row: &Row<'_>, first: Option<(u8, Place)>, out: &mut Order) {
+        let targets = &self.ranker.targets;
+        let first_bit = first.map_or(0, |(index, _)| 1 << index);
+        let open = self.eligible & !first_bit;
+        if self.replicas > 1 {
+            targets.groups().for_each(|group| self.spread_replicas(&mut out.nodes[group], open, &out.by_session));
+        }
+        let first_weight = first.map_or(0, |(index, _)| u64::from(row.weights[usize::from(index)]));
+        out.candidates.clear();
+        out.candidates.extend(row.units.iter().map(|unit| {
+            let has_first = unit.members & first_bit != 0;
+            let (mut weight, mut count) = (u64::from(unit.weight), unit.count);
+            if targets.restricted {
+                (weight, count) = (row.weight(unit, open), (unit.members & open).count_ones() as u8);
+            } else {
+                weight = weight.saturating_sub(if has_first { first_weight } else { 0 });
+                count -= u8::from(has_first);
+            }
+            Candidate {
+                place: unit.place,
+                target: unit.target,
+                count,
+                left: unit.members & open,
+                score: out.by_session[usize::from(unit.target) % SLOTS],
+                weight: weight.min(SPARE_MAX),
+            }
+        }));
+        let mut begins = [0; SLOTS];
+        let later_first = |earlier: &Candidate, later: &Candidate| self.later_first(earlier, later, out);
+        places(&out.candidates, later_first, |candidate| candidate.count, &mut begins);
+        self.fill(first, &begins, out);
     }
 
-    fn rest(&self, rule: Option<&Rule>, first: Option<u8>, out: &mut Order) {
-        let ranker = self.ranker;
-        out.rest.clear();
-        out.sums.clear();
-        out.sums.resize(ranker.groups.len(), 0);
-        let spares = rule.map(|rule| ranker.rules.spares(rule));
-        for (index, line) in ranker.lines.iter().enumerate() {
-            let id = index as u8;
-            if Some(id) == first || !self.is_eligible(id) {
-                continue;
+    /// Writes the order down.
+    fn fill(&self, first: Option<(u8, Place)>, begins: &[u8; SLOTS], out: &mut Order) {
+        let targets = &self.ranker.targets;
+        let base = usize::from(first.is_some());
+        let apart = first.map_or(0, |(index, _)| targets.apart[usize::from(index)]);
+        let mut count = base;
+        // Places whose pathways may be the second.
+        let mut fit = 0_u64;
+        for (candidate, begins) in out.candidates.iter().zip(begins) {
+            let mut at = base + usize::from(*begins);
+            let apart = if candidate.place == Place::Dead { 0 } else { apart & candidate.left };
+            for node in targets.of(candidate.target, &out.nodes) {
+                let taken = candidate.left >> node.index & 1;
+                // Who isn't taken goes where nobody reads.
+                let to = if taken == 1 { at } else { SLOTS - 1 };
+                out.placed[to % SLOTS] = Placed { index: node.index, place: candidate.place };
+                fit |= (apart >> node.index & 1) << (to % SLOTS);
+                at += taken as usize;
             }
-            let weight = spares.map_or(0, |spares| spares[index]);
-            let place = match (line.state, weight) {
-                (PathwayState::Down, _) => Place::Dead,
-                (PathwayState::Draining, _) | (_, 0) => Place::Leftover,
-                _ => Place::Spare,
-            };
-            if let (Some(group), Place::Spare) = (line.group, place) {
-                out.sums[usize::from(group)] += u64::from(weight);
-            }
-            let score = neg_log2(self.draws[usize::from(line.target)]);
-            let weight = u64::from(weight.max(1));
-            out.rest.push(Candidate { index: id, place, target: line.target, node: u8::MAX, score, weight });
+            count += usize::from(candidate.count);
         }
-        let Order { placed, rest, nodes, starts, sums } = out;
-        for (group, sum) in sums.iter().enumerate().filter(|(_, sum)| **sum > 0) {
-            let nodes = &mut nodes[starts[group]..starts[group + 1]];
-            if self.replicas > 1 {
-                self.spread_replicas(nodes, first);
-            }
-            self.place_nodes(group, *sum, nodes, rest);
+        if let Some((index, place)) = first {
+            out.placed[0] = Placed { index, place };
         }
-        sort(rest, |a, b| self.before(a, b));
-        if let Some(first) = first {
-            let apart = ranker.lines[usize::from(first)].apart;
-            let second = rest.iter().position(|c| c.place != Place::Dead && apart >> c.index & 1 == 1);
-            if let Some(second) = second {
-                rest[..=second].rotate_right(1);
-            }
+        let second = fit.trailing_zeros() as usize;
+        if second < count {
+            out.placed[base..=second].rotate_right(1);
         }
-        placed.extend(rest.iter().map(|candidate| Placed { index: candidate.index, place: candidate.place }));
+        out.count = count;
     }
 
     /// The best nodes of a hot title among themselves by session. Those that can't follow go to the end.
-    fn spread_replicas(&self, nodes: &mut [Scored], first: Option<u8>) {
+    fn spread_replicas(&self, nodes: &mut [Node], open: u64, by_session: &Scores) {
         let mut usable = 0;
         for at in 0..nodes.len() {
-            if Some(nodes[at].2) != first && self.is_eligible(nodes[at].2) {
+            if open >> nodes[at].index & 1 == 1 {
                 nodes[usable..=at].rotate_right(1);
                 usable += 1;
             }
         }
         let replicas = self.replicas.min(usable);
-        if replicas > 1 {
-            for node in &mut nodes[..replicas] {
-                *node = self.by_session(*node);
-            }
-            sort(&mut nodes[..replicas], node_before);
-        }
+        // Equals by id.
+        let mut best = [Node::new(0, 0); SLOTS];
+        best[..replicas].copy_from_slice(&nodes[..replicas]);
+        best[..replicas].sort_unstable_by_key(|node| node.index);
+        put_in_order(&best[..replicas], by_session, &mut nodes[..replicas]);
     }
 
-    /// The nodes of a group draw as one, with the sum of their spare weights.
-    fn place_nodes(&self, group: usize, sum: u64, nodes: &[Scored], rest: &mut [Candidate]) {
-        for candidate in rest.iter_mut() {
-            if self.ranker.lines[usize::from(candidate.index)].group.map(usize::from) != Some(group) {
-                continue;
-            }
-            let place = nodes.iter().position(|node| node.2 == candidate.index);
-            candidate.node = place.map_or(u8::MAX, |place| place as u8);
-            if candidate.place == Place::Spare {
-                candidate.weight = sum.min(SPARE_MAX);
-            }
+    /// By place, in which they already stand, then the smaller score ÷ weight.
+    fn later_first(&self, earlier: &Candidate, later: &Candidate, order: &Order) -> bool {
+        if earlier.place != later.place {
+            return false;
         }
+        let (one, other) = (later.score * earlier.weight, earlier.score * later.weight);
+        if one == other { self.first_of_equals(later, earlier, order) } else { one < other }
     }
 
-    /// By place, then the smaller score ÷ weight, then the name of what drew, then within the group its order, then id.
-    fn before(&self, a: &Candidate, b: &Candidate) -> bool {
-        if a.place != b.place {
-            return (a.place as u8) < b.place as u8;
+    /// By the name of what drew, then within the group by its order if any of it has something to spare, then by id.
+    fn first_of_equals(&self, a: &Candidate, b: &Candidate, order: &Order) -> bool {
+        let targets = &self.ranker.targets;
+        let name = |candidate: &Candidate| targets.name_order[usize::from(candidate.target)];
+        if a.target != b.target {
+            return name(a) < name(b);
         }
-        let (one, other) = (a.score * b.weight, b.score * a.weight);
-        if one != other {
-            return one < other;
+        let spare = |other: &Candidate| other.target == a.target && other.place == Place::Spare && other.left != 0;
+        if !order.candidates.iter().any(spare) {
+            return a.left.trailing_zeros() < b.left.trailing_zeros();
         }
-        let name = |candidate: &Candidate| self.ranker.name_order[usize::from(candidate.target)];
-        (name(a), a.node, a.index) < (name(b), b.node, b.index)
-    }
-}
-
-/// Weighted before weightless, then the smaller score ÷ weight; ties by id.
-fn node_before(a: &Scored, b: &Scored) -> bool {
-    if (a.1 == 0) != (b.1 == 0) {
-        return b.1 == 0;
-    }
-    let (one, other) = (a.0 * u64::from(b.1.max(1)), b.0 * u64::from(a.1.max(1)));
-    if one == other { a.2 < b.2 } else { one < other }
-}
-
-/// Insertion: the fastest for so few.
-fn sort<T: Copy>(items: &mut [T], before: impl Fn(&T, &T) -> bool) {
-    for end in 1..items.len() {
-        let item = items[end];
-        let mut at = end;
-        while at > 0 && before(&item, &items[at - 1]) {
-            items[at] = items[at - 1];
-            at -= 1;
-        }
-        items[at] = item;
+        let nodes = targets.of(a.target, &order.nodes);
+        let place = |candidate: &Candidate| nodes.iter().position(|node| candidate.left >> node.index & 1 == 1);
+        place(a) < place(b)
     }
 }
