@@ -104,7 +104,7 @@ impl Stage<'_> {
             evidence.cells[cell].bits += bits as u64;
             *got += rate * segment_s;
         }
-        done.requests.push((player.id.clone(), player.path, player.moved_by));
+        done.requests.push((player.number, player.path, player.moved_by));
     }
 
     /// A request is answered, fails, or is late.

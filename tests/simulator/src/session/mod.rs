@@ -52,7 +52,7 @@ pub(crate) fn play(scenario: &Scenario, policy: Policy, seed: u64, traces: &Trac
     let mut published: Vec<Option<Manifest>> = vec![None; world.regions.len()];
     let mut shares: Vec<Shares> = Vec::new();
     let mut stage: Option<Stage<'_>> = None;
-    let mut affected: BTreeMap<String, Affected> = BTreeMap::new();
+    let mut affected: BTreeMap<u64, Affected> = BTreeMap::new();
     let mut broken = Broken::at(&world, events, 0);
     let mut truth = Truth::default();
     let mut evidence = Evidence::new(&world, 0, ROUND_S);
@@ -103,11 +103,11 @@ pub(crate) fn play(scenario: &Scenario, policy: Policy, seed: u64, traces: &Trac
         }
         let moment = stage::Moment { second, broken: &broken, delivery: &delivery, load: &load, manifests: &manifests };
         let done = stage.second(&moment, &mut evidence);
-        for (id, path, by) in &done.requests {
-            note(&world, fault, &mut affected, id, *path, *by, second);
+        for (number, path, by) in &done.requests {
+            note(&world, fault, &mut affected, *number, *path, *by, second);
         }
-        done.ended.iter().for_each(|id| {
-            if let Some(view) = affected.get_mut(id) {
+        done.ended.iter().for_each(|number| {
+            if let Some(view) = affected.get_mut(number) {
                 view.ended = true;
             }
         });
@@ -161,11 +161,11 @@ fn hits(world: &World, fault: &Fault, cohort: usize, path: usize) -> bool {
     in_cohort(world, fault, cohort) && of_path(world, fault, path)
 }
 
-fn mark(world: &World, stage: &Stage<'_>, fault: &Fault, affected: &mut BTreeMap<String, Affected>, out: &mut Outcome) {
+fn mark(world: &World, stage: &Stage<'_>, fault: &Fault, affected: &mut BTreeMap<u64, Affected>, out: &mut Outcome) {
     for view in stage.players().filter(|view| hits(world, fault, view.cohort, view.path)) {
         if view.luck(stage::HIT, 0) < fault.share || fault.kind != crate::FaultKind::Outage {
             out.ttl_s = out.ttl_s.max(view.ttl_s);
-            affected.insert(view.id.clone(), Affected { follows: view.kind.is_some(), ..Affected::default() });
+            affected.insert(view.number, Affected { follows: view.kind.is_some(), ..Affected::default() });
         }
     }
 }
@@ -174,14 +174,14 @@ fn mark(world: &World, stage: &Stage<'_>, fault: &Fault, affected: &mut BTreeMap
 fn note(
     world: &World,
     fault: Option<&Fault>,
-    affected: &mut BTreeMap<String, Affected>,
-    id: &str,
+    affected: &mut BTreeMap<u64, Affected>,
+    number: u64,
     path: usize,
     by: MovedBy,
     second: u64,
 ) {
     let Some(fault) = fault.filter(|fault| (fault.start_s..fault.end_s).contains(&second)) else { return };
-    let Some(view) = affected.get_mut(id) else { return };
+    let Some(view) = affected.get_mut(&number) else { return };
     if of_path(world, fault, path) {
         view.left_s = None;
     } else if view.left_s.is_none() {
@@ -190,7 +190,7 @@ fn note(
     }
 }
 
-fn finish(mut meter: Meter<'_>, affected: &BTreeMap<String, Affected>, started: u64) -> Outcome {
+fn finish(mut meter: Meter<'_>, affected: &BTreeMap<u64, Affected>, started: u64) -> Outcome {
     let counted: Vec<&Affected> = affected.values().filter(|view| view.left_s.is_some() || !view.ended).collect();
     let steerable: Vec<&&Affected> = counted.iter().filter(|view| view.follows).collect();
     let mut left: Vec<f64> = steerable.iter().filter_map(|view| view.left_s).collect();

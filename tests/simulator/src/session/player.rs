@@ -39,6 +39,8 @@ pub(crate) enum MovedBy {
 #[derive(Clone, Debug)]
 pub(crate) struct Player {
     pub id: String,
+    /// Of all views of the run, from 1.
+    pub number: u64,
     pub luck: u64,
     pub cohort: usize,
     /// Index among the kinds; none: it ignores steering.
@@ -79,6 +81,7 @@ impl Player {
     pub(crate) fn new(id: String, luck: u64, cohort: usize, content: ContentId, at: f64, ends: f64) -> Self {
         Self {
             id,
+            number: 0,
             luck,
             cohort,
             kind: None,

@@ -42,9 +42,9 @@ pub(crate) struct Done {
     pub excess: Vec<u64>,
     /// Bits asked for, by pathway.
     pub bits: Vec<f64>,
-    /// Media requests of all views: who, where, moved by what.
-    pub requests: Vec<(String, usize, MovedBy)>,
-    pub ended: Vec<String>,
+    /// Media requests of all views: the view's number, where, moved by what.
+    pub requests: Vec<(u64, usize, MovedBy)>,
+    pub ended: Vec<u64>,
     pub bitrate_share: f64,
 }
 
@@ -53,7 +53,8 @@ pub(crate) struct Stage<'a> {
     pub(super) policy: Policy,
     seed: u64,
     pub(super) traces: &'a Traces,
-    players: Vec<Option<Player>>,
+    /// Boxed: at each thing that happens to it a player is taken out and put back.
+    players: Vec<Option<Box<Player>>>,
     free: Vec<usize>,
     /// Who wakes in which second.
     wakes: Vec<Vec<usize>>,
@@ -90,7 +91,7 @@ impl<'a> Stage<'a> {
     }
 
     pub(crate) fn players(&self) -> impl Iterator<Item = &Player> {
-        self.players.iter().flatten()
+        self.players.iter().flatten().map(Box::as_ref)
     }
 
     /// Views come until as many are there as want to watch.
@@ -137,7 +138,8 @@ impl<'a> Stage<'a> {
             self.titles[(((TITLES as f64 + 1.0).powf(draw(5)) - 1.0) as usize).min(TITLES - 1)].clone()
         };
         let id = format!("view-{}-{r}-{number}", self.seed);
-        let mut player = Player::new(id, luck, cohort, title, at, ends);
+        let mut player = Box::new(Player::new(id, luck, cohort, title, at, ends));
+        player.number = self.started;
         player.kind = self.kind(draw(6), draw(7));
         player.next_beat = at + world.players.heartbeat_s as f64 * if second == 0 { draw(8) } else { 1.0 };
         if second == 0 {
@@ -252,7 +254,7 @@ impl<'a> Stage<'a> {
                 self.fixed[cell] -= u64::from(player.kind.is_none());
                 self.by_region[region] -= 1;
                 self.free.push(place);
-                done.ended.push(player.id);
+                done.ended.push(player.number);
             }
         }
         done.bitrate_share = if wanted > 0.0 { got / wanted } else { 1.0 };
