@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds for release, and runs a benchmark of `tests/bench`.
+//! `cargo xtask bench`: builds for release, and runs the benchmark of `tests/bench`, or those of decisions.
 
 use std::process::Command;
 
@@ -8,11 +8,27 @@ use crate::tools;
 /// The peer of `collect`, from PyPI.
 const DUCKDB: &str = "duckdb==2.0.0";
 
-/// `bench collect [--runs N] [--seconds N] [--json]`; more arguments go to the benchmark.
+/// What `decisions` runs: package and example. Each prints its figure, its target and whether that holds, one JSON
+/// object with `--json`, and exits 1 if it doesn't.
+const DECISIONS: [(&str, &str); 3] = [
+    ("spillway-routing", "rank_speed"),
+    ("spillway-orchestrator-core", "round_speed"),
+    ("spillway-simulator", "session_speed"),
+];
+
+/// `bench collect [--runs N] [--seconds N] [--json]`; more arguments go to the benchmark. `bench decisions [--json]`.
 pub fn run(arguments: &[String]) -> Result<u8> {
-    let Some((which, rest)) = arguments.split_first().filter(|(which, _)| *which == "collect") else {
-        return Err(format!("bench {:?} is unknown (valid: collect)", arguments.first().map_or("", String::as_str)));
-    };
+    match arguments.split_first() {
+        Some((which, rest)) if which == "collect" => collect(which, rest),
+        Some((which, rest)) if which == "decisions" => decisions(rest),
+        other => {
+            let given = other.map_or("", |(which, _)| which.as_str());
+            Err(format!("bench {given:?} is unknown (valid: collect, decisions)"))
+        }
+    }
+}
+
+fn collect(which: &str, rest: &[String]) -> Result<u8> {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         return Err("a benchmark needs two cores: one for the server, one for the client".into());
     }
@@ -27,4 +43,28 @@ pub fn run(arguments: &[String]) -> Result<u8> {
     bench.arg("--spillway").arg(built.join("spillway")).arg(which).arg("--python").arg(python).args(rest);
     sh::run(&mut bench)?;
     Ok(0)
+}
+
+/// 1 if a target is missed; the others run all the same.
+fn decisions(rest: &[String]) -> Result<u8> {
+    if let Some(other) = rest.iter().find(|argument| *argument != "--json") {
+        return Err(format!("bench decisions {other:?} is unknown (valid: --json)"));
+    }
+    // One build for each: together, cargo would build dependencies with the features that all of them want.
+    for (package, example) in DECISIONS {
+        let arguments = ["build", "--release", "-p", package, "--example", example];
+        sh::run_aside(sh::cargo().args(arguments).current_dir(sh::root()))?;
+    }
+    let built = sh::target_dir().join("release/examples");
+    let mut missed = 0;
+    for (_, example) in DECISIONS {
+        let program = built.join(example);
+        let ended = Command::new(&program).args(rest).status();
+        match ended.map_err(|error| format!("{}: {error}", program.display()))?.code() {
+            Some(0) => {}
+            Some(1) => missed = 1,
+            other => return Err(format!("{example} ended with {other:?} (valid: 0, and 1 for a missed target)")),
+        }
+    }
+    Ok(missed)
 }

@@ -25,6 +25,8 @@ usage: cargo xtask <command>
           hls.js, dash.js and Shaka report by CMCD alone, and every record is accounted for
   bench collect [--runs N] [--seconds N] [--json]
           build for release, and measure the collector beside DuckDB (from PyPI); wants the machine to itself
+  bench decisions [--json]
+          build for release, and measure rank(), a round and session mode; 1 if one misses its target
   crash [--rounds N] [--seed N] [--collectors 2] [--s3] [--rate N] [--json]
           kill the real collector under load again and again, then compare what it acknowledged with the table;
           --s3: the table on an S3 protocol server (moto, from PyPI)

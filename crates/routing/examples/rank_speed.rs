@@ -1,11 +1,14 @@
 //! How many orders one core gives per CPU-second: 8 pathways (two CDNs, two groups of three nodes), full order, 100,000
-//! cohorts (or as many as the first argument says), one buffer.
-//! `cargo run --release -p spillway-routing --example rank_speed`
+//! cohorts (or as many as a number says), one buffer.
+//! `cargo run --release -p spillway-routing --example rank_speed [-- COHORTS] [--json]`
+//!
+//! Exits 1 if it misses its target.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use spillway_model::{
@@ -15,6 +18,8 @@ use spillway_routing::{
     CohortRule, Group, Manifest, ModeRule, Order, Pathway, Ranker, Serves, Session, Target, TtlPolicy, Weights, rank,
 };
 
+/// Orders per CPU-second, millions.
+const TARGET_M: f64 = 3.0;
 const SESSIONS: usize = 1 << 16;
 const NAMES: [(&str, Option<&str>); 8] = [
     ("cdn-alpha", None),
@@ -121,10 +126,11 @@ fn per_second(count: usize, mut body: impl FnMut(usize)) -> f64 {
     count as f64 / (ran_s(begun) - before)
 }
 
-fn main() {
-    let cohorts: u32 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(100_000).max(1);
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let json = arguments.iter().any(|argument| argument == "--json");
+    let cohorts = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(100_000_u32).max(1);
     let manifest = manifest(cohorts);
-    let small = Manifest { cohorts: vec![rule(None, 0)], ..manifest.clone() };
     let ids: Vec<String> =
         (0..SESSIONS as u32).map(|n| format!("{:08x}-0000-4000-8000-{n:012x}", n.wrapping_mul(0x27d4_eb2f))).collect();
     let titles: Vec<ContentId> =
@@ -135,21 +141,40 @@ fn main() {
     };
     let begun = Instant::now();
     let ranker = Ranker::new(&manifest).expect("eight pathways");
-    println!("prepared {cohorts} cohorts in {:.0} ms", begun.elapsed().as_secs_f64() * 1e3);
+    let prepared_ms = begun.elapsed().as_secs_f64() * 1e3;
     let mut order = Order::default();
     let mut sum = 0_u64;
-    let mut best: f64 = 0.0;
-    for _ in 0..5 {
-        let rate = per_second(4_000_000, |n| {
-            ranker.rank(&session(n), &titles[n % titles.len()], &mut order);
-            sum += u64::from(order.placed()[0].index);
+    let mut rates: Vec<f64> = (0..9)
+        .map(|_| {
+            per_second(2_000_000, |n| {
+                ranker.rank(&session(n), &titles[n % titles.len()], &mut order);
+                sum += order.placed().iter().fold(0, |sum, placed| sum * 8 + u64::from(placed.index)) % 1009;
+            })
+        })
+        .collect();
+    rates.sort_unstable_by(f64::total_cmp);
+    let (median_m, best_m) = (rates[4] / 1e6, rates[8] / 1e6);
+    // What else runs on the machine can only slow it: the least disturbed run tells most of the code.
+    let ok = best_m >= TARGET_M;
+    if json {
+        println!(
+            "{{\"benchmark\":\"rank\",\"cohorts\":{cohorts},\"pathways\":{},\"value\":{best_m:.2},\
+             \"median\":{median_m:.2},\"unit\":\"million_per_cpu_s\",\"at_least\":{TARGET_M},\"ok\":{ok}}}",
+            NAMES.len()
+        );
+    } else {
+        let small = Manifest { cohorts: vec![rule(None, 0)], ..manifest.clone() };
+        let plain = per_second(200_000, |n| {
+            black_box(rank(&session(n), &titles[n % titles.len()], &small));
         });
-        best = best.max(rate);
-        println!("Ranker, {cohorts} cohorts: {:.2} M/s, {:.0} ns each", rate / 1e6, 1e9 / rate);
+        println!("plain rank(), one cohort: {:.2} million orders per CPU-second", plain / 1e6);
+        println!("prepared {cohorts} cohorts in {prepared_ms:.0} ms; checksum of all orders {}", black_box(sum));
+        println!(
+            "prepared rank(), {cohorts} cohorts x {} pathways: {best_m:.2} million orders per CPU-second, the \
+             best of nine, median {median_m:.2} (at least {TARGET_M}: {})",
+            NAMES.len(),
+            if ok { "holds" } else { "missed" }
+        );
     }
-    let plain = per_second(200_000, |n| {
-        black_box(rank(&session(n), &titles[n % titles.len()], &small));
-    });
-    println!("rank(), one cohort: {:.2} M/s, {:.0} ns each", plain / 1e6, 1e9 / plain);
-    println!("best of five: {:.2} M/s (aimed at: 3); checksum {}", best / 1e6, black_box(sum));
+    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
