@@ -3,14 +3,54 @@
 
 use std::collections::BTreeMap;
 
-use spillway_model::{ContentClass, PathwayId, RegionId};
+use spillway_model::{ContentClass, PathwayId, RegionId, TimestampMs};
 use spillway_routing::CohortRule;
 
+use crate::decide::Round;
 use crate::engine::Engine;
 use crate::fill::{Candidate, Filled, fill};
 use crate::weights::to_weights;
 use crate::wish::Wish;
 use crate::{ClassEvidence, Parameters};
+
+/// Highest bitrates in force, kbit/s by class, and since when; the least important class first, `None` (all others) last.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caps(Vec<(Option<ContentClass>, u32, TimestampMs)>);
+
+impl Caps {
+    /// As manifests carry them.
+    pub(crate) fn in_force(&self) -> Vec<(Option<ContentClass>, u32)> {
+        self.0.iter().map(|(class, kbps, _)| (class.clone(), *kbps)).collect()
+    }
+
+    /// Takes what a round wants: what is clearly lower at once, what is higher only after a while, since the shortage is
+    /// measured with noise and nobody but views that start reads it.
+    fn take(&mut self, now: TimestampMs, wanted: Vec<(Option<ContentClass>, u32)>, p: &Parameters) {
+        let held = std::mem::take(&mut self.0);
+        let fresh = |since: TimestampMs| now.since(since).as_secs_f64() < p.shortage_hold_s;
+        let all = wanted.iter().map(|(class, _)| class).chain(held.iter().map(|(class, ..)| class));
+        let mut classes: Vec<&Option<ContentClass>> = all.collect();
+        // All others come last: the first that fits wins.
+        classes.sort_by_key(|class| class.is_none());
+        for class in classes {
+            if self.0.iter().any(|(known, ..)| known == class) {
+                continue;
+            }
+            let of_now = wanted.iter().find(|(wanted, _)| wanted == class).map(|(_, kbps)| *kbps);
+            let before = held.iter().find(|(held, ..)| held == class).map(|(_, kbps, since)| (*kbps, *since));
+            let next = match (of_now, before) {
+                (Some(kbps), Some((known, _))) if f64::from(kbps) < f64::from(known) * (1.0 - p.shortage_step) => {
+                    Some((kbps, now))
+                }
+                (Some(kbps), Some((known, _))) if kbps <= known => Some((known, now)),
+                (_, Some((known, since))) if fresh(since) => Some((known, since)),
+                (Some(kbps), _) => Some((kbps, now)),
+                (None, _) => None,
+            };
+            self.0.extend(next.map(|(kbps, since)| (class.clone(), kbps, since)));
+        }
+    }
+}
 
 /// What the fill said about a class.
 pub(crate) struct ClassWish {
@@ -87,14 +127,20 @@ impl Engine {
             .collect()
     }
 
+    /// Decides the highest bitrates of all regions.
+    pub(crate) fn cap_bitrates(&mut self, round: &Round<'_>, wishes: &BTreeMap<RegionId, Wish>) {
+        for (region, wish) in wishes {
+            let p = round.p_of(region);
+            let wanted = self.max_bitrates(region, wish, p);
+            if let Some(memory) = self.regions.get_mut(region) {
+                memory.caps.take(round.tick.now, wanted, p);
+            }
+        }
+    }
+
     /// Highest bitrates when not everything fits, kbit/s by class, the least important class first; `None` stands for
     /// all others and comes last.
-    pub(crate) fn max_bitrates(
-        &self,
-        region: &RegionId,
-        wish: &Wish,
-        p: &Parameters,
-    ) -> Vec<(Option<ContentClass>, u32)> {
+    fn max_bitrates(&self, region: &RegionId, wish: &Wish, p: &Parameters) -> Vec<(Option<ContentClass>, u32)> {
         let mut missing = (wish.unmet * wish.demand).max(wish.shortage);
         if missing <= 0.0 || wish.unmet >= 1.0 {
             return Vec::new();
@@ -138,4 +184,37 @@ const STARTS_S: u64 = 30;
 /// Steps of 50 kbit/s, at least 100.
 fn to_kbps(bits: f64) -> u32 {
     ((bits.max(0.0) / 50_000.0) as u32).max(2) * 50
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bitrate_falls_at_once_and_rises_after_a_while() {
+        let p = Parameters::default();
+        let mut caps = Caps::default();
+        let mut at = |second: u64, wanted: &[u32]| {
+            let wanted = wanted.iter().map(|kbps| (None, *kbps)).collect();
+            caps.take(TimestampMs(second * 1000), wanted, &p);
+            caps.in_force().first().map(|(_, kbps)| *kbps)
+        };
+        assert_eq!(at(0, &[2000]), Some(2000));
+        assert_eq!(at(2, &[1950]), Some(2000), "noise");
+        assert_eq!(at(4, &[1500]), Some(1500), "at once");
+        assert_eq!(at(6, &[2500]), Some(1500), "not yet");
+        assert_eq!(at(20, &[1500]), Some(1500));
+        assert_eq!(at(40, &[]), Some(1500), "wanted 20 s ago");
+        assert_eq!(at(52, &[2500]), Some(2500));
+        assert_eq!(at(90, &[]), None);
+    }
+
+    #[test]
+    fn classes_stand_before_all_others() {
+        let kids = Some(ContentClass::new("kids").expect("a class"));
+        let mut caps = Caps::default();
+        caps.take(TimestampMs(0), vec![(None, 1000)], &Parameters::default());
+        caps.take(TimestampMs(2000), vec![(kids.clone(), 800)], &Parameters::default());
+        assert_eq!(caps.in_force(), [(kids, 800), (None, 1000)]);
+    }
 }

@@ -70,6 +70,7 @@ impl Engine {
             self.move_region(&round, region, wish, &crowded, &mut log);
             self.heat(region, input, p);
         }
+        self.cap_bitrates(&round, &wishes);
         let planned = self.planned(&wishes);
         let pathways = self.totals(&round, &planned);
         let regions = wishes

@@ -6,6 +6,7 @@ use spillway_model::{ContentClass, ContentId, OriginGroupId, PathwayId, PathwayS
 use spillway_routing::{Manifest, Target};
 
 use crate::canary::Trial;
+use crate::classes::Caps;
 use crate::course::Course;
 use crate::demand::Demand;
 use crate::memory::{CellMemory, PathwayMemory};
@@ -75,6 +76,8 @@ pub(crate) struct RegionMemory {
     /// Views by content class.
     pub class_views: BTreeMap<ContentClass, u64>,
     pub class_courses: BTreeMap<ContentClass, Course>,
+    /// Highest bitrates in force.
+    pub caps: Caps,
     /// Weights when long blindness began to count.
     pub drift_from: Option<Shares>,
     /// Guards that held something back in this round.

@@ -243,6 +243,8 @@ parameters! {
     free_slots_min: u32 = 1, "slots", "Free 5-minute slots left from which traffic above a 95/5 level costs no more";
     shortage_ahead_s: f64 = 120.0, "s", "A shortage that growth will bring in this time lowers the bitrate already: only views that start take it over";
     shortage_reach_s: f64 = 300.0, "s", "Views that start in this time give up what is missing, those that run keep what they have";
+    shortage_hold_s: f64 = 30.0, "s", "A bitrate that was lowered rises only after this";
+    shortage_step: f64 = 0.05, "share", "And falls further only by more than this: the shortage is measured with noise";
     bitrate_floor_bps: f64 = 800_000.0, "bit/s", "A class gives up bitrate down to this before the next one must";
     load_factor_tau_s: f64 = 6.0, "s", "Memory of a node's real load ÷ planned load: hashing few sessions is uneven";
     load_factor_min: f64 = 0.9, "times", "Smallest such factor that is believed: an underestimate would overfill the node";

@@ -46,7 +46,7 @@ impl Engine {
             groups,
             static_weights,
             cohorts,
-            max_bitrate_kbps: self.max_bitrates(region, wish, p),
+            max_bitrate_kbps: self.regions[region].caps.in_force(),
             policy: self.policy_of(region).to_owned(),
             hot_titles: memory.hot.clone(),
             suspect,
