@@ -33,7 +33,7 @@ pub fn run(arguments: &Simulate) -> anyhow::Result<()> {
     let runs = play_all(&suite, &suite.jobs(&plan), &traces);
     let lines = suite.lines(&runs);
     // Promises are about the whole suite.
-    let whole = suite.name == "core" && policy.is_none();
+    let whole = ["core", "validation"].contains(&suite.name.as_str()) && policy.is_none();
     let judged = if whole { verdicts(&suite, &runs, &lines) } else { Vec::new() };
     if let Some(path) = &arguments.html {
         let page = html(&suite, &runs, &lines, &judged);
