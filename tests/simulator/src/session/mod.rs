@@ -127,7 +127,7 @@ pub(crate) fn play(scenario: &Scenario, policy: Policy, seed: u64, traces: &Trac
             probe(&world, &broken, &delivery, &mut evidence, (seed, second));
         }
         if second % ROUND_S == ROUND_S - 1 {
-            stage.gauges(&demand, second, &mut evidence);
+            stage.gauges(&demand, second, &broken, &mut evidence);
             evidence.origin_bits = delivery.origin_bits;
             evidence.origin_up = delivery.origin_fails < 0.2;
             report(&world, &broken, &delivery, &served, &mut evidence);

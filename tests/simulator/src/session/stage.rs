@@ -262,10 +262,16 @@ impl<'a> Stage<'a> {
     }
 
     /// Gauges at the end of a frame.
-    pub(crate) fn gauges(&self, demand: &Demand<'_>, second: u64, evidence: &mut Evidence) {
+    pub(crate) fn gauges(&self, demand: &Demand<'_>, second: u64, broken: &Broken, evidence: &mut Evidence) {
         for (i, counts) in evidence.cells.iter_mut().enumerate() {
             counts.views = self.here[i];
             counts.fixed = self.fixed[i];
+        }
+        for player in self.players().filter(|player| player.kind.is_some() && !broken.no_steering) {
+            let region = self.world.cohorts[player.cohort].region;
+            if let Some(first) = player.order.first() {
+                evidence.assigned[region * self.world.paths.len() + first].polling += 1;
+            }
         }
         for r in 0..self.world.regions.len() {
             evidence.one_title[r] = demand.one_title(r, second as f64);
