@@ -12,7 +12,7 @@ pub(crate) fn notes(setup: &Setup, bills: &BTreeMap<PathwayId, Bill>) -> Vec<Not
     let now = bills.values().map(|bill| bill.profile).reduce(f64::min);
     let mut notes = Vec::new();
     for (id, pathway) in &setup.pathways {
-        let PriceSheet::Commit { committed_gb } = pathway.price else { continue };
+        let PriceSheet::Volume { committed_gb, .. } = pathway.price else { continue };
         let unused = || now.map(|profile| Bill { profile, ..Bill::default() });
         let Some(bill) = bills.get(id).copied().or_else(unused) else { continue };
         // Too early in the period for a projection.
@@ -62,7 +62,7 @@ mod tests {
     fn with_commit(committed_gb: f64) -> Setup {
         let config = OrchestratorConfig::default();
         let mut setup = setup(&deployment(), Parameters::default(), &config).expect("valid");
-        setup.pathways.get_mut(&id("cdn-a")).expect("there").price = PriceSheet::Commit { committed_gb };
+        setup.pathways.get_mut(&id("cdn-a")).expect("there").price = PriceSheet::Volume { committed_gb, tiers: vec![] };
         setup
     }
 

@@ -158,13 +158,15 @@ fn price_sheet(config: &PriceConfig) -> core::PriceSheet {
         from_gb: tier.from_gb,
         usd_per_gb: tier.usd_per_gb,
     };
-    match (config.commit_gb, config.usd_per_mbps) {
-        (Some(committed_gb), _) => core::PriceSheet::Commit { committed_gb },
-        (None, Some(usd_per_mbps)) => {
+    match (config.usd_per_mbps, config.commit_gb) {
+        (Some(usd_per_mbps), _) => {
             core::PriceSheet::Percentile95 { usd_per_mbps, committed_mbps: config.committed_mbps.unwrap_or(0.0) }
         }
         (None, None) if config.tiers.is_empty() => core::PriceSheet::Flat,
-        (None, None) => core::PriceSheet::Tiered(config.tiers.iter().map(tier).collect()),
+        (None, committed_gb) => core::PriceSheet::Volume {
+            committed_gb: committed_gb.unwrap_or(0.0),
+            tiers: config.tiers.iter().map(tier).collect(),
+        },
     }
 }
 
@@ -200,10 +202,12 @@ mod tests {
     fn each_form_of_price_is_its_sheet() {
         let sheet = |text: &str| price_sheet(&toml::from_str(text).expect("price"));
         assert_eq!(sheet(""), core::PriceSheet::Flat);
-        assert_eq!(sheet("commit_gb = 7"), core::PriceSheet::Commit { committed_gb: 7.0 });
+        assert_eq!(sheet("commit_gb = 7"), core::PriceSheet::Volume { committed_gb: 7.0, tiers: vec![] });
         let by_level = core::PriceSheet::Percentile95 { usd_per_mbps: 2.0, committed_mbps: 0.0 };
         assert_eq!(sheet("usd_per_mbps = 2"), by_level);
         let tiers = vec![core::PriceTier { from_gb: 5.0, usd_per_gb: 0.01 }];
-        assert_eq!(sheet("tiers = [{from_gb = 5, usd_per_gb = 0.01}]"), core::PriceSheet::Tiered(tiers));
+        let volume = |committed_gb| core::PriceSheet::Volume { committed_gb, tiers: tiers.clone() };
+        assert_eq!(sheet("tiers = [{from_gb = 5, usd_per_gb = 0.01}]"), volume(0.0));
+        assert_eq!(sheet("commit_gb = 7\ntiers = [{from_gb = 5, usd_per_gb = 0.01}]"), volume(7.0));
     }
 }

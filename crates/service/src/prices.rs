@@ -4,14 +4,15 @@ use serde::Deserialize;
 
 use crate::config::ConfigError;
 
-/// `[pathway.price]`: how the price of a pathway depends on what was used in the month. At most one of `tiers`,
-/// `commit_gb` and `usd_per_mbps`; without any, `price_usd_per_gb` holds for each GB.
+/// `[pathway.price]`: how the price of a pathway depends on what was used in the month: by volume (`tiers`, `commit_gb`
+/// or both) or by level (`usd_per_mbps`); without any, `price_usd_per_gb` holds for each GB.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PriceConfig {
     /// Cheaper by volume; below the first tier `price_usd_per_gb`. Ascending by `from_gb`.
     pub tiers: Vec<TierConfig>,
-    /// A volume that is paid whether it is used or not, GB a month; beyond it `price_usd_per_gb`.
+    /// A volume that is paid whether it is used or not, GB a month; beyond it the price of the tier, or
+    /// `price_usd_per_gb`.
     pub commit_gb: Option<f64>,
     /// 95/5: price of the month's 95th percentile of 5-minute levels, USD per Mbit/s.
     pub usd_per_mbps: Option<f64>,
@@ -35,9 +36,9 @@ impl PriceConfig {
     /// # Errors
     /// [`ConfigError::Invalid`] names key, value and what is valid.
     pub fn check(&self, key: &str) -> Result<(), ConfigError> {
-        let forms = [!self.tiers.is_empty(), self.commit_gb.is_some(), self.usd_per_mbps.is_some()];
-        if forms.into_iter().filter(|given| *given).count() > 1 {
-            return Err(ConfigError::invalid(key, "several", "one of tiers, commit_gb and usd_per_mbps"));
+        let by_volume = !self.tiers.is_empty() || self.commit_gb.is_some();
+        if by_volume && self.usd_per_mbps.is_some() {
+            return Err(ConfigError::invalid(key, "both", "either tiers and commit_gb, or usd_per_mbps"));
         }
         if self.committed_mbps.is_some() && self.usd_per_mbps.is_none() {
             return Err(ConfigError::invalid(format!("{key}.committed_mbps"), "alone", "only with usd_per_mbps"));
@@ -83,12 +84,13 @@ mod tests {
             "commit_gb = 5000",
             "usd_per_mbps = 1.5\ncommitted_mbps = 100",
             "tiers = [{from_gb = 1, usd_per_gb = 0}]",
+            "commit_gb = 5000\ntiers = [{from_gb = 1, usd_per_gb = 0}]",
         ] {
             assert_eq!(read(good), Ok(()), "{good}");
         }
         for (bad, word) in [
             ("commit_gb = -1", "price.commit_gb"),
-            ("commit_gb = 1\nusd_per_mbps = 2", "one of tiers"),
+            ("commit_gb = 1\nusd_per_mbps = 2", "either tiers"),
             ("committed_mbps = 3", "only with usd_per_mbps"),
             ("tiers = [{from_gb = 2, usd_per_gb = 1}, {from_gb = 2, usd_per_gb = 0.5}]", "ascending"),
             ("tiers = [{from_gb = 2, usd_per_gb = nan}]", "price.tiers"),

@@ -65,6 +65,7 @@ impl Engine {
         let round = Round { tick, orders, input, p, trial, rooms, parents, utilisation };
         self.judge_floor(&round);
         let wishes = self.wishes(&round);
+        self.remember_levels(&round, &wishes);
         let crowded = self.to_relieve(&wishes, &round.rooms, p);
         for (region, wish) in &wishes {
             self.move_region(&round, region, wish, &crowded, &mut log);

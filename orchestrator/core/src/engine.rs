@@ -9,13 +9,14 @@ use crate::canary::Trial;
 use crate::classes::Caps;
 use crate::course::Course;
 use crate::demand::Demand;
+use crate::levels::Usual;
 use crate::memory::{CellMemory, PathwayMemory};
 use crate::observe::Observed;
 use crate::orders::Orders;
 use crate::pace::Arrived;
 use crate::state::Machine;
 use crate::weights::Shares;
-use crate::{FindingNote, HitRatio, OriginEvidence, Parameters, RoundInput, RoundOutput, Setup};
+use crate::{FindingNote, HitRatio, OriginEvidence, Parameters, PriceSheet, RoundInput, RoundOutput, Setup};
 
 /// Holds everything that decisions remember between rounds.
 pub struct Engine {
@@ -33,6 +34,8 @@ pub struct Engine {
     pub(crate) origins: BTreeMap<OriginGroupId, OriginEvidence>,
     pub(crate) hit_ratios: BTreeMap<PathwayId, HitRatio>,
     pub(crate) trial: Option<Trial>,
+    /// What pathways with a contract would carry.
+    pub(crate) levels: BTreeMap<PathwayId, Usual>,
 }
 
 /// What was moved last in a region.
@@ -118,7 +121,9 @@ impl Engine {
                 (region.clone(), RegionMemory { cells, ..RegionMemory::default() })
             })
             .collect();
+        let contract = |id: &&PathwayId| setup.pathways[*id].price != PriceSheet::Flat;
         Self {
+            levels: setup.pathways.keys().filter(contract).map(|id| (id.clone(), Usual::default())).collect(),
             apart: apart(&setup),
             origin_of: setup.pathways.iter().map(|(id, pathway)| (id.clone(), pathway.origin_group.clone())).collect(),
             observed: Observed::new(&served),

@@ -29,6 +29,7 @@ mod fill;
 mod floor;
 mod hear;
 mod judge;
+mod levels;
 mod memory;
 mod observe;
 mod orders;

@@ -7,6 +7,7 @@ use spillway_model::{PathwayId, PathwayState, RegionId, TimestampMs, Verdict};
 use crate::course::Pace;
 use crate::decide::Round;
 use crate::engine::{Engine, LastMove, RegionMemory};
+use crate::fill::Limits;
 use crate::relief::WORTH_RELIEF;
 use crate::weights::{Shares, distance, towards};
 use crate::wish::Wish;
@@ -256,13 +257,14 @@ fn is_worth_it(current: &Shares, wish: &Wish, p: &Parameters) -> bool {
     let target = &wish.filled.shares;
     let share = |shares: &Shares, id: &PathwayId| shares.get(id).copied().unwrap_or(0.0);
     let gain = |value: &dyn Fn(&crate::fill::Candidate) -> f64| wish.mean(current, value) - wish.mean(target, value);
-    let cost = gain(&|c| c.price_at(wish.movable * share(target, &c.id)));
-    let now = wish.mean(current, |c| c.price_at(wish.movable * share(current, &c.id)));
+    let now = wish.usd_per_gb(current);
+    let cost = now - wish.usd_per_gb(target);
     let bad = gain(&|c| c.rate);
     let own = -gain(&|c| f64::from(u8::from(c.own)));
     let full = wish.candidates.iter().any(|c| share(current, &c.id) * wish.movable > c.target + 1.0);
+    let warm = Limits::of(&wish.candidates, p).warm;
     let cold = wish.candidates.iter().any(|c| {
-        let least = if c.own { c.explore } else { p.warm_share.max(c.explore) };
+        let least = if c.own { c.explore } else { warm.max(c.explore) };
         share(current, &c.id) < least / 2.0 && share(target, &c.id) >= least && least > 0.0
     });
     let held_down = wish.candidates.iter().any(|c| c.factor < 1.0);

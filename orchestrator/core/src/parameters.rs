@@ -221,8 +221,10 @@ parameters! {
     own_ceiling: f64 = 0.90, "share", "And when nobody else has room up to this: beyond it bad windows begin";
     cdn_target: f64 = 0.85, "share", "Commercial CDNs are planned up to this part of the agreed capacity";
     ceiling: f64 = 0.95, "share", "Nothing is planned above this part of its capacity, but in a panic";
-    warm_share: f64 = 0.05, "share", "Each commercial CDN keeps this much: warm caches, contract, evidence";
-    concentration: f64 = 0.70, "share", "Largest part of the commercial traffic on one CDN: cheapest first would put all eggs in one basket";
+    warm_share: f64 = 0.05, "share", "Each commercial CDN keeps this much in a region with own edges: warm caches, contract, evidence";
+    warm_share_small: f64 = 0.02, "share", "And this much in a region without: two CDNs carry it, of the others evidence is needed";
+    concentration: f64 = 0.70, "share", "Largest part of the commercial traffic on one CDN in a region with own edges: cheapest first would put all eggs in one basket";
+    concentration_small: f64 = 0.70, "share", "And in a region without: 85/15 on two CDNs would be 4 % cheaper, but leaves too little on the others to judge the large one by, and their caches cold when it dies";
     qoe_floor_rate: f64 = 0.015, "share", "A bad-window rate below this is good enough to go by cost";
     qoe_floor_times: f64 = 1.3, "times", "Or this many times the best pathway's";
     qoe_floor_plus: f64 = 0.005, "share", "Or this much above the best pathway's";
@@ -240,7 +242,11 @@ parameters! {
     profile_min: f64 = 0.02, "share", "Earliest part of a billing period by which a projection is made";
     commit_low: f64 = 0.97, "share", "Projected use of a committed volume below which the next GB is paid for already";
     commit_high: f64 = 1.03, "share", "And above which it costs the list price; in between the price rises evenly, so that it doesn't flap";
-    free_slots_min: u32 = 1, "slots", "Free 5-minute slots left from which traffic above a 95/5 level costs no more";
+    free_slots_min: u32 = 1, "slots", "Free 5-minute slots left from which traffic above a 95/5 level costs no more while demand is highest";
+    level_memory_s: f64 = 604800.0, "s", "Memory of how often so much is wanted: a week";
+    level_known_s: f64 = 86400.0, "s", "And from so much of it on a peak can be told from a rise: a day";
+    level_use: f64 = 0.5, "share", "Part of the time in which a higher 95/5 level is taken to be used until then";
+    level_peak_use: f64 = 0.05, "share", "And what exceeds a level that is worth to be paid: a peak of an hour a day";
     shortage_ahead_s: f64 = 120.0, "s", "A shortage that growth will bring in this time lowers the bitrate already: only views that start take it over";
     shortage_reach_s: f64 = 300.0, "s", "Views that start in this time give up what is missing, those that run keep what they have";
     shortage_hold_s: f64 = 30.0, "s", "A bitrate that was lowered rises only after this";

@@ -9,9 +9,9 @@ use crate::capacity::limit_in;
 use crate::classes::ClassWish;
 use crate::decide::Round;
 use crate::engine::{Engine, Tick};
-use crate::fill::{Candidate, Filled, fill, own_part};
+use crate::fill::{Candidate, Filled, Limits, fill, own_part};
 use crate::orders::Orders;
-use crate::price::{price_of, usd_per_hour};
+use crate::price::{Peers, beyond, price_of, usd_per_hour};
 use crate::weights::Shares;
 
 /// What the fill said about a region.
@@ -46,6 +46,11 @@ impl Wish {
     pub(crate) fn evacuates(&self, current: &Shares) -> bool {
         let stays = |id: &PathwayId| self.filled.shares.contains_key(id);
         current.iter().any(|(id, share)| *share > 0.0 && self.is_dead(id) && !stays(id))
+    }
+
+    /// Mean USD per GB of `shares`.
+    pub(crate) fn usd_per_gb(&self, shares: &Shares) -> f64 {
+        self.mean(shares, |c| c.price_at(self.movable * shares.get(&c.id).copied().unwrap_or(0.0)))
     }
 
     /// Mean of `value` over `shares`.
@@ -130,7 +135,7 @@ impl Engine {
             shortage,
             cost_usd_per_hour: 0.0,
         };
-        wish.cost_usd_per_hour = wish.mean(&wish.filled.shares, |c| usd_per_hour(movable, c.price_at(movable)));
+        wish.cost_usd_per_hour = usd_per_hour(movable, wish.usd_per_gb(&wish.filled.shares));
         wish
     }
 
@@ -138,7 +143,9 @@ impl Engine {
     fn cap_money(&self, wishes: &mut BTreeMap<RegionId, Wish>) {
         let Some(most) = self.setup.spill_usd_per_hour_max else { return };
         let spilled = |wish: &Wish, own: bool| {
-            wish.mean(&wish.filled.shares, |c| if c.own == own { usd_per_hour(wish.movable, c.price) } else { 0.0 })
+            let bits = |c: &Candidate| wish.movable * wish.filled.shares.get(&c.id).copied().unwrap_or(0.0);
+            let usd = |c: &Candidate| usd_per_hour(wish.movable, c.price_at(bits(c)));
+            wish.mean(&wish.filled.shares, |c| if c.own == own { usd(c) } else { 0.0 })
         };
         let all: f64 = wishes.values().map(|wish| spilled(wish, false)).sum();
         if all <= most {
@@ -176,7 +183,8 @@ impl Engine {
                 let target = bits * if own { p.own_target } else { p.cdn_target };
                 let soft = room.soft.map_or(f64::INFINITY, |soft| soft * part / heavier);
                 let bill = round.input.bills.get(id);
-                let price = price_of(&declared.price, declared.price_usd_per_gb, bill, p);
+                let peers = Peers { usd_per_gb: self.elsewhere(round, id), usual: self.levels.get(id) };
+                let price = price_of(&declared.price, declared.price_usd_per_gb, bill, peers, p);
                 let ceiling = (bits * if own { p.own_ceiling } else { p.ceiling }).min(most * p.ceiling);
                 Candidate {
                     id: id.clone(),
@@ -187,7 +195,8 @@ impl Engine {
                     factor: if excluded { 0.0 } else { cell.machine.factor(p) },
                     price: price.usd_per_gb,
                     price_below: price.below_usd_per_gb,
-                    level: price.level_bps * part,
+                    // Of a demand that nobody knows yet a level would cover everything.
+                    level: if memory.demand.is_known(p) { price.level_bps * part } else { 0.0 },
                     in_floor: cell.floor.holds(),
                     explore: self.explores(round, region, cell, p),
                     rate: self.rate_in(round, region, id),
@@ -195,6 +204,33 @@ impl Engine {
                 }
             })
             .collect()
+    }
+
+    /// USD per GB that the cheapest other commercial pathway takes beyond all commitments.
+    fn elsewhere(&self, round: &Round<'_>, id: &PathwayId) -> f64 {
+        let others = self
+            .setup
+            .pathways
+            .iter()
+            .filter(|(other, declared)| *other != id && declared.kind == PathwayKind::Commercial);
+        let price = |(other, declared): (&PathwayId, &crate::PathwaySetup)| {
+            let (list, bill) = (declared.price_usd_per_gb, round.input.bills.get(other));
+            beyond(&declared.price, list, bill, self.levels.get(other), round.p)
+        };
+        others.filter_map(price).fold(f64::INFINITY, f64::min)
+    }
+
+    /// Remembers what each pathway with a contract would be asked for if it were the cheapest everywhere.
+    pub(crate) fn remember_levels(&mut self, round: &Round<'_>, wishes: &BTreeMap<RegionId, Wish>) {
+        for (id, level) in &mut self.levels {
+            let part = |(region, wish): (&RegionId, &Wish)| {
+                let commercial = wish.mean(&wish.filled.shares, |c| if c.own { 0.0 } else { wish.movable });
+                commercial * Limits::of(&wish.candidates, round.p_of(region)).concentration
+            };
+            let here = wishes.iter().filter(|(region, _)| self.served[*region].contains(id));
+            let most = round.rooms[id].learned * round.p.cdn_target;
+            level.take(here.map(part).sum(), most, round.tick.dt_s, round.p);
+        }
     }
 
     /// Least share that keeps evidence coming from a pathway of which little is known: enough for `explore_windows` in

@@ -40,12 +40,10 @@ fn pathway(path: &Path) -> PathwaySetup {
     let tier = |(from_tb, usd_per_gb): &(f64, f64)| PriceTier { from_gb: from_tb * 1e3, usd_per_gb: *usd_per_gb };
     let price = if sheet.p95_usd_per_mbps > 0.0 {
         PriceSheet::Percentile95 { usd_per_mbps: sheet.p95_usd_per_mbps, committed_mbps: 0.0 }
-    } else if sheet.commit_tb > 0.0 {
-        PriceSheet::Commit { committed_gb: sheet.commit_tb * 1e3 }
-    } else if sheet.tiers.is_empty() {
-        PriceSheet::Flat
+    } else if sheet.commit_tb > 0.0 || !sheet.tiers.is_empty() {
+        PriceSheet::Volume { committed_gb: sheet.commit_tb * 1e3, tiers: sheet.tiers.iter().map(tier).collect() }
     } else {
-        PriceSheet::Tiered(sheet.tiers.iter().map(tier).collect())
+        PriceSheet::Flat
     };
     PathwaySetup {
         group: path.group.clone(),

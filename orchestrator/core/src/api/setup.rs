@@ -154,12 +154,12 @@ pub enum PriceSheet {
     /// `price_usd_per_gb` for each GB.
     #[default]
     Flat,
-    /// Cheaper by volume; below the first tier `price_usd_per_gb`. In ascending order of `from_gb`.
-    Tiered(Vec<PriceTier>),
-    /// A volume is paid whether it is used or not; beyond it `price_usd_per_gb`.
-    Commit {
-        /// Volume of the billing period, GB.
+    /// By the volume of the billing period.
+    Volume {
+        /// Volume that is paid whether it is used or not, GB; 0: none.
         committed_gb: f64,
+        /// Cheaper by volume; below the first tier `price_usd_per_gb`. In ascending order of `from_gb`.
+        tiers: Vec<PriceTier>,
     },
     /// By the 95th percentile of 5-minute levels.
     Percentile95 {

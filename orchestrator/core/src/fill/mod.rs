@@ -57,6 +57,26 @@ impl Candidate {
     }
 }
 
+/// What keeps all eggs out of one basket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Share of the demand that each commercial CDN keeps.
+    pub warm: f64,
+    /// Largest part of the commercial traffic on one CDN.
+    pub concentration: f64,
+}
+
+impl Limits {
+    /// Of a region with these pathways, dead ones too: what a region is doesn't change with a fault.
+    pub(crate) fn of(candidates: &[Candidate], p: &Parameters) -> Self {
+        if candidates.iter().any(|candidate| candidate.own) {
+            Self { warm: p.warm_share, concentration: p.concentration }
+        } else {
+            Self { warm: p.warm_share_small, concentration: p.concentration_small }
+        }
+    }
+}
+
 /// A region's plan.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filled {
@@ -75,14 +95,15 @@ pub(crate) fn fill(demand: f64, candidates: &[Candidate], p: &Parameters) -> Fil
     if usable.is_empty() {
         return panic_over(candidates);
     }
+    let limits = Limits::of(candidates, p);
     let uncapped = vec![1.0; usable.len()];
-    let usual = Pour::new(demand, &usable, &uncapped, p).run();
+    let usual = Pour::new(demand, &usable, &uncapped, limits).run();
     let caps: Vec<f64> = usable
         .iter()
         .zip(&usual.shares)
         .map(|(candidate, share)| if candidate.factor < 1.0 { candidate.factor * share } else { 1.0 })
         .collect();
-    let mut pour = Pour::new(demand, &usable, &caps, p).run();
+    let mut pour = Pour::new(demand, &usable, &caps, limits).run();
     if pour.left > 1e-9 {
         // Ill but alive is better than overloaded.
         pour.caps = &uncapped;
@@ -100,7 +121,7 @@ pub(crate) fn fill(demand: f64, candidates: &[Candidate], p: &Parameters) -> Fil
 pub(crate) fn own_part(demand: f64, candidates: &[Candidate], p: &Parameters) -> f64 {
     let demand = demand.max(1.0);
     let own: f64 = candidates.iter().filter(|c| c.own).map(|c| c.target * c.factor).sum();
-    let warm = candidates.iter().filter(|c| !c.own && c.factor > 0.0).count() as f64 * p.warm_share;
+    let warm = candidates.iter().filter(|c| !c.own && c.factor > 0.0).count() as f64 * Limits::of(candidates, p).warm;
     (own / demand).min((1.0 - warm).max(0.0))
 }
 
@@ -140,6 +161,16 @@ mod tests {
         }
     }
 
+    /// Three CDNs beside an own edge without room.
+    fn three(cheapest: f64) -> [Candidate; 4] {
+        [
+            candidate("cdn-a", 500.0, cheapest),
+            candidate("cdn-b", 500.0, 0.02),
+            candidate("cdn-c", 500.0, 0.03),
+            candidate("own-1", 0.0, 0.0),
+        ]
+    }
+
     fn shares(demand: f64, candidates: &[Candidate]) -> Vec<f64> {
         let filled = fill(demand, candidates, &Parameters::default());
         assert!((filled.shares.values().sum::<f64>() - 1.0).abs() < 1e-9);
@@ -155,25 +186,42 @@ mod tests {
 
     #[test]
     fn a_full_cdn_overflows_to_the_next_and_then_beyond_the_concentration_limit() {
-        let world = [candidate("cdn-a", 30.0, 0.01), candidate("cdn-b", 500.0, 0.02), candidate("cdn-c", 10.0, 0.03)];
-        assert_eq!(shares(100.0, &world), [0.3, 0.65, 0.05]);
-        assert_eq!(shares(200.0, &world), [0.15, 0.8, 0.05], "nobody else has room");
+        let world = [
+            candidate("cdn-a", 30.0, 0.01),
+            candidate("cdn-b", 500.0, 0.02),
+            candidate("cdn-c", 10.0, 0.03),
+            candidate("own-1", 0.0, 0.0),
+        ];
+        assert_eq!(shares(100.0, &world), [0.3, 0.65, 0.05, 0.0]);
+        assert_eq!(shares(200.0, &world), [0.15, 0.8, 0.05, 0.0], "nobody else has room");
+    }
+
+    #[test]
+    fn without_own_edges_two_cdns_carry_a_region_and_the_others_keep_evidence_coming() {
+        let mut world =
+            [candidate("cdn-a", 500.0, 0.01), candidate("cdn-b", 500.0, 0.02), candidate("cdn-c", 500.0, 0.03)];
+        assert_eq!(shares(100.0, &world), [0.7, 0.28, 0.02]);
+        let two = Parameters { warm_share_small: 0.005, concentration_small: 0.85, ..Parameters::default() };
+        let filled = fill(100.0, &world, &two);
+        assert!((filled.shares["cdn-a"] - 0.85).abs() < 1e-9 && (filled.shares["cdn-c"] - 0.005).abs() < 1e-9);
+        world[0] = candidate("own-1", 500.0, 0.0);
+        world[0].factor = 0.0;
+        let filled = fill(100.0, &world, &two);
+        assert!((filled.shares["cdn-b"] - 0.7).abs() < 1e-9, "own edges that are down don't make a region small");
     }
 
     #[test]
     fn a_pathway_outside_the_floor_gets_its_warm_share_only() {
-        let mut world =
-            [candidate("cdn-a", 500.0, 0.001), candidate("cdn-b", 500.0, 0.02), candidate("cdn-c", 500.0, 0.03)];
+        let mut world = three(0.001);
         world[0].in_floor = false;
-        assert_eq!(shares(100.0, &world), [0.05, 0.7, 0.25]);
+        assert_eq!(shares(100.0, &world), [0.05, 0.7, 0.25, 0.0]);
     }
 
     #[test]
     fn a_degraded_pathway_keeps_a_tenth_and_a_dead_one_nothing() {
-        let mut world =
-            [candidate("cdn-a", 500.0, 0.01), candidate("cdn-b", 500.0, 0.02), candidate("cdn-c", 500.0, 0.03)];
+        let mut world = three(0.01);
         world[0].factor = 0.10;
-        assert_eq!(shares(100.0, &world), [0.07, 0.7, 0.23]);
+        assert_eq!(shares(100.0, &world), [0.07, 0.7, 0.23, 0.0]);
         world[0].factor = 0.0;
         let filled = fill(100.0, &world, &Parameters::default());
         assert!(!filled.shares.contains_key("cdn-a") && !filled.panic);

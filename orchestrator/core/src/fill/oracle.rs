@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use spillway_model::PathwayId;
 
 use crate::Parameters;
-use crate::fill::{Candidate, fill};
+use crate::fill::{Candidate, Limits, fill};
 
 /// Least `cost · y` with `rows · y ≤ limits` and `y ≥ 0`, for costs of 0 or more: the dual simplex on a dense tableau.
 /// `None` if nothing fits. (A solver crate would pull other features of the query engine's dependencies into every
@@ -52,20 +52,20 @@ fn least_cost(cost: &[f64], rows: &[Vec<f64>], limits: &[f64]) -> Option<f64> {
 /// min Σ price x, subject to Σ x ≥ demand; x ≤ target; a commercial x ≥ warm × demand, as far as its target allows, and
 /// ≤ concentration × all commercial x.
 fn cheapest(demand: f64, candidates: &[Candidate], p: &Parameters) -> Option<f64> {
-    let least: Vec<f64> =
-        candidates.iter().map(|c| if c.own { 0.0 } else { (p.warm_share * demand).min(c.target) }).collect();
+    let Limits { warm, concentration } = Limits::of(candidates, p);
+    let least: Vec<f64> = candidates.iter().map(|c| if c.own { 0.0 } else { (warm * demand).min(c.target) }).collect();
     let mut rows = vec![vec![-1.0; candidates.len()]];
     let mut limits = vec![least.iter().sum::<f64>() - demand];
-    let warm: f64 = candidates.iter().zip(&least).filter(|(c, _)| !c.own).map(|(_, least)| least).sum();
+    let kept: f64 = candidates.iter().zip(&least).filter(|(c, _)| !c.own).map(|(_, least)| least).sum();
     for (index, c) in candidates.iter().enumerate() {
         rows.push((0..candidates.len()).map(|other| f64::from(u8::from(other == index))).collect());
         limits.push(c.target - least[index]);
         if !c.own {
             let part = |(other, c): (usize, &Candidate)| {
-                if c.own { 0.0 } else { f64::from(u8::from(other == index)) - p.concentration }
+                if c.own { 0.0 } else { f64::from(u8::from(other == index)) - concentration }
             };
             rows.push(candidates.iter().enumerate().map(part).collect());
-            limits.push(p.concentration * warm - least[index]);
+            limits.push(concentration * kept - least[index]);
         }
     }
     let cost: Vec<f64> = candidates.iter().map(|c| c.price).collect();

@@ -1,13 +1,12 @@
 //! The greedy fill itself.
 
-use crate::Parameters;
-use crate::fill::Candidate;
+use crate::fill::{Candidate, Limits};
 
 pub(super) struct Pour<'a> {
     demand: f64,
     candidates: &'a [&'a Candidate],
     pub caps: &'a [f64],
-    p: &'a Parameters,
+    limits: Limits,
     pub shares: Vec<f64>,
     pub left: f64,
 }
@@ -22,8 +21,8 @@ struct Slice {
 }
 
 impl<'a> Pour<'a> {
-    pub(super) fn new(demand: f64, candidates: &'a [&'a Candidate], caps: &'a [f64], p: &'a Parameters) -> Self {
-        Self { demand, candidates, caps, p, shares: vec![0.0; candidates.len()], left: 1.0 }
+    pub(super) fn new(demand: f64, candidates: &'a [&'a Candidate], caps: &'a [f64], limits: Limits) -> Self {
+        Self { demand, candidates, caps, limits, shares: vec![0.0; candidates.len()], left: 1.0 }
     }
 
     pub(super) fn run(mut self) -> Self {
@@ -39,7 +38,7 @@ impl<'a> Pour<'a> {
     /// Own edges share what the least shares of the others leave, in proportion to their room.
     fn own_and_warm(&mut self) {
         for (index, candidate) in self.candidates.iter().enumerate() {
-            let least = if candidate.own { candidate.explore } else { candidate.explore.max(self.p.warm_share) };
+            let least = if candidate.own { candidate.explore } else { candidate.explore.max(self.limits.warm) };
             if !candidate.own {
                 self.shares[index] = self.limit(index, candidate.target).min(least);
             }
@@ -61,7 +60,8 @@ impl<'a> Pour<'a> {
         self.left = (1.0 - self.shares.iter().sum::<f64>()).max(0.0);
     }
 
-    /// Commercial room by price; what is paid for already comes first.
+    /// Commercial room by price; what is paid for already comes first. At the same price a level comes before a volume:
+    /// what isn't used of it now is lost, a volume can be used later.
     fn slices(&self) -> Vec<Slice> {
         let mut out = Vec::with_capacity(self.candidates.len() * 2);
         for (index, candidate) in self.candidates.iter().enumerate().filter(|(_, candidate)| !candidate.own) {
@@ -70,7 +70,7 @@ impl<'a> Pour<'a> {
             }
             out.push(Slice { index, upto: f64::INFINITY, price: candidate.price });
         }
-        out.sort_by(|a, b| a.price.total_cmp(&b.price));
+        out.sort_by(|a, b| a.price.total_cmp(&b.price).then(a.upto.is_infinite().cmp(&b.upto.is_infinite())));
         out
     }
 
@@ -79,7 +79,7 @@ impl<'a> Pour<'a> {
     pub(super) fn overflow(&mut self) {
         let order = self.slices();
         let own: f64 = self.candidates.iter().zip(&self.shares).filter(|(c, _)| c.own).map(|(_, share)| share).sum();
-        let most = self.p.concentration * (1.0 - own).max(0.0);
+        let most = self.limits.concentration * (1.0 - own).max(0.0);
         let floor: Vec<Slice> = order.iter().copied().filter(|slice| self.candidates[slice.index].in_floor).collect();
         let gentle = |candidate: &Candidate| candidate.target.min(candidate.gentle);
         self.pour_into(&floor, most, gentle);

@@ -114,7 +114,8 @@ fn the_least_important_class_gives_up_bitrate_first() {
 #[test]
 fn a_commit_that_falls_behind_its_profile_is_used_before_a_cheaper_list_price() {
     let mut declared = setup(&["eu"], &[("cdn-a", 10_000, 0.01), ("cdn-b", 10_000, 0.03)]);
-    declared.pathways.get_mut("cdn-b").expect("cdn-b").price = PriceSheet::Commit { committed_gb: 1_000_000.0 };
+    declared.pathways.get_mut("cdn-b").expect("cdn-b").price =
+        PriceSheet::Volume { committed_gb: 1_000_000.0, tiers: vec![] };
     let mut world = world(declared, &[("cdn-a", 100), ("cdn-b", 20)]);
     let ahead = Bill { used_gb: 700_000.0, profile: 0.5, ..Bill::default() };
     world.input.bills = [(pathway("cdn-b"), ahead)].into();
