@@ -47,6 +47,20 @@ impl<'a> Demand<'a> {
         1.0 + self.world.diurnal * ((hour - 21.0) / 24.0 * std::f64::consts::TAU).cos()
     }
 
+    /// Length of the run, s.
+    pub(crate) fn seconds(&self) -> u64 {
+        self.events.seconds
+    }
+
+    /// Part of the run's volume that is usually used by `second`: what months without events have taught.
+    pub(crate) fn profile(&self, second: u64) -> f64 {
+        let Some(start) = self.events.start_hour else { return second as f64 / self.events.seconds as f64 };
+        let tau = std::f64::consts::TAU;
+        let wave = |hour: f64| self.world.diurnal * 24.0 / tau * ((hour - 21.0) / 24.0 * tau).sin();
+        let until = |hours: f64| hours + wave(start + hours) - wave(start);
+        until(second as f64 / 3600.0) / until(self.events.seconds as f64 / 3600.0)
+    }
+
     fn crowd(&self, region: usize, second: f64, one_title: bool) -> f64 {
         let surges = self.events.surge.iter().filter(|surge| !one_title || surge.one_title);
         surges.map(|surge| self.size(surge, region) * surge.part(second)).sum()

@@ -8,6 +8,7 @@ use spillway_orchestrator_core::{
 };
 use spillway_routing::Target;
 
+use crate::bill::is_contract;
 use crate::evidence::ORIGIN;
 use crate::world::{Path, Region, World};
 
@@ -18,7 +19,7 @@ const CONTROL: Ppm = Ppm(990_000);
 pub(crate) fn setup(world: &World, mode: Mode, switches: Switches, origin_bits: f64) -> Setup {
     let mut setup = Setup {
         regions: world.regions.iter().map(|declared| (declared.id.clone(), region(world, declared, mode))).collect(),
-        pathways: world.paths.iter().map(|path| (path.id.clone(), pathway(path))).collect(),
+        pathways: world.paths.iter().map(|path| (path.id.clone(), pathway(path, world.scale))).collect(),
         policy: "simulated".into(),
         switches,
         ..Setup::default()
@@ -34,14 +35,17 @@ fn origin() -> OriginGroupId {
     OriginGroupId::new(ORIGIN).expect("a valid id")
 }
 
-fn pathway(path: &Path) -> PathwaySetup {
+fn pathway(path: &Path, scale: f64) -> PathwaySetup {
     let kind = if path.own { PathwayKind::Own } else { PathwayKind::Commercial };
     let sheet = &path.sheet;
-    let tier = |(from_tb, usd_per_gb): &(f64, f64)| PriceTier { from_gb: from_tb * 1e3, usd_per_gb: *usd_per_gb };
+    let tier =
+        |(from_tb, usd_per_gb): &(f64, f64)| PriceTier { from_gb: from_tb * 1e3 * scale, usd_per_gb: *usd_per_gb };
     let price = if sheet.p95_usd_per_mbps > 0.0 {
-        PriceSheet::Percentile95 { usd_per_mbps: sheet.p95_usd_per_mbps, committed_mbps: 0.0 }
-    } else if sheet.commit_tb > 0.0 || !sheet.tiers.is_empty() {
-        PriceSheet::Volume { committed_gb: sheet.commit_tb * 1e3, tiers: sheet.tiers.iter().map(tier).collect() }
+        let committed_mbps = sheet.p95_commit_mbps * scale;
+        PriceSheet::Percentile95 { usd_per_mbps: sheet.p95_usd_per_mbps, committed_mbps }
+    } else if is_contract(sheet) {
+        let committed_gb = sheet.commit_tb * 1e3 * scale;
+        PriceSheet::Volume { committed_gb, tiers: sheet.tiers.iter().map(tier).collect() }
     } else {
         PriceSheet::Flat
     };

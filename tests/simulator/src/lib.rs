@@ -33,7 +33,7 @@ pub use format::{
     Events, Fault, FaultKind, Mode, Origin, Pathway, PlayerKind, Players, Quality, Region, Scenario, ScenarioError,
     Status, Surge, WorldFile,
 };
-pub use outcome::{Outcome, Sample, StateChange, Timeline, WeightChange};
+pub use outcome::{Billed, Outcome, Sample, StateChange, Timeline, WeightChange};
 pub use policies::{Part, Policy};
 pub use report::html;
 pub use session::Traces;

@@ -1,6 +1,8 @@
 //! Measures a run, whatever its mode.
 
-use spillway_model::PathwayState;
+use std::collections::BTreeMap;
+
+use spillway_model::{PathwayId, PathwayState};
 use spillway_routing::{Manifest, Target};
 
 use crate::bill::Bill;
@@ -246,6 +248,11 @@ impl<'a> Meter<'a> {
         }
     }
 
+    /// What the lake would tell of contracts; see [`Bill::so_far`].
+    pub(crate) fn bills(&self, profile: f64) -> BTreeMap<PathwayId, spillway_orchestrator_core::Bill> {
+        self.bill.so_far(profile, self.events.seconds)
+    }
+
     fn watch_leaving(&mut self, second: u64, dt: u64, following: &impl Fn(usize) -> f64) {
         let Some(fault) = self.fault.filter(|_| !self.session) else { return };
         let there = |cells: &[usize]| cells.iter().map(|i| following(*i)).sum::<f64>();
@@ -315,7 +322,8 @@ impl<'a> Meter<'a> {
         self.out.excess_view_minutes = self.excess / 60.0;
         self.out.overload_share = self.above / self.bits.max(1e-9);
         self.out.bitrate_share = self.bitrate.0 / self.bitrate.1.max(1e-9);
-        self.out.cost_usd = self.bill.total();
+        self.out.bills = self.bill.billed();
+        self.out.cost_usd = self.out.bills.values().map(|billed| billed.usd).sum();
         let before = self.origin_before.0 / self.origin_before.1.max(1e-9);
         self.out.origin_peak = if before > 0.0 { self.origin_highest / before } else { 1.0 };
         self.out

@@ -54,6 +54,11 @@ pub struct Outcome {
     pub peak_utilisation: BTreeMap<String, f64>,
     /// Cost of delivery, USD.
     pub cost_usd: f64,
+    /// What was billed, by pathway; those that cost nothing are left out.
+    pub bills: BTreeMap<String, Billed>,
+    /// What the cheapest plan costs that keeps the engine's own rules and knows all demand, USD (oracle, worlds with
+    /// contracts).
+    pub within_rules_usd: Option<f64>,
     /// Shares of regions that were moved, weighted by their views.
     pub moved: f64,
     /// Highest bits from the origin once settled ÷ their mean before the first fault or surge.
@@ -65,6 +70,17 @@ pub struct Outcome {
     /// For plots.
     #[serde(skip)]
     pub timeline: Timeline,
+}
+
+/// What a pathway was paid for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Billed {
+    /// Volume, TB.
+    pub tb: f64,
+    /// 95th percentile of 5-minute means, Mbit/s.
+    pub p95_mbps: f64,
+    /// USD.
+    pub usd: f64,
 }
 
 /// A state that changed.

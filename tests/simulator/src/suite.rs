@@ -99,6 +99,8 @@ pub struct Line {
     pub overload_share: Estimate,
     /// Cost ÷ the oracle's.
     pub cost_ratio: Option<Estimate>,
+    /// Cost ÷ that of the cheapest plan that keeps the engine's own rules (worlds with contracts).
+    pub cost_ratio_within_rules: Option<Estimate>,
     /// Pathway states that changed (engine only).
     pub state_changes: Option<Estimate>,
     /// Fault → manifest that leaves it, 95th percentile over seeds, s; absent if it never was.
@@ -199,6 +201,11 @@ impl Suite {
             regret: paired(&|run, oracle| 100.0 * (run.bad_share - oracle.bad_share)),
             overload_share: median(&|run| run.overload_share),
             cost_ratio: paired(&|run, oracle| run.cost_usd / oracle.cost_usd.max(1e-9)),
+            cost_ratio_within_rules: oracle
+                .iter()
+                .all(|run| run.within_rules_usd.is_some())
+                .then(|| paired(&|run, oracle| run.cost_usd / oracle.within_rules_usd.unwrap_or(f64::NAN)))
+                .flatten(),
             state_changes: policy.is_engine().then(|| median(&|run| run.state_changes.len() as f64)),
             detect_s_p95: late(&|run| run.detect_s),
             leave_s_p95: late(&|run| run.leave_s_p95),

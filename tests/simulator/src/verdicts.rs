@@ -207,7 +207,11 @@ impl Table<'_> {
     }
 
     fn cost(&self) -> Verdict {
-        let value = self.ours("S15").and_then(|line| Some((line.cost_ratio?.value, "S15".to_owned())));
+        let value = self.ours("S15").and_then(|line| {
+            let within = line.cost_ratio_within_rules;
+            let within = within.map(|ratio| format!(", {:.2} × the cheapest plan that keeps our rules", ratio.value));
+            Some((line.cost_ratio?.value, format!("S15{}", within.unwrap_or_default())))
+        });
         Verdict::at_most("cost", "≤ 1.05 × the oracle's, S15", 1.05, value)
     }
 

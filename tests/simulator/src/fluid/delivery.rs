@@ -68,8 +68,10 @@ impl Delivery {
         let bits: Vec<f64> =
             (0..world.cells()).map(|i| (crowd.here[i] - crowd.failing[i]).max(0.0) * rate(i)).collect();
         let mut load = by_path(world, &bits);
+        // Over a step that is longer than a buffer, those that refill do so for a part of it.
         let mean = world.bits_per_view;
-        load.iter_mut().zip(&self.refill).for_each(|(load, refill)| *load += refill * mean);
+        let part = (world.players.buffer_s as f64 / dt as f64).min(1.0);
+        load.iter_mut().zip(&self.refill).for_each(|(load, refill)| *load += part * refill * mean);
         let capacity: Vec<f64> = world.paths.iter().zip(&broken.capacity).map(|(p, part)| p.claimed * part).collect();
         let served: Vec<f64> =
             crowd.here.iter().zip(&crowd.failing).map(|(here, failing)| (here - failing).max(0.0)).collect();

@@ -4,14 +4,16 @@ pub(crate) mod delivery;
 pub(crate) mod hear;
 pub(crate) mod players;
 
+use std::collections::BTreeMap;
+
 use spillway_routing::Manifest;
 
 use crate::Outcome;
 use crate::demand::Demand;
 use crate::faults::Broken;
-use crate::format::{Mode, Scenario};
+use crate::format::{Events, Mode, Scenario};
 use crate::measure::{Flow, Meter};
-use crate::policies::{Policy, Round, Truth};
+use crate::policies::{Policy, Round, Truth, cheapest_within_rules};
 use crate::random::unit;
 use crate::routing::Shares;
 use crate::world::World;
@@ -19,6 +21,8 @@ use delivery::Delivery;
 use hear::Ear;
 use players::Crowd;
 
+/// A run begins with short steps, however long the others are: nobody has decided yet, and static weights may overfill.
+const BEGIN_S: u64 = 600;
 /// Noise of a region's audience from minute to minute.
 const NOISE: f64 = 0.01;
 /// Seconds that an oracle looks ahead at demand: a poll interval and a round.
@@ -29,20 +33,21 @@ pub(crate) fn play(scenario: &Scenario, policy: Policy, seed: u64) -> Outcome {
     let world = World::new(scenario, seed, false);
     let events = &scenario.events;
     let demand = Demand::new(&world, events, seed, NOISE);
-    let dt = events.step_s;
     let mut published: Vec<Option<Manifest>> = vec![None; world.regions.len()];
     let mut delivery = Delivery::new(&world, &demand);
-    let mut decide = policy.start(&world, delivery.usual_origin);
+    let mut decide = policy.start(&world, delivery.usual_origin, &demand);
     let mut ear = Ear::new(&world, seed);
     let mut meter = Meter::new(&world, scenario, policy, Mode::Fluid, seed);
     let mut broken = Broken::at(&world, events, 0);
     let mut truth = truth(&world, &broken, &demand, 0);
-    let mut evidence = ear.silence(&world, 0, dt);
+    let mut evidence = ear.silence(&world, 0, step(events, 0));
     let mut shares: Vec<Shares> = Vec::new();
     let mut crowd: Option<Crowd> = None;
+    let mut bills = BTreeMap::new();
     let mut dead = false;
     let mut second = 0;
     while second < events.seconds {
+        let dt = step(events, second);
         let stopped = broken.no_orchestrator && !policy.knows_all();
         if dead && !stopped {
             decide.restart(&world);
@@ -51,7 +56,7 @@ pub(crate) fn play(scenario: &Scenario, policy: Policy, seed: u64) -> Outcome {
         let told = if stopped {
             Vec::new()
         } else {
-            decide.round(&Round { world: &world, evidence: &evidence, truth: &truth })
+            decide.round(&Round { world: &world, evidence: &evidence, truth: &truth, bills: &bills })
         };
         for (r, manifest) in told {
             let of = Shares::of(&manifest, &world, &world.regions[r], demand.one_title(r, second as f64));
@@ -72,6 +77,9 @@ pub(crate) fn play(scenario: &Scenario, policy: Policy, seed: u64) -> Outcome {
         }
         let flow: Flow = delivery.step(&world, &broken, crowd, &moved, &demand, (second, dt));
         meter.step(second, dt, &flow, crowd.following(&world), &broken);
+        if bills_are_due(second, dt) {
+            bills = meter.bills(demand.profile(second + dt));
+        }
         let frames = |r: usize| unit(&[seed, second, r as u64, 17]) >= broken.frames_lost[r];
         let frames: Vec<bool> = (0..world.regions.len()).map(frames).collect();
         evidence = if policy.listens() {
@@ -93,7 +101,22 @@ pub(crate) fn play(scenario: &Scenario, policy: Policy, seed: u64) -> Outcome {
         }
         second = next;
     }
-    meter.finish()
+    let mut out = meter.finish();
+    if policy == Policy::Oracle {
+        out.within_rules_usd = cheapest_within_rules(&world, &demand);
+    }
+    out
+}
+
+/// Length of the step that begins at `second`.
+fn step(events: &Events, second: u64) -> u64 {
+    let short = if events.step_s.is_multiple_of(2) { 2 } else { 1 };
+    if second < BEGIN_S.next_multiple_of(events.step_s) { short } else { events.step_s }
+}
+
+/// Once a minute, as the lake is asked.
+pub(crate) const fn bills_are_due(second: u64, dt: u64) -> bool {
+    (second + dt) % 60 < dt
 }
 
 /// The most that is wanted in the time in which most of an audience is replaced, bit/s: a lower bitrate needs as long.

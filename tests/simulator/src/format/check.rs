@@ -127,6 +127,7 @@ impl WorldFile {
             number("pathway.price_usd_per_gb", pathway.price_usd_per_gb, 0.0, 1e3)?;
             number("pathway.commit_tb", pathway.commit_tb, 0.0, 1e9)?;
             number("pathway.p95_usd_per_mbps", pathway.p95_usd_per_mbps, 0.0, 1e6)?;
+            number("pathway.p95_commit_mbps", pathway.p95_commit_mbps, 0.0, 1e9)?;
             if !pathway.tiers.is_sorted_by(|a, b| a.0 < b.0) || pathway.tiers.iter().any(|tier| tier.1 < 0.0) {
                 let shown = format!("{:?}", pathway.tiers);
                 return Err(invalid("pathway.tiers", shown, "[[from TB, USD per GB], …] with rising TB"));

@@ -59,7 +59,7 @@ pub struct Region {
 }
 
 /// A pathway.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pathway {
     /// Its id; own nodes begin with `own-`.
@@ -83,6 +83,9 @@ pub struct Pathway {
     /// Price of the 95th percentile of 5-minute means over the run, USD per Mbit/s. Default 0.
     #[serde(default)]
     pub p95_usd_per_mbps: f64,
+    /// Level of that percentile that is paid in any case, Mbit/s. Default 0.
+    #[serde(default)]
+    pub p95_commit_mbps: f64,
 }
 
 /// How players behave.

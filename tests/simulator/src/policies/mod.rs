@@ -3,15 +3,23 @@
 mod bandit;
 mod fixed;
 mod greedy;
+mod hindsight;
 mod oracle;
 mod ours;
 mod priority;
+mod rules;
 mod solver;
 mod units;
 
-use spillway_orchestrator_core::Switches;
+use std::collections::BTreeMap;
+
+use spillway_model::PathwayId;
+use spillway_orchestrator_core::{Bill, Switches};
 use spillway_routing::Manifest;
 
+pub(crate) use rules::cheapest_within_rules;
+
+use crate::demand::Demand;
 use crate::evidence::Evidence;
 use crate::world::World;
 
@@ -155,7 +163,8 @@ impl Policy {
         self.steers() && !self.knows_all()
     }
 
-    pub(crate) fn start(self, world: &World, origin_bits: f64) -> Box<dyn Decide> {
+    /// `demand` is for those only that know all.
+    pub(crate) fn start(self, world: &World, origin_bits: f64, demand: &Demand<'_>) -> Box<dyn Decide> {
         match self {
             Self::Static | Self::PlayerOnly => Box::new(fixed::Fixed::weights(world)),
             Self::Geo => Box::new(fixed::Fixed::nearest(world)),
@@ -167,8 +176,8 @@ impl Policy {
             Self::Priority => Box::new(priority::Priority::new(world)),
             Self::Spillway => Box::new(ours::Ours::new(world, Switches::default(), origin_bits)),
             Self::Without(part) => Box::new(ours::Ours::new(world, part.switches(), origin_bits)),
-            Self::Oracle => Box::new(oracle::Oracle::new(world, false)),
-            Self::OracleAtOnce => Box::new(oracle::Oracle::new(world, true)),
+            Self::Oracle => Box::new(oracle::Oracle::new(world, demand, false)),
+            Self::OracleAtOnce => Box::new(oracle::Oracle::new(world, demand, true)),
         }
     }
 }
@@ -195,6 +204,8 @@ pub(crate) struct Round<'a> {
     pub world: &'a World,
     pub evidence: &'a Evidence,
     pub truth: &'a Truth,
+    /// What has been used of each contract.
+    pub bills: &'a BTreeMap<PathwayId, Bill>,
 }
 
 /// A policy at work.

@@ -2,8 +2,12 @@
 
 use spillway_routing::Manifest;
 
+use super::hindsight::{Period, Plan};
 use super::solver::{Problem, solve};
 use super::{Decide, Round};
+use crate::bill::SLOT_S;
+use crate::demand::Demand;
+use crate::format::Pathway;
 use crate::routing::manifest;
 use crate::world::World;
 
@@ -32,22 +36,49 @@ pub(crate) struct Oracle {
     bits: f64,
     /// Shares solved last, by cell.
     last: Vec<f64>,
+    /// How contracts are used, and which slots may lie above billed levels; without contracts list prices decide.
+    plan: Option<(Plan, Vec<bool>)>,
+    sheets: Vec<Pathway>,
+}
+
+/// Most that pathways carry of what they can: below the knee of load.
+fn rooms(world: &World, capacity: impl Iterator<Item = f64>) -> Vec<f64> {
+    let knee = world.quality.load_knee.min(1.0);
+    let full = |capacity: f64| (knee - SPREAD / (capacity / world.bits_per_view).max(1.0).sqrt()).max(0.3);
+    capacity.map(|capacity| capacity * full(capacity)).collect()
 }
 
 impl Oracle {
-    pub(crate) fn new(world: &World, at_once: bool) -> Self {
-        Self { at_once, worst: vec![(0.0, 0); world.cells()], paid: 0.0, bits: 0.0, last: vec![0.0; world.cells()] }
+    pub(crate) fn new(world: &World, demand: &Demand<'_>, at_once: bool) -> Self {
+        let period = Period::of(world, demand, rooms(world, world.paths.iter().map(|path| path.claimed)));
+        Self {
+            at_once,
+            worst: vec![(0.0, 0); world.cells()],
+            paid: 0.0,
+            bits: 0.0,
+            last: vec![0.0; world.cells()],
+            plan: period.map(|(period, free)| (period.plan(), free)),
+            sheets: world.paths.iter().map(|path| path.sheet.clone()).collect(),
+        }
+    }
+
+    /// USD per GB that decides, by pathway, and what all costs on average.
+    fn prices(&self) -> (Vec<f64>, f64) {
+        if let Some((plan, _)) = &self.plan {
+            return (plan.price.clone(), plan.usual);
+        }
+        let list: Vec<f64> = self.sheets.iter().map(|sheet| sheet.price_usd_per_gb).collect();
+        let mean = list.iter().sum::<f64>() / list.len() as f64;
+        (list, if self.bits > 0.0 { self.paid / self.bits } else { mean }.max(1e-6))
     }
 
     /// A point of bad windows is worth as much as all cost (J).
     fn costs(&self, round: &Round<'_>) -> Vec<f64> {
         let world = round.world;
-        let prices = world.paths.iter().map(|path| path.sheet.price_usd_per_gb);
-        let mean = prices.clone().sum::<f64>() / world.paths.len() as f64;
-        let usual = if self.bits > 0.0 { self.paid / self.bits } else { mean }.max(1e-6);
+        let (prices, usual) = self.prices();
         let mut out = Vec::with_capacity(world.cells());
         for c in 0..world.cohorts.len() {
-            for (p, price) in prices.clone().enumerate() {
+            for (p, price) in prices.iter().enumerate() {
                 let cell = world.cell(c, p);
                 let cost = 100.0 * self.worst[cell].0 + price / usual - STAY * self.last[cell];
                 let open = world.serves[cell] && self.worst[cell].0 < DEAD;
@@ -71,9 +102,12 @@ impl Decide for Oracle {
         }
         let world = round.world;
         let n = world.paths.len();
-        let knee = world.quality.load_knee.min(1.0);
-        let full = |capacity: f64| (knee - SPREAD / (capacity / world.bits_per_view).max(1.0).sqrt()).max(0.3);
-        let room: Vec<f64> = round.truth.capacity.iter().map(|capacity| capacity * full(*capacity)).collect();
+        let mut room = rooms(world, round.truth.capacity.iter().copied());
+        let all: f64 = room.iter().sum();
+        if let Some((plan, free)) = &self.plan {
+            let free = free.get((second / SLOT_S) as usize).copied().unwrap_or(false);
+            room = plan.room(&self.sheets, &room, round.truth.demand.iter().sum(), free);
+        }
         let cost = self.costs(round);
         let flow = warmed(round, &room, &cost);
         for (i, flow) in flow.iter().enumerate() {
@@ -85,9 +119,9 @@ impl Decide for Oracle {
         }
         let spare: Vec<f64> = (0..n)
             .map(|p| (room[p] - (0..world.cohorts.len()).map(|c| flow[c * n + p]).sum::<f64>()).max(0.0))
-            .map(|free| free / room.iter().sum::<f64>())
+            .map(|free| free / all)
             .collect();
-        (0..world.regions.len()).map(|r| (r, self.region(round, r, &flow, (&spare, room.iter().sum())))).collect()
+        (0..world.regions.len()).map(|r| (r, self.region(round, r, &flow, (&spare, all)))).collect()
     }
 }
 

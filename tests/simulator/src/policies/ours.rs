@@ -36,6 +36,7 @@ impl Decide for Ours {
     fn round(&mut self, round: &Round<'_>) -> Vec<(usize, Manifest)> {
         let mut input = round.evidence.round_input(round.world);
         input.learned = Arc::clone(&self.learned);
+        input.bills.clone_from(round.bills);
         let output = self.engine.round(timestamp(round.evidence.second), &input);
         let mut changed = Vec::new();
         for (r, region) in round.world.regions.iter().enumerate() {

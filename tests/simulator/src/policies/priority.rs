@@ -4,6 +4,7 @@
 use spillway_routing::Manifest;
 
 use super::{Decide, Round};
+use crate::bill::average;
 use crate::routing::manifest;
 use crate::world::World;
 
@@ -34,7 +35,7 @@ impl Priority {
     pub(crate) fn new(world: &World) -> Self {
         let levels = |region: &crate::world::Region| {
             let (own, mut cdns): (Vec<usize>, Vec<usize>) = region.pathways.iter().partition(|p| world.paths[**p].own);
-            let price = |p: &usize| world.paths[*p].sheet.price_usd_per_gb;
+            let price = |p: &usize| average(&world.paths[*p].sheet);
             cdns.sort_by(|a, b| price(a).total_cmp(&price(b)));
             let mut levels: Vec<Vec<usize>> = Vec::new();
             if !own.is_empty() {

@@ -1,5 +1,6 @@
 //! What the baselines choose among in a region: CDNs, and own clusters as a whole; and what they measure of these.
 
+use crate::bill::average;
 use crate::evidence::Evidence;
 use crate::world::World;
 
@@ -18,7 +19,7 @@ pub(crate) fn units(world: &World, region: usize) -> Vec<Unit> {
         let same = |unit: &&mut Unit| group.is_some() && world.paths[unit.paths[0]].group == *group;
         match out.iter_mut().find(same) {
             Some(unit) => unit.paths.push(p),
-            None => out.push(Unit { paths: vec![p], price: world.paths[p].sheet.price_usd_per_gb }),
+            None => out.push(Unit { paths: vec![p], price: average(&world.paths[p].sheet) }),
         }
     }
     out

@@ -15,6 +15,7 @@ use crate::Outcome;
 use crate::demand::Demand;
 use crate::evidence::Evidence;
 use crate::faults::{Broken, in_cohort, of_path};
+use crate::fluid::bills_are_due;
 use crate::fluid::delivery::Delivery;
 use crate::fluid::hear::{PROBE_S, probe, report};
 use crate::format::{Fault, Mode, Scenario};
@@ -47,7 +48,7 @@ pub(crate) fn play(scenario: &Scenario, policy: Policy, seed: u64, traces: &Trac
     let events = &scenario.events;
     let demand = Demand::new(&world, events, seed, 0.0);
     let mut delivery = Delivery::new(&world, &demand);
-    let mut decide = policy.start(&world, delivery.usual_origin);
+    let mut decide = policy.start(&world, delivery.usual_origin, &demand);
     let mut meter = Meter::new(&world, scenario, policy, Mode::Session, seed);
     let mut published: Vec<Option<Manifest>> = vec![None; world.regions.len()];
     let mut shares: Vec<Shares> = Vec::new();
@@ -59,6 +60,7 @@ pub(crate) fn play(scenario: &Scenario, policy: Policy, seed: u64, traces: &Trac
     let mut load = vec![0.0; world.paths.len()];
     let mut recent: Vec<VecDeque<f64>> = vec![VecDeque::new(); world.paths.len()];
     let fault = events.fault.iter().find(|fault| fault.kind.is_of_pathway());
+    let mut bills = BTreeMap::new();
     let mut dead = false;
     for second in 0..events.seconds {
         let now_broken = Broken::changes(events, second.saturating_sub(1), second);
@@ -79,7 +81,7 @@ pub(crate) fn play(scenario: &Scenario, policy: Policy, seed: u64, traces: &Trac
             }
             dead = stopped;
             evidence.frames = frames(&world, &broken, seed, second);
-            let round = Round { world: &world, evidence: &evidence, truth: &truth };
+            let round = Round { world: &world, evidence: &evidence, truth: &truth, bills: &bills };
             let told = if stopped { Vec::new() } else { decide.round(&round) };
             for (r, mut manifest) in told {
                 let of = Shares::of(&manifest, &world, &world.regions[r], 0.0);
@@ -123,6 +125,9 @@ pub(crate) fn play(scenario: &Scenario, policy: Policy, seed: u64, traces: &Trac
         }
         let flow = flow(&world, &broken, &done, &delivery, &load);
         meter.step(second, 1, &flow, |_| 0.0, &broken);
+        if bills_are_due(second, 1) {
+            bills = meter.bills(demand.profile(second + 1));
+        }
         if (second + 1).is_multiple_of(PROBE_S) {
             probe(&world, &broken, &delivery, &mut evidence, (seed, second));
         }
