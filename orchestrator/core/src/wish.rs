@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use spillway_model::{ContentClass, Mode, PathwayId, PathwayKind, PathwayState, RegionId};
 
-use crate::Parameters;
 use crate::capacity::limit_in;
 use crate::classes::ClassWish;
 use crate::decide::Round;
@@ -13,6 +12,7 @@ use crate::fill::{Candidate, Filled, Limits, fill, own_part};
 use crate::orders::Orders;
 use crate::price::{Peers, beyond, price_of, usd_per_hour};
 use crate::weights::Shares;
+use crate::{Parameters, PriceSheet};
 
 /// What the fill said about a region.
 pub(crate) struct Wish {
@@ -183,7 +183,9 @@ impl Engine {
                 let target = bits * if own { p.own_target } else { p.cdn_target };
                 let soft = room.soft.map_or(f64::INFINITY, |soft| soft * part / heavier);
                 let bill = round.input.bills.get(id);
-                let peers = Peers { usd_per_gb: self.elsewhere(round, id), usual: self.levels.get(id) };
+                let by_level = matches!(declared.price, PriceSheet::Percentile95 { .. });
+                let usd_per_gb = if by_level { self.elsewhere(round, id) } else { f64::INFINITY };
+                let peers = Peers { usd_per_gb, usual: self.levels.get(id) };
                 let price = price_of(&declared.price, declared.price_usd_per_gb, bill, peers, p);
                 let ceiling = (bits * if own { p.own_ceiling } else { p.ceiling }).min(most * p.ceiling);
                 Candidate {
