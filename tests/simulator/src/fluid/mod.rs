@@ -35,7 +35,7 @@ pub(crate) fn play(scenario: &Scenario, policy: Policy, seed: u64) -> Outcome {
     let demand = Demand::new(&world, events, seed, NOISE);
     let mut published: Vec<Option<Manifest>> = vec![None; world.regions.len()];
     let mut delivery = Delivery::new(&world, &demand);
-    let mut decide = policy.start(&world, delivery.usual_origin, &demand);
+    let mut decide = policy.start(&world, Mode::Fluid, delivery.usual_origin, &demand);
     let mut ear = Ear::new(&world, seed);
     let mut meter = Meter::new(&world, scenario, policy, Mode::Fluid, seed);
     let mut broken = Broken::at(&world, events, 0);

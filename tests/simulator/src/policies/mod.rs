@@ -19,6 +19,7 @@ use spillway_routing::Manifest;
 
 pub(crate) use rules::cheapest_within_rules;
 
+use crate::Mode;
 use crate::demand::Demand;
 use crate::evidence::Evidence;
 use crate::world::World;
@@ -164,7 +165,7 @@ impl Policy {
     }
 
     /// `demand` is for those only that know all.
-    pub(crate) fn start(self, world: &World, origin_bits: f64, demand: &Demand<'_>) -> Box<dyn Decide> {
+    pub(crate) fn start(self, world: &World, mode: Mode, origin_bits: f64, demand: &Demand<'_>) -> Box<dyn Decide> {
         match self {
             Self::Static | Self::PlayerOnly => Box::new(fixed::Fixed::weights(world)),
             Self::Geo => Box::new(fixed::Fixed::nearest(world)),
@@ -176,8 +177,8 @@ impl Policy {
             Self::Priority => Box::new(priority::Priority::new(world)),
             Self::Spillway => Box::new(ours::Ours::new(world, Switches::default(), origin_bits)),
             Self::Without(part) => Box::new(ours::Ours::new(world, part.switches(), origin_bits)),
-            Self::Oracle => Box::new(oracle::Oracle::new(world, demand, false)),
-            Self::OracleAtOnce => Box::new(oracle::Oracle::new(world, demand, true)),
+            Self::Oracle => Box::new(oracle::Oracle::new(world, mode, demand, false)),
+            Self::OracleAtOnce => Box::new(oracle::Oracle::new(world, mode, demand, true)),
         }
     }
 }

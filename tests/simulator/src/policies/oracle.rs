@@ -5,6 +5,7 @@ use spillway_routing::Manifest;
 use super::hindsight::{Period, Plan};
 use super::solver::{Problem, solve};
 use super::{Decide, Round};
+use crate::Mode;
 use crate::bill::SLOT_S;
 use crate::demand::Demand;
 use crate::format::Pathway;
@@ -15,6 +16,8 @@ use crate::world::World;
 const EVERY_S: u64 = 10;
 /// Below the knee of load by so many standard deviations of views that fall by hash.
 const SPREAD: f64 = 2.5;
+/// In fluid mode none falls by hash: what demand does between two polls needs no more than this.
+const FLUID_SPREAD: f64 = 0.026;
 /// What was ill is left alone for so long, s: what comes and goes would only be chased.
 const TRUST_S: u64 = 150;
 /// What a move must be worth, in J: moved views refill their buffers from caches that are cold.
@@ -29,6 +32,7 @@ const WARM: f64 = 0.05;
 
 pub(crate) struct Oracle {
     at_once: bool,
+    mode: Mode,
     /// Worst bad share lately by cell, and until when it counts.
     worst: Vec<(f64, u64)>,
     /// Paid and carried in all solutions so far: J weighs cost by the mean of the run.
@@ -42,17 +46,21 @@ pub(crate) struct Oracle {
 }
 
 /// Most that pathways carry of what they can: below the knee of load.
-fn rooms(world: &World, capacity: impl Iterator<Item = f64>) -> Vec<f64> {
+fn rooms(world: &World, mode: Mode, capacity: impl Iterator<Item = f64>) -> Vec<f64> {
     let knee = world.quality.load_knee.min(1.0);
-    let full = |capacity: f64| (knee - SPREAD / (capacity / world.bits_per_view).max(1.0).sqrt()).max(0.3);
+    let full = |capacity: f64| {
+        let spread = SPREAD / (capacity / world.bits_per_view).max(1.0).sqrt();
+        (knee - if mode == Mode::Fluid { spread.min(FLUID_SPREAD) } else { spread }).max(0.3)
+    };
     capacity.map(|capacity| capacity * full(capacity)).collect()
 }
 
 impl Oracle {
-    pub(crate) fn new(world: &World, demand: &Demand<'_>, at_once: bool) -> Self {
-        let period = Period::of(world, demand, rooms(world, world.paths.iter().map(|path| path.claimed)));
+    pub(crate) fn new(world: &World, mode: Mode, demand: &Demand<'_>, at_once: bool) -> Self {
+        let period = Period::of(world, demand, rooms(world, mode, world.paths.iter().map(|path| path.claimed)));
         Self {
             at_once,
+            mode,
             worst: vec![(0.0, 0); world.cells()],
             paid: 0.0,
             bits: 0.0,
@@ -102,7 +110,7 @@ impl Decide for Oracle {
         }
         let world = round.world;
         let n = world.paths.len();
-        let mut room = rooms(world, round.truth.capacity.iter().copied());
+        let mut room = rooms(world, self.mode, round.truth.capacity.iter().copied());
         let all: f64 = room.iter().sum();
         if let Some((plan, free)) = &self.plan {
             let free = free.get((second / SLOT_S) as usize).copied().unwrap_or(false);

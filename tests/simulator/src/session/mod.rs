@@ -48,7 +48,7 @@ pub(crate) fn play(scenario: &Scenario, policy: Policy, seed: u64, traces: &Trac
     let events = &scenario.events;
     let demand = Demand::new(&world, events, seed, 0.0);
     let mut delivery = Delivery::new(&world, &demand);
-    let mut decide = policy.start(&world, delivery.usual_origin, &demand);
+    let mut decide = policy.start(&world, Mode::Session, delivery.usual_origin, &demand);
     let mut meter = Meter::new(&world, scenario, policy, Mode::Session, seed);
     let mut published: Vec<Option<Manifest>> = vec![None; world.regions.len()];
     let mut shares: Vec<Shares> = Vec::new();
