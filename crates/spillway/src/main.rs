@@ -14,6 +14,7 @@ use clap::Parser as _;
 use spillway_service::config::{ConfigError, EXIT_BAD_CONFIGURATION};
 
 use crate::cli::{Cli, Command};
+use crate::tools::BadUsage;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -22,7 +23,12 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("spillway: {error:#}");
             let bad_configuration = error.chain().any(|cause| cause.downcast_ref::<ConfigError>().is_some());
-            ExitCode::from(if bad_configuration { u8::try_from(EXIT_BAD_CONFIGURATION).unwrap_or(1) } else { 1 })
+            let bad_usage = error.chain().any(|cause| cause.downcast_ref::<BadUsage>().is_some());
+            ExitCode::from(match () {
+                () if bad_configuration => u8::try_from(EXIT_BAD_CONFIGURATION).unwrap_or(1),
+                () if bad_usage => 2,
+                () => 1,
+            })
         }
     }
 }

@@ -78,9 +78,9 @@ async fn recorded_rounds_are_decided_again_alike_and_by_a_slower_policy_later() 
     }
 
     for (arguments, code, words) in [
-        (&["--from", "2026-01-02", "--to", "2026-01-01"][..], 1, "is not before --to"),
+        (&["--from", "2026-01-02", "--to", "2026-01-01"][..], 2, "is not before --to"),
         (&["--from", "2020-01-01", "--to", "2020-01-02"], 1, "no round was recorded in the span"),
-        (&["--from", "soon", "--to", "2020-01-02"], 1, "\"soon\" is not valid (valid: a time such as"),
+        (&["--from", "soon", "--to", "2020-01-02"], 2, "\"soon\" is not valid (valid: a time such as"),
         (&[&ALWAYS[..], &["--orchestrator", "x"]].concat(), 1, "recorded: orchestrator-1"),
         (&[&ALWAYS[..], &["--base", "/nowhere.toml"]].concat(), 64, "/nowhere.toml"),
     ] {

@@ -12,3 +12,15 @@ pub mod load;
 pub mod query;
 pub mod simulate;
 pub mod token;
+
+/// An argument that means nothing: the program ends with 2, as for arguments that it doesn't know.
+#[derive(Debug)]
+pub struct BadUsage(pub String);
+
+impl std::fmt::Display for BadUsage {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadUsage {}

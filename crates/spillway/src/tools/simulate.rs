@@ -11,6 +11,7 @@ use spillway_simulator::{
 };
 
 use crate::cli::Simulate;
+use crate::tools::BadUsage;
 
 /// Plays and prints what came out. The same scenario, policy and seed print the same bytes.
 ///
@@ -21,9 +22,9 @@ pub fn run(arguments: &Simulate) -> anyhow::Result<()> {
     let policy = arguments.policy.as_deref().map(policy).transpose()?;
     let traces = arguments.traces.as_deref().map(traces).transpose()?.unwrap_or_default();
     let suite = match (&arguments.suite, &arguments.scenario) {
-        (Some(name), _) => Suite::named(name)?,
+        (Some(name), _) => Suite::named(name).map_err(|error| BadUsage(error.to_string()))?,
         (None, Some(path)) => Suite::of(scenario(path)?),
-        (None, None) => anyhow::bail!("neither a scenario nor a suite is named"),
+        (None, None) => return Err(BadUsage("neither a scenario nor a suite is named".into()).into()),
     };
     let single = arguments.suite.is_none() && arguments.seeds.is_none() && arguments.html.is_none();
     if single {
@@ -56,7 +57,8 @@ pub fn run(arguments: &Simulate) -> anyhow::Result<()> {
 
 fn policy(name: &str) -> anyhow::Result<Policy> {
     let known: Vec<&str> = Policy::ALL.iter().map(|policy| policy.as_str()).collect();
-    Policy::named(name).with_context(|| format!("policy {name:?} is not known (known: {})", known.join(", ")))
+    let unknown = || BadUsage(format!("policy {name:?} is not known (known: {})", known.join(", ")));
+    Ok(Policy::named(name).ok_or_else(unknown)?)
 }
 
 fn scenario(path: &Path) -> anyhow::Result<Scenario> {

@@ -5,7 +5,7 @@ mod text;
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use serde::Serialize;
 use spillway_lake::rounds::{self, RoundName};
 use spillway_lake::{LakeSession, iso, lake_root, moment};
@@ -17,6 +17,7 @@ use spillway_service::geo::GeoConfig;
 
 use crate::cli::Backtest;
 use crate::config::Config;
+use crate::tools::BadUsage;
 
 /// Rounds are read in parts of this size: what a query may hold is bounded.
 const PART_BYTES: u64 = 64 << 20;
@@ -52,7 +53,10 @@ pub async fn run(arguments: &Backtest) -> anyhow::Result<()> {
     let new = setup(&config)?;
     let given = arguments.base.as_deref().map(|path| setup(&Config::load(path)?)).transpose()?;
     let (from_ms, to_ms) = (time("--from", &arguments.from)?, time("--to", &arguments.to)?);
-    ensure!(from_ms < to_ms, "--from {} is not before --to {}", arguments.from, arguments.to);
+    if from_ms >= to_ms {
+        let text = format!("--from {} is not before --to {}", arguments.from, arguments.to);
+        return Err(BadUsage(text).into());
+    }
     let root = match &arguments.lake {
         Some(uri) if uri.contains("://") => lake_root(uri)?,
         Some(path) => lake_root(&std::path::absolute(path)?.to_string_lossy())?,
@@ -109,9 +113,9 @@ fn setup(config: &Config) -> Result<Setup, spillway_service::config::ConfigError
 }
 
 fn time(name: &str, text: &str) -> anyhow::Result<u64> {
-    moment(text).with_context(|| {
-        format!("{name}: {text:?} is not valid (valid: a time such as 2026-01-01T00:00:00Z, a day, ms since epoch)")
-    })
+    let bad =
+        || format!("{name}: {text:?} is not valid (valid: a time such as 2026-01-01T00:00:00Z, a day, ms since epoch)");
+    Ok(moment(text).ok_or_else(|| BadUsage(bad()))?)
 }
 
 /// Whose rounds are replayed, and who else recorded some.
