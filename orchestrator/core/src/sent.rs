@@ -76,8 +76,9 @@ impl Engine {
             // Without polls of at least a part of the audience nothing is known of where it was sent.
             let known = region.polling >= p.sent_views_min && region.polling >= p.sent_coverage_min * region.views;
             // Who flees from an ill pathway by itself is where nobody sent it, and who doesn't follow stays there.
-            let mut machines = memory.cells.values().map(|cell| &cell.machine).chain(memory.networks.values());
-            let calm = machines.all(|machine| machine.state == PathwayState::Healthy);
+            // A slow network is left by nobody.
+            let calm = memory.cells.values().all(|cell| cell.machine.state == PathwayState::Healthy)
+                && memory.networks.values().all(|machine| machine.state != PathwayState::Down);
             let mut doubts: Vec<Doubt> = Vec::new();
             if known && calm {
                 let cells = self.observed.region(id).zip(memory.cells.values_mut());

@@ -155,17 +155,16 @@ impl Table<'_> {
         Verdict::at_most("origin_peak", "≤ 1.5 × before, S1 and S24", 1.5, worst(values))
     }
 
-    /// How far any pathway's share of all views strays from where it was before the lies.
+    /// How far any pathway's share of all views is from where it is without the lies: on the quiet day S18, which is the
+    /// same world with the same luck.
     fn forged(&self) -> Verdict {
         let mut values = Vec::new();
+        let quiet = self.runs("S18", Policy::Spillway, Mode::Fluid);
         for run in self.runs("S14", Policy::Spillway, Mode::Fluid) {
-            let start = self.suite.scenarios.iter().find(|s| s.events.name == "S14");
-            let start = start.and_then(|s| s.events.fault.first()).map_or(0, |fault| fault.start_s);
-            let samples = &run.timeline.samples;
-            let Some(before) = samples.iter().rev().find(|sample| sample.at_s < start) else { continue };
-            for sample in samples.iter().filter(|sample| sample.at_s >= start) {
-                let far = sample.shares.iter().zip(&before.shares).zip(&run.timeline.lines);
-                values.extend(far.map(|((now, then), line)| (100.0 * (now - then).abs(), line.clone())));
+            let Some(honest) = quiet.iter().find(|honest| honest.seed == run.seed) else { continue };
+            for (lied, sample) in run.timeline.samples.iter().zip(&honest.timeline.samples) {
+                let far = lied.shares.iter().zip(&sample.shares).zip(&run.timeline.lines);
+                values.extend(far.map(|((a, b), line)| (100.0 * (a - b).abs(), format!("{line} seed {}", run.seed))));
             }
         }
         Verdict::at_most("forged", "5 % of clients move ≤ 1 point of the views, S14", 1.0, worst(values.into_iter()))
