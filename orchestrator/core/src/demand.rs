@@ -38,8 +38,7 @@ impl Demand {
         self.heard &= steady;
         let held = (self.views * (-dt_s / p.demand_fall_tau_s).exp()).max(measured.views);
         if self.heard {
-            let grown =
-                if held > self.views { (held - self.views.max(self.highest())).max(0.0) } else { held - self.views };
+            let grown = if held > self.views { (held - self.highest()).max(0.0) } else { held - self.views };
             let growth = grown / dt_s.max(0.001);
             self.slope += (1.0 - (-dt_s / p.growth_tau_s).exp()) * (growth - self.slope);
         } else {
@@ -58,6 +57,7 @@ impl Demand {
         }
     }
 
+    /// Most views of the last minute, those of the last round among them.
     fn highest(&self) -> f64 {
         self.recent.iter().map(|(_, views)| *views).fold(0.0, f64::max)
     }

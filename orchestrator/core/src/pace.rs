@@ -144,9 +144,8 @@ impl Engine {
             .map(|(id, seen)| (id.clone(), seen.views.saturating_sub(seen.fixed)))
             .collect();
         // Views that fall silent on one pathway don't make the others fuller.
-        let fixed: f64 =
-            wish.fixed.keys().filter_map(|id| self.observed.cell(region, id)).map(|seen| seen.fixed as f64).sum();
-        let all = (views.values().sum::<u64>() as f64).max(memory.demand.views() - fixed);
+        let fixed: u64 = self.observed.region(region).map(|(_, seen)| seen.fixed).sum();
+        let all = (views.values().sum::<u64>() as f64).max(memory.demand.views() - fixed as f64);
         for (id, cell) in &mut memory.cells {
             let weight = memory.course.current.get(id).copied().unwrap_or(0.0);
             if before.is_empty() {
