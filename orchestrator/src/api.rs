@@ -11,10 +11,10 @@ use serde_json::json;
 use spillway_bus::http_router;
 use spillway_model::{PathwayId, RegionId};
 use spillway_service::{auth, health_router};
+use spillway_wire::envelope::manifest_key;
 use spillway_wire::load::{Directives, LOAD_VERSION, LoadReport};
 
 use crate::admin;
-use crate::publish::manifest_key;
 use crate::shell::Shell;
 
 /// Every route of the orchestrator's listener.

@@ -133,8 +133,8 @@ mod tests {
     use spillway_bus::DirStore;
 
     use super::*;
+    use crate::fixtures::{NOW, deployment, region};
     use crate::orders::Standing;
-    use crate::steer::tests::fixtures::{NOW, deployment, region};
 
     fn request(kind: &str) -> CalmRequest {
         CalmRequest { kind: kind.into(), region: None, reason: "final".into(), starts_in_s: 0, expires_s: 60 }

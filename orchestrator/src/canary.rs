@@ -264,7 +264,7 @@ mod tests {
     use spillway_bus::DirStore;
 
     use super::*;
-    use crate::steer::tests::fixtures::{NOW, deployment};
+    use crate::fixtures::{NOW, deployment};
     use crate::{OrchestratorConfig, setup};
 
     fn config(move_max: f64) -> OrchestratorConfig {

@@ -1,10 +1,10 @@
-//! Content classes: which title belongs to which, and how many views of each class collectors count.
+//! How many views of each content class collectors count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_model::{ContentClass, RegionId, TimestampMs};
 use spillway_orchestrator_core::ClassEvidence;
-use spillway_service::config::ConfigError;
+use spillway_service::classes::ClassTable;
 use spillway_service::deployment::Deployment;
 use spillway_wire::frame::Frame;
 
@@ -12,35 +12,6 @@ use spillway_wire::frame::Frame;
 const SOURCE_KEPT_MS: u64 = 5_000;
 /// Collectors that are remembered; a fleet has fewer.
 const SOURCES_MAX: usize = 1_000;
-
-/// Content class by path prefix.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ClassTable(
-    /// Longest prefix first.
-    Vec<(String, ContentClass)>,
-);
-
-impl ClassTable {
-    /// Of `steer.class_of`.
-    ///
-    /// # Errors
-    /// [`ConfigError::Invalid`] for a class that can't be an id.
-    pub(crate) fn new(class_of: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let mut classes = Vec::new();
-        for (prefix, class) in class_of {
-            let class = ContentClass::new(class)
-                .map_err(|error| ConfigError::invalid(format!("steer.class_of.{prefix}"), error, "a content class"))?;
-            classes.push((prefix.trim_start_matches('/').to_owned(), class));
-        }
-        classes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        Ok(Self(classes))
-    }
-
-    /// The class of a path or title.
-    pub(crate) fn class_of(&self, path: &str) -> Option<&ContentClass> {
-        self.0.iter().find(|(prefix, _)| path.starts_with(prefix.as_str())).map(|(_, class)| class)
-    }
-}
 
 /// Views by class and region, of one collector or of all.
 type Counts = BTreeMap<(ContentClass, RegionId), u64>;
@@ -57,7 +28,7 @@ pub(crate) struct ClassViews {
 
 impl ClassViews {
     pub(crate) fn new(table: ClassTable, deployment: &Deployment) -> Self {
-        let classes: BTreeSet<&ContentClass> = table.0.iter().map(|(_, class)| class).collect();
+        let classes: BTreeSet<&ContentClass> = table.classes().collect();
         let in_regions = |class: &ContentClass| {
             let class = class.clone();
             deployment.regions.keys().map(move |region| ((class.clone(), region.clone()), 0))
@@ -105,7 +76,7 @@ mod tests {
     use spillway_wire::frame::ContentViews;
 
     use super::*;
-    use crate::steer::tests::fixtures::deployment;
+    use crate::fixtures::deployment;
 
     fn table(of: &[(&str, &str)]) -> ClassTable {
         let of = of.iter().map(|(prefix, class)| ((*prefix).to_owned(), (*class).to_owned())).collect();
@@ -125,13 +96,6 @@ mod tests {
     fn told(views: &mut ClassViews, now: TimestampMs) -> Vec<(String, String, u64)> {
         let evidence = views.evidence(now).into_iter();
         evidence.map(|of| (of.class.to_string(), of.region.to_string(), of.views_active)).collect()
-    }
-
-    #[test]
-    fn the_longest_prefix_names_the_class() {
-        let table = table(&[("/live/", "live"), ("live/kids/", "kids")]);
-        let of = |path| table.class_of(path).map(ContentClass::as_str);
-        assert_eq!([of("live/river"), of("live/kids/x"), of("vod/live/x")], [Some("live"), Some("kids"), None]);
     }
 
     #[test]

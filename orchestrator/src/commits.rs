@@ -56,7 +56,7 @@ mod tests {
     use spillway_orchestrator_core::Parameters;
 
     use super::*;
-    use crate::steer::tests::fixtures::{deployment, id};
+    use crate::fixtures::{deployment, id};
     use crate::{OrchestratorConfig, setup};
 
     fn with_commit(committed_gb: f64) -> Setup {

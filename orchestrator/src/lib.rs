@@ -1,14 +1,14 @@
-//! The orchestrator, and the steering node that serves what it decides.
+//! The orchestrator: every two seconds it decides where views go, and publishes that.
 //!
 //! The path of a decision, file by file: [`observe`] (frames, probes, load reports since the last round) → `core` (the
 //! pure crate below `core/`: estimate, detect, fill, plan) → [`round`] (the loop) → [`publish`] (epoch, signature,
-//! store) → [`steer`] (answers to players, from the manifest alone). Beside it: [`api`] (manifests, overview, load
+//! store). Steering nodes (`steering/`) serve players from the manifest alone. Beside it: [`api`] (manifests, overview, load
 //! reports), [`admin`] (overrides, freezes and events, drills; each change goes into the lake), [`probe`]
 //! (synthetic fetches), [`decisions`] (what was decided goes into the lake), [`record`] (so does what it was decided by),
 //! [`learn`] (what the lake teaches comes back), [`capacity`] (what CDNs publish of themselves), [`canary`] (a policy on
 //! trial and its judgement). [`replay`] decides recorded rounds again under another policy.
 //!
-//! Invariant: a request never triggers a round, and a steering answer waits for no query, round or disk.
+//! Invariant: a request never triggers a round.
 
 mod admin;
 mod api;
@@ -34,7 +34,6 @@ pub mod replay;
 mod round;
 mod setup;
 mod shell;
-pub mod steer;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -58,7 +57,7 @@ pub use canary::{CanaryConfig, changed};
 pub use config::{OrchestratorConfig, ProbeConfig};
 pub use drill::{Drill, Report, Verdict};
 pub use learn::Lake;
-pub use publish::{KEYS, PublishError, Publisher, manifest_key};
+pub use publish::{PublishError, Publisher};
 pub use record::ShapeError;
 pub use setup::setup;
 
@@ -124,7 +123,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         parts.bus.subscribe(FRAME_TOPIC),
         parts.bus.subscribe(PROBE_TOPIC),
         parts.config.frame_sources,
-        classes::ClassViews::new(classes::ClassTable::new(&parts.class_of)?, &parts.deployment),
+        classes::ClassViews::new(spillway_service::classes::ClassTable::new(&parts.class_of)?, &parts.deployment),
     );
     let (changes, audit) = ledger::start(parts.lake.root.clone(), format!("{}-audit", parts.config.id), AUDIT_EVERY);
     let decisions = decisions::Decisions::start(parts.lake.root.clone(), &parts.config.id);
@@ -166,5 +165,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[cfg(test)]
+#[path = "../../steering/src/tests/world.rs"]
+mod fixtures;
 #[cfg(test)]
 mod tests;

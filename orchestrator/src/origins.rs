@@ -99,7 +99,7 @@ impl Edge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::steer::tests::fixtures::{deployment, id};
+    use crate::fixtures::{deployment, id};
 
     fn report(state: &str, bytes: u64) -> LoadReport {
         let origin = spillway_wire::load::OriginSeen { state: state.into(), fetches: 1, failed: 0, bytes };

@@ -12,11 +12,8 @@ use spillway_bus::{Store, StoreError};
 use spillway_model::limits::MANIFEST_HISTORY;
 use spillway_model::{Millis, RegionId};
 use spillway_routing::Manifest;
-use spillway_wire::envelope::{self, Envelope};
+use spillway_wire::envelope::{self, Envelope, KEYS_KEY, manifest_key};
 use spillway_wire::manifest;
-
-/// Store key of the public keys: JSON, key id → base64 of 32 bytes.
-pub const KEYS: &str = "keys/manifest";
 
 /// Why a manifest was not published.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +58,7 @@ impl Publisher {
         let public = BASE64.encode(key.verifying_key().to_bytes());
         let kid: String = spillway_service::auth::token_hash(&public).chars().take(8).collect();
         loop {
-            let current = store.get(KEYS).await?;
+            let current = store.get(KEYS_KEY).await?;
             let (version, mut keys) = match current {
                 Some(found) => (found.version, serde_json::from_slice(&found.value).unwrap_or_default()),
                 None => (0, BTreeMap::<String, String>::new()),
@@ -71,7 +68,7 @@ impl Publisher {
             }
             keys.insert(kid.clone(), public.clone());
             let value = serde_json::to_vec(&keys).expect("string map");
-            match store.compare_and_set(KEYS, version, value.into()).await {
+            match store.compare_and_set(KEYS_KEY, version, value.into()).await {
                 Ok(_) => break,
                 Err(StoreError::Conflict { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -140,12 +137,6 @@ impl Publisher {
             }
         }
     }
-}
-
-/// Store key of a region's manifest.
-#[must_use]
-pub fn manifest_key(region: &RegionId) -> String {
-    format!("manifests/{region}")
 }
 
 fn read_or_make_key(path: &Path) -> Result<SigningKey, PublishError> {

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     fn of(config: &str) -> Result<core::Setup, String> {
-        let deployment = crate::steer::tests::fixtures::deployment();
+        let deployment = crate::fixtures::deployment();
         let config: OrchestratorConfig = toml::from_str(config).expect("shape");
         setup(&deployment, core::Parameters::default(), &config).map_err(|error| error.to_string())
     }

@@ -1,5 +1,7 @@
 //! A whole orchestrator over HTTP, with its store and its lake.
 
+mod flood;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::canary::CanaryConfig;
-use crate::steer::tests::fixtures::deployment;
+use crate::fixtures::deployment;
 use crate::{Lake, OrchestratorConfig, Parts, ProbeConfig, run};
 
 struct Orchestrator {

@@ -5,6 +5,7 @@
 
 pub mod auth;
 pub mod capacity_feed;
+pub mod classes;
 mod clock;
 pub mod config;
 pub mod deployment;

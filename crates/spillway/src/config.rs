@@ -10,13 +10,13 @@ use spillway_dashboards::DashboardConfig;
 use spillway_lake::jobs::{JobContext, LakeConfig, Permit};
 use spillway_model::Clock;
 use spillway_orchestrator::OrchestratorConfig;
-use spillway_orchestrator::steer::SteerConfig;
 use spillway_orchestrator_core::Parameters;
 use spillway_own_edge::EdgeConfig;
 use spillway_service::auth::TokenConfig;
 use spillway_service::config::{self, ConfigError};
 use spillway_service::deployment::{Deployment, PathwayConfig, PrefixConfig, PropertyConfig, RegionConfig};
 use spillway_service::geo::GeoConfig;
+use spillway_steering::SteerConfig;
 use url::Url;
 
 /// The whole file. Every key is described in `deploy/spillway.toml`.

@@ -13,12 +13,13 @@ use spillway_lake::TailSource;
 use spillway_lake::jobs::Permit;
 use spillway_lake::jobs::runner::{self, JobsThread, Keeper};
 use spillway_model::Clock;
-use spillway_orchestrator::{Lake, steer};
+use spillway_orchestrator::Lake;
 use spillway_service::deployment::Deployment;
 use spillway_service::tls::Listener;
 use spillway_service::{
     CancellationToken, Readiness, SystemClock, bind, geo, install_metrics, logging, shutdown_on_signal,
 };
+use spillway_steering as steering;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
@@ -299,11 +300,11 @@ async fn run_orchestrator(
 async fn run_steer(
     process: &Process,
     deployment: &Arc<Deployment>,
-    config: steer::SteerConfig,
+    config: steering::SteerConfig,
     listener: TcpListener,
     posted: CancellationToken,
 ) -> anyhow::Result<()> {
-    let parts = steer::Parts {
+    let parts = steering::Parts {
         config,
         deployment: Arc::clone(deployment),
         tokens: process.config.token.clone(),
@@ -317,7 +318,7 @@ async fn run_steer(
         shutdown: process.shutdown.clone(),
         posted,
     };
-    steer::run(parts).await
+    steering::run(parts).await
 }
 
 async fn run_dashboard(process: &Process, listener: TcpListener, extra: axum::Router) -> anyhow::Result<()> {

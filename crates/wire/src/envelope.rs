@@ -6,7 +6,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
+use spillway_model::RegionId;
 use spillway_model::limits::MANIFEST_MAX_BYTES;
+
+/// Store key of the public keys: JSON, key id → base64 of 32 bytes.
+pub const KEYS_KEY: &str = "keys/manifest";
+
+/// Store key of a region's envelope.
+#[must_use]
+pub fn manifest_key(region: &RegionId) -> String {
+    format!("manifests/{region}")
+}
 
 /// A signed payload. There is no canonical form: what was signed is what `payload` decodes to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -200,7 +200,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::steer::tests::fixtures::{NOW, StoppedClock, id, region};
+    use crate::fixtures::{NOW, StoppedClock, id, region};
 
     const DOCUMENT: &str = r#"{"capabilities": [
         {"capability-type": "FCI.CapacityLimits",

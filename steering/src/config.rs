@@ -1,0 +1,231 @@
+//! `[steer]`: configuration of a steering node.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use spillway_model::NodeId;
+use spillway_service::config::ConfigError;
+use spillway_service::posting::{check_collectors, check_share};
+use spillway_wire::token::TokenKeys;
+
+use crate::playlists::origin::Origin;
+use spillway_service::classes::ClassTable;
+
+/// Characters below which a token key could be guessed.
+const TOKEN_KEY_MIN_CHARS: usize = 32;
+
+/// A secret text: `Debug` does not tell it.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} characters>", self.0.chars().count())
+    }
+}
+
+/// Configuration of a steering node.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SteerConfig {
+    /// Address to listen on. Default `127.0.0.1:4301`.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Name of this node in frames and logs. Default `steer-1`.
+    #[serde(default = "default_id")]
+    pub id: String,
+    /// Absolute URL that players reach this node by; stands in every playlist and answer.
+    pub public_url: String,
+    /// Base URLs that playlists are fetched from, by name. A path goes to the origin named as its first segment (which
+    /// stays in the path), else to `default`. No other host is ever fetched.
+    pub origins: BTreeMap<String, String>,
+    /// Secret that session tokens are signed with, 32 characters or more; the same on every steering node.
+    pub token_key: Secret,
+    /// Key before the last change: its tokens are still believed. Default none.
+    pub previous_token_key: Option<Secret>,
+    /// Whether `?region=` chooses the region of a new session (demonstrations and tests). Default false.
+    #[serde(default)]
+    pub allow_region_parameter: bool,
+    /// Header in which a trusted proxy in front names the client (`x-forwarded-for`). Default none.
+    pub trusted_header: Option<String>,
+    /// Content class by path prefix; the longest that fits counts. Default none.
+    #[serde(default)]
+    pub class_of: BTreeMap<String, String>,
+    /// Polls per second that this node should answer; above it TTLs get longer. Default 20,000.
+    #[serde(default = "default_budget")]
+    pub poll_budget_per_s: u32,
+    /// Base URLs of collectors that sampled answers go to (`POST {url}/v1/steers`); a batch that one does not take goes
+    /// to the next. Default: in `spillway all` the collector beside it, else none.
+    pub collectors: Option<Vec<String>>,
+    /// Share of sessions whose answers are sampled, 0 to 1; one whose playlist is asked for with `debug=1` always is.
+    /// Default 0.01.
+    #[serde(default = "default_sample_share")]
+    pub sample_share: f64,
+}
+
+/// Every hundredth session: enough to explain any shift of more than some views.
+const fn default_sample_share() -> f64 {
+    0.01
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 4301))
+}
+
+fn default_id() -> String {
+    "steer-1".into()
+}
+
+const fn default_budget() -> u32 {
+    20_000
+}
+
+/// Checked configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) id: String,
+    /// Without a trailing slash.
+    pub(crate) public_url: String,
+    pub(crate) origins: BTreeMap<String, Origin>,
+    pub(crate) keys: TokenKeys,
+    pub(crate) allow_region_parameter: bool,
+    pub(crate) trusted_header: Option<String>,
+    pub(crate) class_of: ClassTable,
+    pub(crate) poll_budget_per_s: u32,
+    pub(crate) collectors: Vec<String>,
+    pub(crate) sample_share_ppm: u32,
+}
+
+impl SteerConfig {
+    /// Everything by default but what has none; no origin yet.
+    #[must_use]
+    pub fn of(public_url: &str, token_key: Secret) -> Self {
+        Self {
+            listen: default_listen(),
+            id: default_id(),
+            public_url: public_url.into(),
+            origins: BTreeMap::new(),
+            token_key,
+            previous_token_key: None,
+            allow_region_parameter: false,
+            trusted_header: None,
+            class_of: BTreeMap::new(),
+            poll_budget_per_s: default_budget(),
+            collectors: None,
+            sample_share: default_sample_share(),
+        }
+    }
+
+    /// Checks every value, without opening anything.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] names key, value and what is valid.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.check().map(drop)
+    }
+
+    pub(crate) fn check(&self) -> Result<Settings, ConfigError> {
+        let id = NodeId::new(&self.id).map_err(|error| ConfigError::invalid("steer.id", error, "an id"))?;
+        let mut origins = BTreeMap::new();
+        for (name, base_url) in &self.origins {
+            let key = format!("steer.origins.{name}");
+            let origin = Origin::new(base_url)
+                .ok_or_else(|| ConfigError::invalid(key, base_url, "an absolute http:// or https:// URL"))?;
+            origins.insert(name.clone(), origin);
+        }
+        if origins.is_empty() {
+            return Err(ConfigError::invalid("steer.origins", "none", "at least one, as default = \"http://…\""));
+        }
+        if self.poll_budget_per_s == 0 {
+            return Err(ConfigError::invalid("steer.poll_budget_per_s", 0, "1 or more"));
+        }
+        let collectors = self.collectors.clone().unwrap_or_default();
+        check_collectors("steer.collectors", &collectors)?;
+        Ok(Settings {
+            id: id.to_string(),
+            public_url: public_url(&self.public_url)?,
+            origins,
+            keys: self.keys()?,
+            allow_region_parameter: self.allow_region_parameter,
+            trusted_header: self.trusted_header.clone(),
+            class_of: ClassTable::new(&self.class_of)?,
+            poll_budget_per_s: self.poll_budget_per_s,
+            collectors,
+            sample_share_ppm: check_share("steer.sample_share", self.sample_share)?,
+        })
+    }
+
+    fn keys(&self) -> Result<TokenKeys, ConfigError> {
+        let check = |name: &str, key: &Secret| {
+            let chars = key.0.chars().count();
+            if chars >= TOKEN_KEY_MIN_CHARS {
+                return Ok((key_id(&key.0), key.0.clone().into_bytes()));
+            }
+            let valid = format!("{TOKEN_KEY_MIN_CHARS} characters or more");
+            Err(ConfigError::invalid(name, format!("{chars} characters"), valid))
+        };
+        let current = check("steer.token_key", &self.token_key)?;
+        let previous =
+            self.previous_token_key.as_ref().map(|key| check("steer.previous_token_key", key)).transpose()?;
+        Ok(TokenKeys::new(current, previous.into_iter().collect()))
+    }
+}
+
+/// Names a key by a hash of it, so that nodes with the same key agree without being told a name.
+fn key_id(key: &str) -> String {
+    let digest = Sha256::digest(format!("spillway token key {key}"));
+    digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn public_url(text: &str) -> Result<String, ConfigError> {
+    let valid = url::Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none() && url.fragment().is_none()
+    });
+    let plain = !text.contains(|c: char| c.is_whitespace() || c.is_control() || "\"'<>\\".contains(c));
+    if valid && plain {
+        Ok(text.trim_end_matches('/').to_owned())
+    } else {
+        Err(ConfigError::invalid("steer.public_url", text, "an absolute http:// or https:// URL without query"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Result<Settings, String> {
+        let config: SteerConfig =
+            spillway_service::config::parse(std::path::Path::new("x.toml"), text).map_err(|error| error.to_string())?;
+        config.check().map_err(|error| error.to_string())
+    }
+
+    const GOOD: &str = r#"
+        public_url = "https://steer.example/"
+        token_key = "0123456789abcdef0123456789abcdef"
+        origins = { default = "http://origin.example" }
+    "#;
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let settings = config(GOOD).expect("valid");
+        assert_eq!((settings.id.as_str(), settings.public_url.as_str()), ("steer-1", "https://steer.example"));
+        assert!(!settings.allow_region_parameter);
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_key_and_a_secret_is_never_told() {
+        let fails = |from: &str, to: &str| config(&GOOD.replace(from, to)).expect_err("invalid");
+        let short = fails("0123456789abcdef0123456789abcdef", "hunter2");
+        assert!(short.contains("steer.token_key") && short.contains("7 characters") && !short.contains("hunter2"));
+        assert!(fails("https://steer.example/", "/steer").contains("steer.public_url"));
+        assert!(fails("http://origin.example", "origin").contains("steer.origins.default"));
+        assert!(fails("token_key", "collectors = [\"c:1\"]\ntoken_key").contains("steer.collectors"));
+        assert!(fails("token_key", "sample_share = 2.0\ntoken_key").contains("steer.sample_share"));
+        assert!(fails("public_url", "pubic_url").contains("pubic_url"));
+        assert!(!format!("{:?}", Secret("hunter2".into())).contains("hunter2"));
+    }
+}

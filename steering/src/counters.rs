@@ -1,0 +1,216 @@
+//! What the orchestrator learns from a steering node: sessions assigned, polls, who polls, who never came, and requests
+//! that are no audience.
+//!
+//! The map of sessions feeds counters only; no answer depends on it, so it may be lost and it may be full.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use spillway_model::limits::ASNS_PER_REGION_MAX;
+use spillway_model::{PathwayId, Protocol, RegionId, TimestampMs, ViewId};
+use spillway_service::deployment::Deployment;
+use spillway_wire::frame::{Cell, CellKey, DeviceViews, FRAME_VERSION, Frame};
+use spillway_wire::token::Token;
+
+use crate::decide::{STRETCH_MAX_MILLI, STRETCH_NONE_MILLI};
+
+/// Sessions told apart; more are counted as polls but not as sessions.
+const SESSIONS_MAX: usize = 262_144;
+/// A poll may come this much later than its TTL said.
+const POLL_SLACK_MS: u64 = 2_000;
+/// A start without a poll for this many TTLs is a ghost.
+const GHOST_TTLS: u64 = 3;
+
+struct Watched {
+    cell: Arc<CellKey>,
+    device: &'static str,
+    until: TimestampMs,
+    ttl_s: u32,
+    polled: bool,
+}
+
+/// By region and device class.
+type Devices = BTreeMap<(String, &'static str), DeviceViews>;
+
+/// Who asks, and for what.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) token: &'a Token,
+    /// Class of the device.
+    pub(crate) device: &'static str,
+    pub(crate) protocol: Protocol,
+}
+
+#[derive(Default)]
+struct Inner {
+    seq: u64,
+    start: TimestampMs,
+    cells: BTreeMap<Arc<CellKey>, Cell>,
+    devices: Devices,
+    sessions: HashMap<ViewId, Watched>,
+    asns: BTreeMap<String, BTreeSet<u32>>,
+}
+
+/// Counters of a steering node.
+pub(crate) struct Counters {
+    source: String,
+    property: String,
+    poll_budget_per_s: u32,
+    stretch_milli: AtomicU64,
+    inner: Mutex<Inner>,
+}
+
+impl Counters {
+    pub(crate) fn new(source: &str, deployment: &Deployment, poll_budget_per_s: u32, now: TimestampMs) -> Self {
+        // A token names no property; with a single one there is no doubt.
+        let mut properties = deployment.properties.values();
+        let property = match (properties.next(), properties.next()) {
+            (Some((id, _)), None) => id.to_string(),
+            _ => String::new(),
+        };
+        Self {
+            source: source.into(),
+            property,
+            poll_budget_per_s,
+            stretch_milli: AtomicU64::new(STRETCH_NONE_MILLI),
+            inner: Mutex::new(Inner { start: now, ..Inner::default() }),
+        }
+    }
+
+    /// How much longer TTLs should be than planned, in thousandths.
+    pub(crate) fn stretch_milli(&self) -> u64 {
+        self.stretch_milli.load(Ordering::Relaxed)
+    }
+
+    /// A playlist (`polls`: steering polls should follow) or a decision went out with `first` in front.
+    pub(crate) fn assigned(&self, asked: Asked<'_>, first: &PathwayId, ttl_s: u32, polls: bool, now: TimestampMs) {
+        let device = asked.device;
+        self.with_cell((asked.token, asked.token.asn), asked.protocol, first, |inner, cell| {
+            Inner::device_of(&mut inner.devices, &cell, device).sessions_assigned += 1;
+            inner.cell(&cell).sessions_assigned += 1;
+            if polls {
+                let until = TimestampMs(now.0 + GHOST_TTLS * u64::from(ttl_s) * 1_000);
+                inner.watch(&asked.token.view, Watched { cell, device, until, ttl_s, polled: false });
+            }
+        });
+    }
+
+    /// A poll by a valid token was answered with `first` in front.
+    pub(crate) fn polled(&self, asked: Asked<'_>, first: &PathwayId, ttl_s: u32, now: TimestampMs) {
+        let device = asked.device;
+        self.with_cell((asked.token, asked.token.asn), asked.protocol, first, |inner, cell| {
+            inner.cell(&cell).polls += 1;
+            let until = TimestampMs(now.0 + u64::from(ttl_s) * 1_000 + POLL_SLACK_MS);
+            inner.watch(&asked.token.view, Watched { cell, device, until, ttl_s, polled: true });
+        });
+    }
+
+    /// A request without a valid session token was answered with `first` in front: no audience, and so without a
+    /// network, since a flood must not use up the networks that are told apart.
+    pub(crate) fn untrusted(&self, stranger: &Token, protocol: Protocol, first: &PathwayId) {
+        self.with_cell((stranger, None), protocol, first, |inner, cell| inner.cell(&cell).sessions_untrusted += 1);
+    }
+
+    /// What was counted since the last frame.
+    pub(crate) fn take_frame(&self, now: TimestampMs) -> Frame {
+        let mut guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = &mut *guard;
+        inner.close_sessions(now);
+        let mut expected_milli_polls = 0;
+        for session in inner.sessions.values().filter(|session| session.polled) {
+            Inner::cell_of(&mut inner.cells, &session.cell).sessions_polling += 1;
+            Inner::device_of(&mut inner.devices, &session.cell, session.device).sessions_polling += 1;
+            expected_milli_polls += 1_000 / u64::from(session.ttl_s.max(1));
+        }
+        self.set_stretch(expected_milli_polls / 1_000);
+        let frame = Frame {
+            v: FRAME_VERSION,
+            source: self.source.clone(),
+            kind: "steer".into(),
+            seq: inner.seq,
+            start_ms: inner.start.0,
+            end_ms: now.0,
+            cells: std::mem::take(&mut inner.cells).into_values().collect(),
+            content: vec![],
+            devices: std::mem::take(&mut inner.devices).into_values().collect(),
+        };
+        inner.seq += 1;
+        inner.start = now;
+        frame
+    }
+
+    /// By the polls that today's sessions will send at today's TTLs, so that it does not swing: a stretch shows in the
+    /// very number that it comes from and stays until the sessions are gone.
+    fn set_stretch(&self, expected_polls_per_s: u64) {
+        let current = self.stretch_milli();
+        let wanted = expected_polls_per_s * current / u64::from(self.poll_budget_per_s);
+        let wanted = wanted.clamp(STRETCH_NONE_MILLI, STRETCH_MAX_MILLI);
+        // Half way: sessions take a whole TTL to learn of a change.
+        self.stretch_milli.store(current.midpoint(wanted), Ordering::Relaxed);
+    }
+
+    fn with_cell(
+        &self,
+        (token, asn): (&Token, Option<u32>),
+        protocol: Protocol,
+        first: &PathwayId,
+        count: impl FnOnce(&mut Inner, Arc<CellKey>),
+    ) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = CellKey {
+            property: self.property.clone(),
+            pathway: first.to_string(),
+            region: token.region.to_string(),
+            asn: asn.and_then(|asn| inner.bounded_asn(&token.region, asn)),
+            protocol: protocol.to_string(),
+        };
+        count(&mut inner, Arc::new(key));
+    }
+}
+
+impl Inner {
+    fn cell(&mut self, key: &Arc<CellKey>) -> &mut Cell {
+        Self::cell_of(&mut self.cells, key)
+    }
+
+    fn cell_of<'c>(cells: &'c mut BTreeMap<Arc<CellKey>, Cell>, key: &Arc<CellKey>) -> &'c mut Cell {
+        cells.entry(Arc::clone(key)).or_insert_with(|| Cell { key: CellKey::clone(key), ..Cell::default() })
+    }
+
+    fn device_of<'d>(devices: &'d mut Devices, cell: &CellKey, device: &'static str) -> &'d mut DeviceViews {
+        devices.entry((cell.region.clone(), device)).or_insert_with(|| DeviceViews {
+            region: cell.region.clone(),
+            device: device.to_owned(),
+            ..DeviceViews::default()
+        })
+    }
+
+    fn bounded_asn(&mut self, region: &RegionId, asn: u32) -> Option<u32> {
+        let known = self.asns.entry(region.to_string()).or_default();
+        if known.len() < ASNS_PER_REGION_MAX {
+            known.insert(asn);
+        }
+        known.contains(&asn).then_some(asn)
+    }
+
+    fn watch(&mut self, view: &ViewId, watched: Watched) {
+        if self.sessions.len() < SESSIONS_MAX || self.sessions.contains_key(view) {
+            self.sessions.insert(view.clone(), watched);
+        } else {
+            metrics::counter!("spillway_steer_sessions_untracked_total").increment(1);
+        }
+    }
+
+    fn close_sessions(&mut self, now: TimestampMs) {
+        let (cells, devices) = (&mut self.cells, &mut self.devices);
+        self.sessions.retain(|_, session| {
+            let over = session.until < now;
+            if over && !session.polled {
+                Self::cell_of(cells, &session.cell).ghost_starts += 1;
+                Self::device_of(devices, &session.cell, session.device).ghost_starts += 1;
+            }
+            !over
+        });
+    }
+}

@@ -1,0 +1,55 @@
+//! Every route of the steering node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, Method, header};
+use axum::routing::{get, post};
+use spillway_model::Protocol;
+use spillway_model::limits::PLAYLIST_MAX_BYTES;
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::{SteerState, answers, custom, playlists, reply, status};
+
+/// Browsers cap this at two hours or less.
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(7_200);
+
+/// Players on any page ask; there is nothing here that a cookie would open.
+fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::OPTIONS])
+        .allow_headers(Any)
+        .expose_headers([
+            header::RETRY_AFTER,
+            HeaderName::from_static(reply::EPOCH_HEADER),
+            HeaderName::from_static(reply::REASON_HEADER),
+        ])
+        .max_age(PREFLIGHT_MAX_AGE)
+}
+
+pub(crate) fn router(state: Arc<SteerState>) -> Router {
+    let mut playlists = Router::new();
+    for protocol in [Protocol::Hls, Protocol::Dash] {
+        let fetched =
+            move |state, peer, headers, query, uri| playlists::fetched(protocol, state, peer, headers, query, uri);
+        let posted =
+            move |state, peer, headers, query, body| playlists::posted(protocol, state, peer, headers, query, body);
+        playlists = playlists
+            .route(&format!("/v1/playlists/{protocol}"), post(posted))
+            .route(&format!("/v1/playlists/{protocol}/{{*path}}"), get(fetched));
+    }
+    Router::new()
+        .route("/v1/steer/hls", get(answers::hls))
+        .route("/v1/steer/dash", get(answers::dash))
+        .merge(playlists)
+        .route("/v1/decide", get(custom::decide))
+        .route("/v1/explain", get(custom::explain))
+        .route("/v1/go/{*path}", get(custom::go))
+        .layer(DefaultBodyLimit::max(PLAYLIST_MAX_BYTES))
+        .layer(cors())
+        .route("/internal/steer", get(status::status))
+        .with_state(state)
+}

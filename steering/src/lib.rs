@@ -1,0 +1,183 @@
+//! The steering node: answers to players, from the manifests alone.
+//!
+//! The path of a view, file by file: [`playlists`] (the origin's playlist, fetched by its `origin`, rewritten by `hls` or
+//! `dash`, with a signed token that names the first pathway) → [`answers`] (each poll: who asks from `params` and the
+//! token, the order from `decide`) → [`counters`] (a frame a second: what the orchestrator learns of all this) and
+//! [`samples`] (some answers with their why, for the lake).
+//! [`manifests`] keeps each region's last good manifest, [`prepared`] to rank by; [`custom`] serves players that know neither HLS nor DASH
+//! steering; [`status`] tells operators.
+//!
+//! Invariants: a player never gets a 5xx, 429 or 410 from `/v1/steer`; no answer waits for a query, a round or a disk;
+//! there is no state per session that an answer depends on, so any node answers any session, also after a restart.
+//!
+//! Not there yet: `POST /v1/sessions`, the registry of players that don't follow, DNS.
+
+mod answers;
+mod asker;
+mod config;
+mod counters;
+mod custom;
+mod decide;
+mod http;
+mod manifests;
+mod params;
+mod playlists;
+mod prepared;
+mod reply;
+mod samples;
+mod static_plan;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, header};
+use metrics_exporter_prometheus::PrometheusHandle;
+use spillway_bus::{Bus as _, LocalBus, Store};
+use spillway_model::Clock;
+use spillway_service::auth::TokenConfig;
+use spillway_service::deployment::Deployment;
+use spillway_service::device::{Devices, class_of};
+use spillway_service::{CancellationToken, Readiness};
+use spillway_wire::frame::FRAME_TOPIC;
+use tokio::net::TcpListener;
+
+pub use config::{Secret, SteerConfig};
+
+use config::Settings;
+use counters::Counters;
+use manifests::Manifests;
+use playlists::origin::Origins;
+use samples::Samples;
+
+/// Posting of the samples that wait at the end.
+pub(crate) const LAST_SAMPLES: Duration = Duration::from_secs(1);
+
+/// Everything that the shell hands to a steering node.
+pub struct Parts {
+    /// `[steer]`.
+    pub config: SteerConfig,
+    /// What there is.
+    pub deployment: Arc<Deployment>,
+    /// Admin tokens: a viewer may ask why.
+    pub tokens: Vec<TokenConfig>,
+    /// Secret shared between roles: bearer of sampled answers.
+    pub service_token: String,
+    /// Manifests and their public keys.
+    pub store: Arc<dyn Store>,
+    /// Frames out.
+    pub bus: LocalBus,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The bound listener.
+    pub listener: TcpListener,
+    /// Says ready at once: without any manifest the answers are static ones.
+    pub readiness: Readiness,
+    /// `/metrics`, if this process has it.
+    pub metrics: Option<PrometheusHandle>,
+    /// Ends it.
+    pub shutdown: CancellationToken,
+    /// Set at the end, once it posts nothing more: a collector beside it may go.
+    pub posted: CancellationToken,
+}
+
+/// What the handlers share.
+pub(crate) struct SteerState {
+    pub(crate) settings: Settings,
+    pub(crate) deployment: Arc<Deployment>,
+    pub(crate) tokens: Vec<TokenConfig>,
+    pub(crate) manifests: Manifests,
+    pub(crate) origins: Origins,
+    pub(crate) counters: Counters,
+    pub(crate) devices: Devices,
+    /// Where there is a collector for them.
+    pub(crate) samples: Option<Samples>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl SteerState {
+    /// Checks the configuration and builds the static plans; opens nothing.
+    ///
+    /// # Errors
+    /// `ConfigError::Invalid` names key, value and what is valid.
+    pub(crate) fn new(
+        config: &SteerConfig,
+        deployment: Arc<Deployment>,
+        tokens: Vec<TokenConfig>,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Self> {
+        let settings = config.check()?;
+        Ok(Self {
+            manifests: Manifests::new(&deployment)?,
+            origins: Origins::new(settings.origins.clone(), Arc::clone(&clock))?,
+            counters: Counters::new(&settings.id, &deployment, settings.poll_budget_per_s, clock.now()),
+            devices: Devices::default(),
+            samples: None,
+            settings,
+            deployment,
+            tokens,
+            clock,
+        })
+    }
+}
+
+impl SteerState {
+    /// Class of the device that asks.
+    pub(crate) fn device(&self, headers: &HeaderMap) -> &'static str {
+        let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+        class_of(self.devices.of(agent).class)
+    }
+}
+
+/// Runs a steering node until shutdown.
+///
+/// # Errors
+/// A wrong configuration; afterwards nothing ends it but `shutdown`.
+pub async fn run(parts: Parts) -> anyhow::Result<()> {
+    let mut state = SteerState::new(&parts.config, parts.deployment, parts.tokens, parts.clock)?;
+    let (samples, poster) = Samples::start(&state.settings, &parts.service_token, state.clock.as_ref()).unzip();
+    state.samples = samples;
+    let state = Arc::new(state);
+    let router =
+        http::router(Arc::clone(&state)).merge(spillway_service::health_router(parts.readiness.clone(), parts.metrics));
+    parts.readiness.set(true);
+    let draining = async {
+        parts.shutdown.cancelled().await;
+        parts.readiness.set(false);
+    };
+    let posting = async {
+        samples::post_until(poster, &parts.shutdown).await;
+        parts.posted.cancel();
+    };
+    tokio::join!(
+        manifests::watch_all(Arc::clone(&state), parts.store, parts.shutdown.clone()),
+        publish_frames(&state, &parts.bus, &parts.shutdown),
+        spillway_service::serve(parts.listener, router, parts.shutdown.clone()),
+        draining,
+        posting,
+    );
+    Ok(())
+}
+
+/// A frame every second, also an empty one: it says that this node lives.
+async fn publish_frames(state: &SteerState, bus: &LocalBus, shutdown: &CancellationToken) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let last = tokio::select! {
+            _ = every.tick() => false,
+            () = shutdown.cancelled() => true,
+        };
+        let frame = state.counters.take_frame(state.clock.now());
+        match serde_json::to_vec(&frame) {
+            Ok(bytes) => bus.publish(FRAME_TOPIC, bytes.into()).await,
+            Err(error) => tracing::error!(%error, "a frame did not serialise"),
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,251 @@
+//! Each region's last good manifest. A refusal concerns one region, keeps what is there, and is counted.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ed25519_dalek::VerifyingKey;
+use futures::future::join_all;
+use spillway_bus::Store;
+use spillway_model::{RegionId, TimestampMs};
+use spillway_routing::Manifest;
+use spillway_service::CancellationToken;
+use spillway_service::deployment::Deployment;
+use spillway_wire::envelope::{self, EnvelopeError, KEYS_KEY, manifest_key};
+use spillway_wire::manifest::{self, ManifestError};
+
+use crate::prepared::Prepared;
+use crate::{SteerState, static_plan};
+
+/// After a failure of the store; its next answer is no more urgent than that.
+const STORE_RETRY: Duration = Duration::from_millis(500);
+
+/// Why a manifest is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error("epoch {offered} is not newer than {held}")]
+    OlderEpoch { offered: u64, held: u64 },
+    #[error("the manifest of region {0} stands under another region's key")]
+    WrongRegion(RegionId),
+}
+
+impl Refusal {
+    /// Stable name, for counters.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Envelope(error) => error.name(),
+            Self::Manifest(error) => error.name(),
+            Self::OlderEpoch { .. } => "older_epoch",
+            Self::WrongRegion(_) => "wrong_region",
+        }
+    }
+}
+
+/// Where an answer's plan came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A manifest in its time.
+    Manifest,
+    /// The static weights of a manifest whose time is over.
+    Expired,
+    /// The configuration's static weights.
+    Static,
+}
+
+impl Source {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Expired => "expired",
+            Self::Static => "static",
+        }
+    }
+}
+
+/// The plan in force.
+#[derive(Clone)]
+pub(crate) struct Current {
+    pub(crate) manifest: Arc<Prepared>,
+    pub(crate) source: Source,
+}
+
+struct Held {
+    manifest: Arc<Prepared>,
+    expired: Arc<Prepared>,
+    accepted: TimestampMs,
+}
+
+struct Slot {
+    fallback: Arc<Prepared>,
+    held: RwLock<Option<Held>>,
+    refusals: Mutex<Refusals>,
+}
+
+/// Refusals of a region since the start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Refusals {
+    pub(crate) by_reason: BTreeMap<&'static str, u64>,
+    /// The last one, for people.
+    pub(crate) last: Option<String>,
+}
+
+/// A region as operators see it.
+#[derive(Clone)]
+pub(crate) struct RegionStatus {
+    pub(crate) current: Current,
+    pub(crate) accepted: Option<TimestampMs>,
+    pub(crate) refusals: Refusals,
+}
+
+/// The plans of all regions.
+pub(crate) struct Manifests {
+    regions: BTreeMap<RegionId, Slot>,
+    keys: RwLock<BTreeMap<String, VerifyingKey>>,
+}
+
+impl Manifests {
+    pub(crate) fn new(deployment: &Deployment) -> anyhow::Result<Self> {
+        let mut regions = BTreeMap::new();
+        for (id, config) in &deployment.regions {
+            let fallback = Arc::new(Prepared::new(static_plan::of_deployment(deployment, id, config)?));
+            let slot = Slot { fallback, held: RwLock::new(None), refusals: Mutex::default() };
+            regions.insert(id.clone(), slot);
+        }
+        Ok(Self { regions, keys: RwLock::default() })
+    }
+
+    /// The plan in force; for a region that is no longer configured, the first one's.
+    pub(crate) fn current(&self, region: &RegionId, now: TimestampMs) -> Current {
+        let slot = self.regions.get(region).or_else(|| self.regions.values().next());
+        slot.expect("a deployment has at least one region").current(now)
+    }
+
+    pub(crate) fn knows(&self, region: &str) -> bool {
+        self.regions.contains_key(region)
+    }
+
+    pub(crate) fn set_keys(&self, keys: BTreeMap<String, VerifyingKey>) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// Takes an envelope for `region`, or refuses it and counts why. The same manifest again is neither.
+    pub(crate) fn offer(&self, region: &RegionId, bytes: &[u8], now: TimestampMs) -> Result<(), Refusal> {
+        let Some(slot) = self.regions.get(region) else { return Err(Refusal::WrongRegion(region.clone())) };
+        let read = self.read(region, bytes).and_then(|manifest| slot.accept(manifest, now));
+        if let Err(refusal) = &read {
+            let mut refusals = slot.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            *refusals.by_reason.entry(refusal.name()).or_default() += 1;
+            refusals.last = Some(refusal.to_string());
+        }
+        read
+    }
+
+    fn read(&self, region: &RegionId, bytes: &[u8]) -> Result<Manifest, Refusal> {
+        let payload = envelope::open(bytes, &self.keys.read().unwrap_or_else(PoisonError::into_inner))?;
+        let manifest = manifest::parse(&payload)?;
+        if manifest.region == *region { Ok(manifest) } else { Err(Refusal::WrongRegion(manifest.region)) }
+    }
+
+    /// Whether these bytes are signed by a key that is not known yet.
+    fn needs_keys(&self, bytes: &[u8]) -> bool {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(envelope::open(bytes, &keys), Err(EnvelopeError::UnknownKey(..)))
+    }
+
+    pub(crate) fn status(&self, now: TimestampMs) -> BTreeMap<RegionId, RegionStatus> {
+        let status = |slot: &Slot| RegionStatus {
+            current: slot.current(now),
+            accepted: slot.held.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|held| held.accepted),
+            refusals: slot.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        };
+        self.regions.iter().map(|(id, slot)| (id.clone(), status(slot))).collect()
+    }
+}
+
+impl Slot {
+    fn current(&self, now: TimestampMs) -> Current {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let (manifest, source) = match held.as_ref() {
+            None => (&self.fallback, Source::Static),
+            Some(held) if now > held.manifest.valid_until => (&held.expired, Source::Expired),
+            Some(held) => (&held.manifest, Source::Manifest),
+        };
+        Current { manifest: Arc::clone(manifest), source }
+    }
+
+    fn accept(&self, manifest: Manifest, now: TimestampMs) -> Result<(), Refusal> {
+        // Built before the lock is taken: a swap must not delay an answer.
+        let expired = Arc::new(Prepared::new(static_plan::expired(&manifest)));
+        let manifest = Arc::new(Prepared::new(manifest));
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = held.as_ref() {
+            if **held.manifest == **manifest {
+                return Ok(());
+            }
+            if manifest.epoch <= held.manifest.epoch {
+                return Err(Refusal::OlderEpoch { offered: manifest.epoch, held: held.manifest.epoch });
+            }
+        }
+        *held = Some(Held { manifest, expired, accepted: now });
+        Ok(())
+    }
+}
+
+/// Watches the manifests of all regions until shutdown.
+pub(crate) async fn watch_all(state: Arc<SteerState>, store: Arc<dyn Store>, shutdown: CancellationToken) {
+    let regions: Vec<RegionId> = state.deployment.regions.keys().cloned().collect();
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        _ = join_all(regions.into_iter().map(|region| watch(Arc::clone(&state), Arc::clone(&store), region))) => {}
+    }
+}
+
+async fn watch(state: Arc<SteerState>, store: Arc<dyn Store>, region: RegionId) {
+    let key = manifest_key(&region);
+    let mut seen = 0;
+    let mut reachable = true;
+    loop {
+        let changed = store.changed(&key, seen).await;
+        if reachable != changed.is_ok() {
+            reachable = changed.is_ok();
+            tracing::warn!(%region, reachable, "store of manifests changed");
+        }
+        let Ok(changed) = changed else {
+            tokio::time::sleep(STORE_RETRY).await;
+            continue;
+        };
+        seen = changed.version;
+        if state.manifests.needs_keys(&changed.value) {
+            load_keys(&state.manifests, store.as_ref()).await;
+        }
+        match state.manifests.offer(&region, &changed.value, state.clock.now()) {
+            Ok(()) => tracing::debug!(%region, "manifest accepted"),
+            Err(refusal) => {
+                metrics::counter!("spillway_steer_manifests_refused_total", "region" => region.to_string(), "reason" => refusal.name())
+                    .increment(1);
+                tracing::warn!(%region, error = %refusal, reason = refusal.name(), "manifest refused");
+            }
+        }
+    }
+}
+
+/// Reads the public keys: JSON, key id → base64 of 32 bytes. What does not read is left out.
+async fn load_keys(manifests: &Manifests, store: &dyn Store) {
+    let found = match store.get(KEYS_KEY).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return,
+        Err(error) => return tracing::warn!(%error, "manifest keys not read"),
+    };
+    let texts: BTreeMap<String, String> = match serde_json::from_slice(&found.value) {
+        Ok(texts) => texts,
+        Err(error) => return tracing::warn!(%error, "manifest keys not read"),
+    };
+    let decode = |text: &str| VerifyingKey::from_bytes(&BASE64.decode(text).ok()?.try_into().ok()?).ok();
+    manifests.set_keys(texts.into_iter().filter_map(|(kid, text)| Some((kid, decode(&text)?))).collect());
+}

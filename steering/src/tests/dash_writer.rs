@@ -1,0 +1,131 @@
+//! The DASH writer: snapshots of whole MPDs, refusals, and that untouched bytes stay.
+
+use proptest::prelude::*;
+use url::Url;
+
+use super::fixtures::id;
+use crate::playlists::dash::write;
+use crate::playlists::space::Space;
+use crate::playlists::writer::{Offer, Steering, WriteError};
+
+fn space() -> Space {
+    let url = |text| Url::parse(text).expect("url");
+    Space::new(&url("http://origin.example"), &url("http://origin.example/live/river/manifest.mpd"))
+}
+
+fn steering(max_bitrate_kbps: Option<u32>) -> Steering {
+    let offer = |name: &str| Offer { id: id(name), base_url: format!("http://{name}.example/p?a=1&b") };
+    Steering {
+        server_uri: "http://steer.example/v1/steer/dash?t=v~r".into(),
+        offers: ["cdn-b", "own-x-1"].map(offer).into(),
+        max_bitrate_kbps,
+        reload_url: Some("http://steer.example/v1/playlists/dash/live/river/manifest.mpd?t=v".into()),
+    }
+}
+
+fn written(mpd: &str) -> Result<String, WriteError> {
+    write(mpd.as_bytes(), &space(), &steering(None))
+}
+
+#[test]
+fn a_static_mpd() {
+    insta::assert_snapshot!(
+        written(
+            "<?xml version=\"1.0\"?>\n<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" type=\"static\">\n  \
+         <ProgramInformation><Title>a &amp; b</Title></ProgramInformation>\n  \
+         <Period id='1'><AdaptationSet><Representation id=\"v\" bandwidth=\"1\"/></AdaptationSet></Period>\n</MPD>\n"
+        )
+        .expect("written")
+    );
+}
+
+const LIVE: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<!-- kept -->
+<m:MPD xmlns:m="urn:mpeg:dash:schema:mpd:2011" type="dynamic" minimumUpdatePeriod="PT2S">
+    <m:BaseURL availabilityTimeOffset="1.5" serviceLocation='old'>video/</m:BaseURL>
+    <m:BaseURL>http://backup.example/video/</m:BaseURL>
+    <m:Location>http://origin.example/live/river/manifest.mpd</m:Location>
+    <m:PatchLocation ttl="60">patch.mpp</m:PatchLocation>
+    <m:ServiceDescription id="0"><m:ContentSteering>https://old.example/</m:ContentSteering></m:ServiceDescription>
+    <m:Period id="1" start="PT0S">
+        <m:BaseURL>part-1/</m:BaseURL>
+        <m:AdaptationSet mimeType="video/mp4"><m:SegmentTemplate media="$Number$.m4s"/></m:AdaptationSet>
+    </m:Period>
+    <m:Period id="ad" start="PT60S"><m:BaseURL>https://ads.example/x/</m:BaseURL></m:Period>
+    <m:Period id="2" start="PT90S">
+        <m:BaseURL>http://origin.example/archive/</m:BaseURL>
+    </m:Period>
+    <m:UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-iso:2014" value="/time?x&amp;y"/>
+</m:MPD>
+"#;
+
+#[test]
+fn several_periods_a_prefix_and_base_urls() {
+    insta::assert_snapshot!(written(LIVE).expect("written"));
+}
+
+#[test]
+fn a_bitrate_limit_leaves_representations_out_but_never_the_last_of_a_set() {
+    let mpd = "<MPD><Period><AdaptationSet><Representation bandwidth=\"800000\"/>\
+               <Representation bandwidth=\"2400000\"><BaseURL>/abs/</BaseURL></Representation></AdaptationSet>\
+               <AdaptationSet><Representation bandwidth=\"5000000\"/></AdaptationSet></Period></MPD>";
+    let of = |limit| write(mpd.as_bytes(), &space(), &steering(limit)).expect("written");
+    assert_eq!(of(None).matches("<Representation").count(), 3);
+    let limited = of(Some(1_000));
+    assert!(!limited.contains("2400000") && !limited.contains("/abs/"), "{limited}");
+    assert!(limited.contains("5000000") && limited.contains("</Period></MPD>"));
+}
+
+#[test]
+fn a_broken_mpd_says_what_is_wrong() {
+    let fails = |mpd: &str| written(mpd).expect_err(mpd).name();
+    assert_eq!(fails(""), "bad_xml");
+    assert_eq!(fails("#EXTM3U"), "bad_xml");
+    assert_eq!(fails("<html/>"), "not_mpd");
+    assert_eq!(fails("<MPD/>"), "no_variant");
+    assert_eq!(fails("<MPD><Period></MPD>"), "bad_xml");
+    assert_eq!(fails("<MPD><Period/>"), "bad_xml");
+    assert_eq!(fails("<MPD><Period/></MPD><MPD/>"), "bad_xml");
+    let bomb = "<!DOCTYPE x [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><MPD><Period>&b;</Period></MPD>";
+    assert_eq!(fails(bomb), "doctype");
+    assert_eq!(fails(&format!("<MPD>{}", "<a>".repeat(100))), "too_deep");
+    assert_eq!(fails("<MPD><Period xlink:href=\"remote.xml\"/></MPD>"), "remote_element");
+    assert_eq!(fails("<MPD><BaseURL>https://else.example/</BaseURL><Period/></MPD>"), "nothing_on_origin");
+    assert_eq!(fails("<MPD><BaseURL>&nope;</BaseURL><Period/></MPD>"), "bad_xml");
+    assert_eq!(write(b"<MPD>\xff", &space(), &steering(None)), Err(WriteError::NotUtf8));
+    assert!(written("<MPD><Period xlink:href='urn:mpeg:dash:resolve-to-zero:2013'/></MPD>").is_ok());
+}
+
+fn filler() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[ \t\r\n]{0,6}",
+        "<!--[ a-z\r\n]{0,12}-->",
+        "<x:Vendor a='[ -%(-;=?-~]{0,8}'\r?\n? />",
+        "<EssentialProperty schemeIdUri=\"urn:x\"  >text &lt; &amp;</EssentialProperty >",
+        "<!\\[CDATA\\[[ -Z]{0,8}\\]\\]>",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_inserted_is_all_that_changes(
+        before in proptest::collection::vec(filler(), 0..6),
+        inside in proptest::collection::vec(filler(), 0..6),
+        bom in any::<bool>(),
+    ) {
+        let before: String = before.concat();
+        let bom = if bom { "\u{feff}" } else { "" };
+        let mpd = format!("{bom}<MPD a=\"1\" >{before}<Period >{}</Period></MPD >\n", inside.concat());
+        let out = written(&mpd).expect("written");
+        let begin = bom.len() + "<MPD a=\"1\" >".len();
+        prop_assert!(out.starts_with(&mpd[..begin]));
+        let inserted = out.len() - mpd.len();
+        prop_assert_eq!(&out[begin + inserted..], &mpd[begin..]);
+        prop_assert!(out[begin..begin + inserted].ends_with("</ContentSteering>"));
+    }
+
+    #[test]
+    fn no_input_makes_the_writer_panic(text in "(<MPD[ -~]{0,20}>)?(<BaseURL|<Period|<UTCTiming)?[ -~\r\n<>=\"'/&é]{0,120}(</MPD>)?") {
+        let _ = written(&text);
+    }
+}
