@@ -1,48 +1,45 @@
 //! `GET /v1/steer/hls` and `/v1/steer/dash`: one handler, two protocols, always 200 and always a valid answer.
+//!
+//! A platform's players ask this a million times a second: nothing here copies what it can borrow, and a session's own
+//! token goes back as it came.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
-use spillway_model::{ContentId, Protocol};
+use metrics::Counter;
+use spillway_model::{ContentId, PathwayId, Protocol};
+use spillway_wire::cmcd::parse_request;
 use spillway_wire::steering::{STEERING_MEDIA_TYPE, SteeringAnswer};
 
 use crate::asker::Asker;
 use crate::counters::Asked;
+use crate::manifests::Source;
 use crate::params::{DEBUG, DEBUG_ARGUMENT, Query, reported};
 use crate::samples::Sample;
 use crate::{SteerState, decide, reply};
 
+/// What is said where nothing else can be: a player keeps its own order.
+const LAST_WORD: &[u8] = br#"{"VERSION":1,"TTL":30,"PATHWAY-PRIORITY":["."]}"#;
+
 /// `GET /v1/steer/hls?t=TOKEN`.
-pub(crate) async fn hls(
-    State(state): State<Arc<SteerState>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-) -> Response {
-    steer(&state, Protocol::Hls, peer, &headers, query.as_deref())
+pub(crate) async fn hls(State(state): State<Arc<SteerState>>, request: Request) -> Response {
+    steer(&state, Protocol::Hls, &request)
 }
 
 /// `GET /v1/steer/dash?t=TOKEN`.
-pub(crate) async fn dash(
-    State(state): State<Arc<SteerState>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-) -> Response {
-    steer(&state, Protocol::Dash, peer, &headers, query.as_deref())
+pub(crate) async fn dash(State(state): State<Arc<SteerState>>, request: Request) -> Response {
+    steer(&state, Protocol::Dash, &request)
 }
 
-fn steer(
-    state: &SteerState,
-    protocol: Protocol,
-    peer: SocketAddr,
-    headers: &HeaderMap,
-    query: Option<&str>,
-) -> Response {
-    let query = Query::parse(query);
+fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response {
+    let headers = request.headers();
+    let query = Query::parse(request.uri().query());
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().expect("every listener of ours tells the peer").0;
     let client = state.deployment.client(peer, headers, state.settings.trusted_header.as_deref());
     let asker = Asker::by_token(state, &query, &client).unwrap_or_else(|error| {
         metrics::counter!("spillway_steer_bad_tokens_total", "reason" => error.name()).increment(1);
@@ -52,7 +49,8 @@ fn steer(
     let now = state.clock.now();
     let current = state.manifests.current(&asker.token.region, now);
     let stretch = state.counters.stretch_milli();
-    let answer = decide::answer(&asker.token, asker.family, &current.manifest, now, stretch);
+    let mut answer = decide::answer(&asker.token, asker.family, &current.manifest, now, stretch);
+    answer.ttl_s = decide::within_buffer(answer.ttl_s, buffer_ms(request.uri().query(), headers));
     let debug = query.first(DEBUG).is_some();
     if let Some(first) = answer.order.first() {
         if asker.known {
@@ -63,32 +61,24 @@ fn steer(
         }
     }
     let player_is_on = reported(&query, protocol).pathways.pop().map(|(id, _)| id);
-    let follows = match &player_is_on {
-        None => "unknown",
-        Some(id) if Some(id) == answer.order.first() => "first",
-        Some(_) => "other",
-    };
-    metrics::counter!(
-        "spillway_steer_answers_total",
-        "protocol" => protocol.as_str(), "plan" => current.source.as_str(),
-        "kind" => if !asker.known { "anonymous" } else if answer.first_answer { "first" } else { "poll" },
-        "player_is_on" => follows,
-    )
-    .increment(1);
-    let reload = reload_uri(state, protocol, &asker, debug);
-    let built = SteeringAnswer::new(answer.ttl_s, Some(reload), &answer.order)
+    let kind = Kind::of(&asker, answer.first_answer);
+    state.answered.count(protocol, current.source, kind, Follows::of(player_is_on, answer.order.first()));
+    let token = query.first("t").filter(|_| asker.known);
+    let reload = reload_uri(state, protocol, &asker, token, debug);
+    let built = SteeringAnswer::new(answer.ttl_s, Some(Cow::Owned(reload)), &answer.order)
         .map_err(|error| error.to_string())
         .and_then(|answer| serde_json::to_vec(&answer).map_err(|error| error.to_string()));
     let bytes = built.unwrap_or_else(|error| {
         // A manifest has at least one pathway and the public URL is absolute: this is for the day that breaks.
         tracing::error!(error, "no steering answer");
-        br#"{"VERSION":1,"TTL":30,"PATHWAY-PRIORITY":["."]}"#.to_vec()
+        LAST_WORD.to_vec()
     });
     let epoch = current.manifest.epoch;
     if let Some(samples) = &state.samples
         && let Some(rate) = samples.rate(&asker, debug, now)
     {
         let decide::PollAnswer { order, ttl_s, first_answer } = answer;
+        let player_is_on = player_is_on.and_then(|id| PathwayId::new(id).ok());
         let sample = Sample {
             asker,
             current,
@@ -102,15 +92,150 @@ fn steer(
         };
         samples.push(sample, rate);
     }
-    reply::with_epoch(reply::body(StatusCode::OK, STEERING_MEDIA_TYPE, bytes), epoch)
+    response(bytes, epoch)
 }
 
-/// Absolute, and with identity only. A stranger gets no token: it would make an audience of a flood.
-fn reload_uri(state: &SteerState, protocol: Protocol, asker: &Asker, debug: bool) -> String {
-    let url = format!("{}/v1/steer/{protocol}", state.settings.public_url);
-    if !asker.known {
-        return url;
+/// 200 with everything that a player on any page needs; never stored.
+fn response(body: Vec<u8>, epoch: u64) -> Response {
+    const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after,x-spillway-epoch");
+    // Six fit into the smallest table: one more, and it would take twice the memory and twice the time.
+    let mut headers = HeaderMap::with_capacity(6);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(STEERING_MEDIA_TYPE));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    headers.insert(HeaderName::from_static(reply::EPOCH_HEADER), HeaderValue::from(epoch));
+    let mut response = Response::new(Body::from(body));
+    *response.headers_mut() = headers;
+    response
+}
+
+/// What the player has left to play, if it says so by CMCD (dash.js can, with steering requests); the least of several.
+fn buffer_ms(query: Option<&str>, headers: &HeaderMap) -> Option<u64> {
+    if !query.is_some_and(|query| query.contains("CMCD=")) && !headers.contains_key("cmcd-request") {
+        return None;
     }
-    let debug = if debug { DEBUG_ARGUMENT } else { "" };
-    format!("{url}?t={}{debug}", state.settings.keys.sign(&asker.identity()))
+    let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let record = parse_request(query, header).ok().flatten()?;
+    record.bl_ms?.into_iter().map(|buffer| buffer.value).min()
+}
+
+/// Absolute, and with identity only. A stranger gets no token: it would make an audience of a flood. A token that says
+/// no more than identity, and is signed by today's key, goes back as it came.
+fn reload_uri(state: &SteerState, protocol: Protocol, asker: &Asker, token: Option<&str>, debug: bool) -> String {
+    let (url, keys) = (&state.settings.public_url, &state.settings.keys);
+    let mut out = String::with_capacity(url.len() + 320);
+    for part in [url, "/v1/steer/", protocol.as_str()] {
+        out.push_str(part);
+    }
+    let Some(token) = token else { return out };
+    out.push_str("?t=");
+    if asker.token.first.is_none() && keys.is_current(token) {
+        out.push_str(token);
+    } else {
+        out.push_str(&keys.sign(&asker.identity()));
+    }
+    out.push_str(if debug { DEBUG_ARGUMENT } else { "" });
+    out
+}
+
+/// Which of a session's answers.
+#[derive(Clone, Copy)]
+enum Kind {
+    Anonymous,
+    First,
+    Poll,
+}
+
+impl Kind {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Anonymous, "anonymous"), (Self::First, "first"), (Self::Poll, "poll")];
+
+    fn of(asker: &Asker, first: bool) -> Self {
+        match (asker.known, first) {
+            (false, _) => Self::Anonymous,
+            (true, true) => Self::First,
+            (true, false) => Self::Poll,
+        }
+    }
+}
+
+/// Where the player says that it is.
+#[derive(Clone, Copy)]
+enum Follows {
+    Unknown,
+    First,
+    Other,
+}
+
+impl Follows {
+    const ALL: [(Self, &'static str); 3] = [(Self::Unknown, "unknown"), (Self::First, "first"), (Self::Other, "other")];
+
+    fn of(player_is_on: Option<&str>, first: Option<&PathwayId>) -> Self {
+        match player_is_on {
+            None => Self::Unknown,
+            Some(id) if first.is_some_and(|first| first.as_str() == id) => Self::First,
+            Some(_) => Self::Other,
+        }
+    }
+}
+
+/// `spillway_steer_answers_total` of this handler, each of its counters looked up once.
+pub(crate) struct Answered(Vec<Counter>);
+
+const PROTOCOLS: [Protocol; 2] = [Protocol::Hls, Protocol::Dash];
+
+impl Default for Answered {
+    fn default() -> Self {
+        let mut counters = Vec::new();
+        for protocol in PROTOCOLS {
+            for plan in Source::ALL {
+                for (_, kind) in Kind::ALL {
+                    for (_, follows) in Follows::ALL {
+                        counters.push(metrics::counter!(
+                            "spillway_steer_answers_total",
+                            "protocol" => protocol.as_str(), "plan" => plan.as_str(), "kind" => kind,
+                            "player_is_on" => follows,
+                        ));
+                    }
+                }
+            }
+        }
+        Self(counters)
+    }
+}
+
+impl Answered {
+    fn count(&self, protocol: Protocol, plan: Source, kind: Kind, follows: Follows) {
+        let protocol = usize::from(protocol == PROTOCOLS[1]);
+        let at =
+            ((protocol * Source::ALL.len() + plan as usize) * Kind::ALL.len() + kind as usize) * Follows::ALL.len();
+        self.0[at + follows as usize].increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counters_stand_where_they_are_looked_up() {
+        assert!(Kind::ALL.iter().zip(0..).all(|((kind, _), at)| *kind as usize == at));
+        assert!(Follows::ALL.iter().zip(0..).all(|((follows, _), at)| *follows as usize == at));
+        assert!(Source::ALL.iter().zip(0..).all(|(source, at)| *source as usize == at));
+        assert_eq!(Answered::default().0.len(), 2 * 3 * 3 * 3);
+    }
+
+    #[test]
+    fn the_buffer_is_read_in_every_form_that_players_send() {
+        let none = HeaderMap::new();
+        assert_eq!(buffer_ms(Some("t=x&CMCD=bl%3D%283900%3Bv%204100%3Ba%29%2Cv%3D2"), &none), Some(3_900));
+        assert_eq!(buffer_ms(Some("CMCD=bl%3D4000%2Cbr%3D300"), &none), Some(4_000));
+        let mut headers = HeaderMap::new();
+        headers.insert("cmcd-request", HeaderValue::from_static("bl=21300,mtp=48100"));
+        assert_eq!(buffer_ms(None, &headers), Some(21_300));
+        for nothing in ["", "t=x", "CMCD=", "CMCD=bl%3D%22x%22", "CMCD=%zz", "CMCD=bl%3D-5"] {
+            assert_eq!(buffer_ms(Some(nothing), &none), None, "{nothing}");
+        }
+    }
 }

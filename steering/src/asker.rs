@@ -25,13 +25,13 @@ pub(crate) struct Asker {
 
 impl Asker {
     /// The session of a valid `t`.
-    pub(crate) fn by_token(state: &SteerState, query: &Query, client: &Client) -> Result<Self, TokenError> {
+    pub(crate) fn by_token(state: &SteerState, query: &Query<'_>, client: &Client) -> Result<Self, TokenError> {
         let token = state.settings.keys.verify(query.first("t").unwrap_or_default())?;
         Ok(Self { token, family: family(client.address), known: true })
     }
 
     /// A session that begins now: `sid` if the page gave one, else a new id.
-    pub(crate) fn new_session(state: &SteerState, query: &Query, client: &Client, content: ContentId) -> Self {
+    pub(crate) fn new_session(state: &SteerState, query: &Query<'_>, client: &Client, content: ContentId) -> Self {
         let view = query.first("sid").and_then(|sid| ViewId::new(sid).ok());
         let view = view.unwrap_or_else(|| {
             ViewId::new(&spillway_service::random::id(MINTED_ID_CHARS)).expect("letters and digits make an id")
@@ -40,13 +40,13 @@ impl Asker {
     }
 
     /// Nobody we know: the same address gets the same answer from every node.
-    pub(crate) fn anonymous(state: &SteerState, query: &Query, client: &Client, content: ContentId) -> Self {
+    pub(crate) fn anonymous(state: &SteerState, query: &Query<'_>, client: &Client, content: ContentId) -> Self {
         let hash = hash_pair(&client.address.to_canonical().to_string(), "address");
         let view = ViewId::new(&format!("address-{hash:08x}")).expect("letters and digits make an id");
         Self::of_view(state, query, client, content, view)
     }
 
-    fn of_view(state: &SteerState, query: &Query, client: &Client, content: ContentId, view: ViewId) -> Self {
+    fn of_view(state: &SteerState, query: &Query<'_>, client: &Client, content: ContentId, view: ViewId) -> Self {
         let (region, asn) = place(state, query, client);
         let token = Token {
             view,
@@ -72,7 +72,7 @@ fn family(address: IpAddr) -> Option<AddressFamily> {
     Some(if address.to_canonical().is_ipv4() { AddressFamily::V4 } else { AddressFamily::V6 })
 }
 
-fn place(state: &SteerState, query: &Query, client: &Client) -> (RegionId, Option<u32>) {
+fn place(state: &SteerState, query: &Query<'_>, client: &Client) -> (RegionId, Option<u32>) {
     let cohort = state.deployment.locate(client).cohort;
     let asked =
         query.first("region").filter(|name| state.settings.allow_region_parameter && state.manifests.knows(name));

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use spillway_model::NodeId;
 use spillway_service::config::ConfigError;
 use spillway_service::posting::{check_collectors, check_share};
+use spillway_service::tls::TlsConfig;
 use spillway_wire::token::TokenKeys;
 
 use crate::playlists::origin::Origin;
@@ -35,6 +36,8 @@ pub struct SteerConfig {
     /// Address to listen on. Default `127.0.0.1:4301`.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
+    /// A port for players that speaks TLS, beside the plain one. Default none.
+    pub tls: Option<TlsConfig>,
     /// Name of this node in frames and logs. Default `steer-1`.
     #[serde(default = "default_id")]
     pub id: String,
@@ -106,6 +109,7 @@ impl SteerConfig {
     pub fn of(public_url: &str, token_key: Secret) -> Self {
         Self {
             listen: default_listen(),
+            tls: None,
             id: default_id(),
             public_url: public_url.into(),
             origins: BTreeMap::new(),

@@ -4,8 +4,9 @@
 //! The map of sessions feeds counters only; no answer depends on it, so it may be lost and it may be full.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use spillway_model::limits::ASNS_PER_REGION_MAX;
 use spillway_model::{PathwayId, Protocol, RegionId, TimestampMs, ViewId};
@@ -22,8 +23,17 @@ const POLL_SLACK_MS: u64 = 2_000;
 /// A start without a poll for this many TTLs is a ghost.
 const GHOST_TTLS: u64 = 3;
 
+/// A cell by what it is about. Cheap to make: ids are shared, not copied.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Place {
+    pathway: PathwayId,
+    region: RegionId,
+    asn: Option<u32>,
+    protocol: Protocol,
+}
+
 struct Watched {
-    cell: Arc<CellKey>,
+    place: Place,
     device: &'static str,
     until: TimestampMs,
     ttl_s: u32,
@@ -31,7 +41,7 @@ struct Watched {
 }
 
 /// By region and device class.
-type Devices = BTreeMap<(String, &'static str), DeviceViews>;
+type Devices = BTreeMap<(RegionId, &'static str), DeviceViews>;
 
 /// Who asks, and for what.
 #[derive(Clone, Copy)]
@@ -46,10 +56,13 @@ pub(crate) struct Asked<'a> {
 struct Inner {
     seq: u64,
     start: TimestampMs,
-    cells: BTreeMap<Arc<CellKey>, Cell>,
+    /// Counts since the last frame; their keys are written when it leaves.
+    cells: HashMap<Place, Cell>,
     devices: Devices,
-    sessions: HashMap<ViewId, Watched>,
-    asns: BTreeMap<String, BTreeSet<u32>>,
+    /// By a hash of the view: all that is asked of a view is whether it is the same.
+    sessions: HashMap<u64, Watched>,
+    hasher: RandomState,
+    asns: BTreeMap<RegionId, BTreeSet<u32>>,
 }
 
 /// Counters of a steering node.
@@ -86,12 +99,12 @@ impl Counters {
     /// A playlist (`polls`: steering polls should follow) or a decision went out with `first` in front.
     pub(crate) fn assigned(&self, asked: Asked<'_>, first: &PathwayId, ttl_s: u32, polls: bool, now: TimestampMs) {
         let device = asked.device;
-        self.with_cell((asked.token, asked.token.asn), asked.protocol, first, |inner, cell| {
-            Inner::device_of(&mut inner.devices, &cell, device).sessions_assigned += 1;
-            inner.cell(&cell).sessions_assigned += 1;
+        self.with_place((asked.token, asked.token.asn), asked.protocol, first, |inner, place| {
+            Inner::device_of(&mut inner.devices, &place, device).sessions_assigned += 1;
+            inner.cell(&place).sessions_assigned += 1;
             if polls {
                 let until = TimestampMs(now.0 + GHOST_TTLS * u64::from(ttl_s) * 1_000);
-                inner.watch(&asked.token.view, Watched { cell, device, until, ttl_s, polled: false });
+                inner.watch(&asked.token.view, Watched { place, device, until, ttl_s, polled: false });
             }
         });
     }
@@ -99,17 +112,17 @@ impl Counters {
     /// A poll by a valid token was answered with `first` in front.
     pub(crate) fn polled(&self, asked: Asked<'_>, first: &PathwayId, ttl_s: u32, now: TimestampMs) {
         let device = asked.device;
-        self.with_cell((asked.token, asked.token.asn), asked.protocol, first, |inner, cell| {
-            inner.cell(&cell).polls += 1;
+        self.with_place((asked.token, asked.token.asn), asked.protocol, first, |inner, place| {
+            inner.cell(&place).polls += 1;
             let until = TimestampMs(now.0 + u64::from(ttl_s) * 1_000 + POLL_SLACK_MS);
-            inner.watch(&asked.token.view, Watched { cell, device, until, ttl_s, polled: true });
+            inner.watch(&asked.token.view, Watched { place, device, until, ttl_s, polled: true });
         });
     }
 
     /// A request without a valid session token was answered with `first` in front: no audience, and so without a
     /// network, since a flood must not use up the networks that are told apart.
     pub(crate) fn untrusted(&self, stranger: &Token, protocol: Protocol, first: &PathwayId) {
-        self.with_cell((stranger, None), protocol, first, |inner, cell| inner.cell(&cell).sessions_untrusted += 1);
+        self.with_place((stranger, None), protocol, first, |inner, place| inner.cell(&place).sessions_untrusted += 1);
     }
 
     /// What was counted since the last frame.
@@ -119,8 +132,8 @@ impl Counters {
         inner.close_sessions(now);
         let mut expected_milli_polls = 0;
         for session in inner.sessions.values().filter(|session| session.polled) {
-            Inner::cell_of(&mut inner.cells, &session.cell).sessions_polling += 1;
-            Inner::device_of(&mut inner.devices, &session.cell, session.device).sessions_polling += 1;
+            Inner::cell_of(&mut inner.cells, &session.place).sessions_polling += 1;
+            Inner::device_of(&mut inner.devices, &session.place, session.device).sessions_polling += 1;
             expected_milli_polls += 1_000 / u64::from(session.ttl_s.max(1));
         }
         self.set_stretch(expected_milli_polls / 1_000);
@@ -131,7 +144,7 @@ impl Counters {
             seq: inner.seq,
             start_ms: inner.start.0,
             end_ms: now.0,
-            cells: std::mem::take(&mut inner.cells).into_values().collect(),
+            cells: self.told(&mut inner.cells),
             content: vec![],
             devices: std::mem::take(&mut inner.devices).into_values().collect(),
         };
@@ -150,44 +163,55 @@ impl Counters {
         self.stretch_milli.store(current.midpoint(wanted), Ordering::Relaxed);
     }
 
-    fn with_cell(
+    /// The cells with their keys, in order, and none left.
+    fn told(&self, cells: &mut HashMap<Place, Cell>) -> Vec<Cell> {
+        let mut cells: Vec<(Place, Cell)> = cells.drain().collect();
+        cells.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let named = cells.into_iter().map(|(place, counts)| {
+            let key = CellKey {
+                property: self.property.clone(),
+                pathway: place.pathway.to_string(),
+                region: place.region.to_string(),
+                asn: place.asn,
+                protocol: place.protocol.to_string(),
+            };
+            Cell { key, ..counts }
+        });
+        named.collect()
+    }
+
+    fn with_place(
         &self,
         (token, asn): (&Token, Option<u32>),
         protocol: Protocol,
         first: &PathwayId,
-        count: impl FnOnce(&mut Inner, Arc<CellKey>),
+        count: impl FnOnce(&mut Inner, Place),
     ) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = CellKey {
-            property: self.property.clone(),
-            pathway: first.to_string(),
-            region: token.region.to_string(),
-            asn: asn.and_then(|asn| inner.bounded_asn(&token.region, asn)),
-            protocol: protocol.to_string(),
-        };
-        count(&mut inner, Arc::new(key));
+        let asn = asn.and_then(|asn| inner.bounded_asn(&token.region, asn));
+        count(&mut inner, Place { pathway: first.clone(), region: token.region.clone(), asn, protocol });
     }
 }
 
 impl Inner {
-    fn cell(&mut self, key: &Arc<CellKey>) -> &mut Cell {
-        Self::cell_of(&mut self.cells, key)
+    fn cell(&mut self, place: &Place) -> &mut Cell {
+        Self::cell_of(&mut self.cells, place)
     }
 
-    fn cell_of<'c>(cells: &'c mut BTreeMap<Arc<CellKey>, Cell>, key: &Arc<CellKey>) -> &'c mut Cell {
-        cells.entry(Arc::clone(key)).or_insert_with(|| Cell { key: CellKey::clone(key), ..Cell::default() })
+    fn cell_of<'c>(cells: &'c mut HashMap<Place, Cell>, place: &Place) -> &'c mut Cell {
+        cells.entry(place.clone()).or_default()
     }
 
-    fn device_of<'d>(devices: &'d mut Devices, cell: &CellKey, device: &'static str) -> &'d mut DeviceViews {
-        devices.entry((cell.region.clone(), device)).or_insert_with(|| DeviceViews {
-            region: cell.region.clone(),
+    fn device_of<'d>(devices: &'d mut Devices, place: &Place, device: &'static str) -> &'d mut DeviceViews {
+        devices.entry((place.region.clone(), device)).or_insert_with(|| DeviceViews {
+            region: place.region.to_string(),
             device: device.to_owned(),
             ..DeviceViews::default()
         })
     }
 
     fn bounded_asn(&mut self, region: &RegionId, asn: u32) -> Option<u32> {
-        let known = self.asns.entry(region.to_string()).or_default();
+        let known = self.asns.entry(region.clone()).or_default();
         if known.len() < ASNS_PER_REGION_MAX {
             known.insert(asn);
         }
@@ -195,8 +219,9 @@ impl Inner {
     }
 
     fn watch(&mut self, view: &ViewId, watched: Watched) {
-        if self.sessions.len() < SESSIONS_MAX || self.sessions.contains_key(view) {
-            self.sessions.insert(view.clone(), watched);
+        let view = self.hasher.hash_one(view.as_str());
+        if self.sessions.len() < SESSIONS_MAX || self.sessions.contains_key(&view) {
+            self.sessions.insert(view, watched);
         } else {
             metrics::counter!("spillway_steer_sessions_untracked_total").increment(1);
         }
@@ -207,8 +232,8 @@ impl Inner {
         self.sessions.retain(|_, session| {
             let over = session.until < now;
             if over && !session.polled {
-                Self::cell_of(cells, &session.cell).ghost_starts += 1;
-                Self::device_of(devices, &session.cell, session.device).ghost_starts += 1;
+                Self::cell_of(cells, &session.place).ghost_starts += 1;
+                Self::device_of(devices, &session.place, session.device).ghost_starts += 1;
             }
             !over
         });

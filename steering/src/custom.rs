@@ -258,7 +258,7 @@ fn client(state: &SteerState, peer: SocketAddr, headers: &HeaderMap) -> Client {
     state.deployment.client(peer, headers, state.settings.trusted_header.as_deref())
 }
 
-fn asker(state: &SteerState, query: &Query, client: &Client, content: &str) -> Asker {
+fn asker(state: &SteerState, query: &Query<'_>, client: &Client, content: &str) -> Asker {
     Asker::by_token(state, query, client)
         .unwrap_or_else(|_| Asker::new_session(state, query, client, content_of(content)))
 }

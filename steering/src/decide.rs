@@ -51,6 +51,13 @@ pub(crate) fn session(token: &Token, family: Option<AddressFamily>) -> Session<'
 /// Orders the pathways for a new playlist or decision. A class that nothing serves here must not end in no playlist,
 /// so it then counts as none.
 pub(crate) fn assign(token: &Token, family: Option<AddressFamily>, manifest: &Prepared) -> Assignment {
+    let ranked = order(token, family, manifest);
+    let declared = playlist_pathways(&ranked, manifest);
+    Assignment { ranked, declared }
+}
+
+/// Every eligible pathway, best first; never empty.
+fn order(token: &Token, family: Option<AddressFamily>, manifest: &Prepared) -> Vec<Ranked> {
     let mut ranked = manifest.rank(&session(token, family), &token.content);
     if ranked.is_empty() {
         let anyone = Session::new(token.view.as_str(), token.started);
@@ -59,8 +66,7 @@ pub(crate) fn assign(token: &Token, family: Option<AddressFamily>, manifest: &Pr
     if ranked.is_empty() {
         ranked = manifest.pathways.keys().map(|id| Ranked { pathway: id.clone(), place: Place::Leftover }).collect();
     }
-    let declared = playlist_pathways(&ranked, manifest);
-    Assignment { ranked, declared }
+    ranked
 }
 
 /// Answers a poll: every pathway of its playlist, by today's order. The playlist's own token names the pathway that
@@ -73,8 +79,7 @@ pub(crate) fn answer(
     now: TimestampMs,
     stretch_milli: u64,
 ) -> PollAnswer {
-    let assignment = assign(token, family, manifest);
-    let mut order = among_declared(&assignment.ranked, token, manifest);
+    let mut order = among_declared(&order(token, family, manifest), token, manifest);
     let mut ttl_s = ttl_s(token, manifest, stretch_milli);
     let first = token.first.as_ref().filter(|_| now.since(token.started) <= FIRST_ANSWER_MAX_AGE);
     if let Some(first) = first {
@@ -120,10 +125,10 @@ fn is_fit_sister(id: &PathwayId, of: &PathwayId, manifest: &Manifest) -> bool {
 }
 
 /// Seconds until the next poll, spread by session; short while any pathway of the region is suspect or being left.
-pub(crate) fn ttl_s(token: &Token, manifest: &Manifest, stretch_milli: u64) -> u32 {
+pub(crate) fn ttl_s(token: &Token, manifest: &Prepared, stretch_milli: u64) -> u32 {
     let policy = &manifest.ttl;
     let quiet = if is_live(token) { policy.live_s } else { policy.vod_s };
-    let base = if is_suspect(manifest) { policy.suspect_s.min(quiet) } else { quiet };
+    let base = if manifest.is_suspect() { policy.suspect_s.min(quiet) } else { quiet };
     let base_ms = u64::from(base) * stretch_milli.clamp(STRETCH_NONE_MILLI, STRETCH_MAX_MILLI);
     let jitter = u64::from(policy.jitter.0.min(1_000_000));
     let place = u64::from(share_of(token.view.as_str(), "ttl"));
@@ -133,10 +138,11 @@ pub(crate) fn ttl_s(token: &Token, manifest: &Manifest, stretch_milli: u64) -> u
     u32::try_from(seconds).unwrap_or(TTL_MAX_S).clamp(TTL_MIN_S, TTL_MAX_S)
 }
 
-/// UNKNOWN is not suspect: a CDN that nobody uses would halve every TTL.
-fn is_suspect(manifest: &Manifest) -> bool {
-    let calm = |state| matches!(state, PathwayState::Healthy | PathwayState::Unknown);
-    manifest.pathways.values().any(|pathway| !calm(pathway.state))
+/// A player that tells how much it has left to play asks again when half of that is gone, so that it learns of a move
+/// while it can still afford one.
+pub(crate) fn within_buffer(ttl_s: u32, buffer_ms: Option<u64>) -> u32 {
+    let half_s = buffer_ms.map(|buffer| u32::try_from(buffer / 2_000).unwrap_or(TTL_MAX_S).max(TTL_MIN_S));
+    half_s.map_or(ttl_s, |half_s| ttl_s.min(half_s))
 }
 
 /// By name: `live/…`, or a class that begins with `live`.

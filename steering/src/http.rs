@@ -6,10 +6,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, Method, header};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use spillway_model::Protocol;
 use spillway_model::limits::PLAYLIST_MAX_BYTES;
-use tower_http::cors::{Any, CorsLayer};
+use tower::Layer as _;
+use tower_http::cors::{Any, Cors, CorsLayer};
 
 use crate::{SteerState, answers, custom, playlists, reply, status};
 
@@ -30,6 +31,7 @@ fn cors() -> CorsLayer {
         .max_age(PREFLIGHT_MAX_AGE)
 }
 
+/// Routes that players use.
 pub(crate) fn router(state: Arc<SteerState>) -> Router {
     let mut playlists = Router::new();
     for protocol in [Protocol::Hls, Protocol::Dash] {
@@ -41,15 +43,26 @@ pub(crate) fn router(state: Arc<SteerState>) -> Router {
             .route(&format!("/v1/playlists/{protocol}"), post(posted))
             .route(&format!("/v1/playlists/{protocol}/{{*path}}"), get(fetched));
     }
-    Router::new()
-        .route("/v1/steer/hls", get(answers::hls))
-        .route("/v1/steer/dash", get(answers::dash))
+    // Steering answers carry their headers themselves: a layer costs as much as the answer. Only the preflight is left.
+    let steering = Router::new()
+        .route("/v1/steer/hls", get(answers::hls).options_service(preflight()))
+        .route("/v1/steer/dash", get(answers::dash).options_service(preflight()));
+    let others = Router::new()
         .merge(playlists)
         .route("/v1/decide", get(custom::decide))
         .route("/v1/explain", get(custom::explain))
         .route("/v1/go/{*path}", get(custom::go))
         .layer(DefaultBodyLimit::max(PLAYLIST_MAX_BYTES))
-        .layer(cors())
-        .route("/internal/steer", get(status::status))
-        .with_state(state)
+        .layer(cors());
+    steering.merge(others).with_state(state)
+}
+
+/// Answers OPTIONS.
+fn preflight() -> Cors<MethodRouter> {
+    cors().layer(any(|| async {}))
+}
+
+/// Routes of the private network.
+pub(crate) fn private(state: Arc<SteerState>) -> Router {
+    Router::new().route("/internal/steer", get(status::status)).with_state(state)
 }

@@ -38,12 +38,14 @@ use spillway_model::Clock;
 use spillway_service::auth::TokenConfig;
 use spillway_service::deployment::Deployment;
 use spillway_service::device::{Devices, class_of};
+use spillway_service::tls::Listener;
 use spillway_service::{CancellationToken, Readiness};
 use spillway_wire::frame::FRAME_TOPIC;
 use tokio::net::TcpListener;
 
 pub use config::{Secret, SteerConfig};
 
+use answers::Answered;
 use config::Settings;
 use counters::Counters;
 use manifests::Manifests;
@@ -71,6 +73,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// The bound listener.
     pub listener: TcpListener,
+    /// The port for players that speaks TLS, where there is one. Health and metrics stay on the other.
+    pub public: Option<Listener>,
     /// Says ready at once: without any manifest the answers are static ones.
     pub readiness: Readiness,
     /// `/metrics`, if this process has it.
@@ -89,6 +93,7 @@ pub(crate) struct SteerState {
     pub(crate) manifests: Manifests,
     pub(crate) origins: Origins,
     pub(crate) counters: Counters,
+    pub(crate) answered: Answered,
     pub(crate) devices: Devices,
     /// Where there is a collector for them.
     pub(crate) samples: Option<Samples>,
@@ -111,6 +116,7 @@ impl SteerState {
             manifests: Manifests::new(&deployment)?,
             origins: Origins::new(settings.origins.clone(), Arc::clone(&clock))?,
             counters: Counters::new(&settings.id, &deployment, settings.poll_budget_per_s, clock.now()),
+            answered: Answered::default(),
             devices: Devices::default(),
             samples: None,
             settings,
@@ -138,8 +144,16 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let (samples, poster) = Samples::start(&state.settings, &parts.service_token, state.clock.as_ref()).unzip();
     state.samples = samples;
     let state = Arc::new(state);
-    let router =
-        http::router(Arc::clone(&state)).merge(spillway_service::health_router(parts.readiness.clone(), parts.metrics));
+    let players = http::router(Arc::clone(&state));
+    let private = players
+        .clone()
+        .merge(http::private(Arc::clone(&state)))
+        .merge(spillway_service::health_router(parts.readiness.clone(), parts.metrics));
+    let public = async {
+        if let Some(listener) = parts.public {
+            spillway_service::serve(listener, players, parts.shutdown.clone()).await;
+        }
+    };
     parts.readiness.set(true);
     let draining = async {
         parts.shutdown.cancelled().await;
@@ -152,7 +166,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     tokio::join!(
         manifests::watch_all(Arc::clone(&state), parts.store, parts.shutdown.clone()),
         publish_frames(&state, &parts.bus, &parts.shutdown),
-        spillway_service::serve(parts.listener, router, parts.shutdown.clone()),
+        spillway_service::serve(parts.listener, private, parts.shutdown.clone()),
+        public,
         draining,
         posting,
     );

@@ -59,6 +59,8 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    pub(crate) const ALL: [Self; 3] = [Self::Manifest, Self::Expired, Self::Static];
+
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Manifest => "manifest",

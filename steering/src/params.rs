@@ -1,5 +1,7 @@
 //! What players put into the query of a steering request, in all the forms that they were seen to use.
 
+use std::borrow::Cow;
+
 use spillway_model::{PathwayId, Protocol};
 
 /// More than any player sends; the rest is dropped.
@@ -12,11 +14,11 @@ pub(crate) const DEBUG_ARGUMENT: &str = "&debug=1";
 
 /// A decoded query; names may occur more than once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub(crate) struct Query<'q>(Vec<(Cow<'q, str>, Cow<'q, str>)>);
 
-impl Query {
-    pub(crate) fn parse(raw: Option<&str>) -> Self {
-        let pair = |pair: &str| {
+impl<'q> Query<'q> {
+    pub(crate) fn parse(raw: Option<&'q str>) -> Self {
+        let pair = |pair: &'q str| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (percent_decode(name), percent_decode(value))
         };
@@ -25,32 +27,33 @@ impl Query {
 
     /// The first non-empty value: what we wrote stands before what a player appends.
     pub(crate) fn first(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.0.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| &**value)
     }
 
     /// The last non-empty value: players that append without replacing say the newest last.
     fn last(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.0.iter().rev().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| &**value)
     }
 }
 
 /// What a player says of itself in a poll. Never trusted for the order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reported {
+pub(crate) struct Reported<'q> {
     /// Pathways used since the last poll (HLS: the current one), with throughput in bit/s where it is known.
-    pub(crate) pathways: Vec<(PathwayId, Option<u64>)>,
+    pub(crate) pathways: Vec<(&'q str, Option<u64>)>,
 }
 
 /// Reads `_HLS_pathway`, `_HLS_throughput` or `_DASH_pathway`, `_DASH_throughput`: quoted or not, single or list,
 /// integer or float, doubled or missing.
-pub(crate) fn reported(query: &Query, protocol: Protocol) -> Reported {
+pub(crate) fn reported<'q>(query: &'q Query<'_>, protocol: Protocol) -> Reported<'q> {
     let (pathway, throughput) = match protocol {
         Protocol::Dash => ("_DASH_pathway", "_DASH_throughput"),
         _ => ("_HLS_pathway", "_HLS_throughput"),
     };
     let list = |name| query.last(name).unwrap_or_default().trim().trim_matches('"').split(',');
     let mut speeds = list(throughput).map(|text| bits_per_second(text.trim().trim_matches('"')));
-    let named = list(pathway).map(|name| PathwayId::new(name.trim().trim_matches('"')).ok());
+    let plain = |name: &'q str| name.trim().trim_matches('"');
+    let named = list(pathway).map(plain).map(|name| PathwayId::holds(name).then_some(name));
     let pathways = named.filter_map(|name| {
         let speed = speeds.next().flatten();
         name.map(|name| (name, speed))
@@ -64,7 +67,10 @@ fn bits_per_second(text: &str) -> Option<u64> {
 }
 
 /// Decodes `%xx` and `+`; a broken escape stays as it is.
-pub(crate) fn percent_decode(text: &str) -> String {
+pub(crate) fn percent_decode(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
+    }
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -81,7 +87,7 @@ pub(crate) fn percent_decode(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
 #[cfg(test)]
@@ -89,8 +95,8 @@ mod tests {
     use super::*;
 
     fn seen(query: &str, protocol: Protocol) -> Vec<(String, Option<u64>)> {
-        let reported = reported(&Query::parse(Some(query)), protocol);
-        reported.pathways.into_iter().map(|(id, speed)| (id.to_string(), speed)).collect()
+        let query = Query::parse(Some(query));
+        reported(&query, protocol).pathways.into_iter().map(|(id, speed)| (id.to_string(), speed)).collect()
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use spillway_model::ContentId;
+use spillway_model::{ContentId, PathwayState};
 use spillway_routing::{Manifest, Order, Ranked, Ranker, Session, rank};
 
 thread_local! {
@@ -17,12 +17,21 @@ pub(crate) struct Prepared {
     manifest: Arc<Manifest>,
     /// `None` for a manifest that is too large for one: it is ranked plainly.
     ranker: Option<Ranker<Arc<Manifest>>>,
+    suspect: bool,
 }
 
 impl Prepared {
     pub(crate) fn new(manifest: Manifest) -> Self {
         let manifest = Arc::new(manifest);
-        Self { ranker: Ranker::new(Arc::clone(&manifest)), manifest }
+        let calm = |state| matches!(state, PathwayState::Healthy | PathwayState::Unknown);
+        let suspect = manifest.pathways.values().any(|pathway| !calm(pathway.state));
+        Self { ranker: Ranker::new(Arc::clone(&manifest)), suspect, manifest }
+    }
+
+    /// Whether any pathway of the region is ill or being left. UNKNOWN is not: a CDN that nobody uses would halve every
+    /// TTL.
+    pub(crate) const fn is_suspect(&self) -> bool {
+        self.suspect
     }
 
     /// The order of [`rank()`].

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: builds for release, and runs the benchmark of `tests/bench`, or those of decisions.
 
+use std::ffi::OsStr;
 use std::process::Command;
 
 use crate::sh::{self, Result};
@@ -16,31 +17,35 @@ const DECISIONS: [(&str, &str); 3] = [
     ("spillway-simulator", "session_speed"),
 ];
 
-/// `bench collect [--runs N] [--seconds N] [--json]`; more arguments go to the benchmark. `bench decisions [--json]`.
+/// `bench collect|steer [--runs N] [--seconds N] [--json]`; more arguments go to the benchmark. `bench decisions [--json]`.
 pub fn run(arguments: &[String]) -> Result<u8> {
     match arguments.split_first() {
-        Some((which, rest)) if which == "collect" => collect(which, rest),
+        Some((which, rest)) if which == "collect" => {
+            let python = tools::python("bench", &[DUCKDB])?;
+            beside_a_peer(which, &["--python".as_ref(), python.as_os_str()], rest)
+        }
+        Some((which, rest)) if which == "steer" => beside_a_peer(which, &[], rest),
         Some((which, rest)) if which == "decisions" => decisions(rest),
         other => {
             let given = other.map_or("", |(which, _)| which.as_str());
-            Err(format!("bench {given:?} is unknown (valid: collect, decisions)"))
+            Err(format!("bench {given:?} is unknown (valid: collect, steer, decisions)"))
         }
     }
 }
 
-fn collect(which: &str, rest: &[String]) -> Result<u8> {
+/// Runs a benchmark of `tests/bench` on the release build.
+fn beside_a_peer(which: &str, own: &[&OsStr], rest: &[String]) -> Result<u8> {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         return Err("a benchmark needs two cores: one for the server, one for the client".into());
     }
     if !sh::exists("taskset") {
         return Err("taskset is missing: install util-linux".into());
     }
-    let python = tools::python("bench", &[DUCKDB])?;
     let packages = ["-p", "spillway", "-p", "spillway-demo", "-p", "spillway-bench"];
     sh::run_aside(sh::cargo().args(["build", "--release"]).args(packages).current_dir(sh::root()))?;
     let built = sh::target_dir().join("release");
     let mut bench = Command::new(built.join("spillway-bench"));
-    bench.arg("--spillway").arg(built.join("spillway")).arg(which).arg("--python").arg(python).args(rest);
+    bench.arg("--spillway").arg(built.join("spillway")).arg(which).args(own).args(rest);
     sh::run(&mut bench)?;
     Ok(0)
 }

@@ -15,7 +15,7 @@ use spillway_lake::jobs::runner::{self, JobsThread, Keeper};
 use spillway_model::Clock;
 use spillway_orchestrator::Lake;
 use spillway_service::deployment::Deployment;
-use spillway_service::tls::Listener;
+use spillway_service::tls::{Listener, TlsConfig};
 use spillway_service::{
     CancellationToken, Readiness, SystemClock, bind, geo, install_metrics, logging, shutdown_on_signal,
 };
@@ -117,7 +117,8 @@ pub async fn all(file: &Path) -> anyhow::Result<()> {
     let steer_at = bind("steer.listen", steer_config.listen).await?;
     let orchestrator_at = bind("orchestrator.listen", config.orchestrator.listen).await?;
     let dashboard_at = bind("dashboard.listen", config.dashboard.listen).await?;
-    let public = public_port(config).await?;
+    let public = public_port("collector.tls", config.collector.tls.as_ref()).await?;
+    let steer_public = public_port("steer.tls", steer_config.tls.as_ref()).await?;
     let mut ports = vec![
         ("collector", collector_at.local_addr()),
         ("steer", steer_at.local_addr()),
@@ -125,6 +126,7 @@ pub async fn all(file: &Path) -> anyhow::Result<()> {
         ("dashboard", dashboard_at.local_addr()),
     ];
     ports.extend(public.iter().map(|listener| ("collector_tls", listener.local_addr())));
+    ports.extend(steer_public.iter().map(|listener| ("steer_tls", listener.local_addr())));
     announce(&ports)?;
     let mut steer_config = steer_config;
     if steer_config.collectors.is_none() {
@@ -140,7 +142,7 @@ pub async fn all(file: &Path) -> anyhow::Result<()> {
             anyhow::Ok(())
         },
         run_orchestrator(&process, &deployment, orchestrator_at, TailSource::Local(tail)),
-        run_steer(&process, &deployment, steer_config, steer_at, posted),
+        run_steer(&process, &deployment, steer_config, (steer_at, steer_public), posted),
         run_dashboard(&process, dashboard_at, axum::Router::new()),
     )?;
     Ok(())
@@ -151,7 +153,7 @@ pub async fn collector(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
     let deployment = process.deployment()?;
     let listener = bind("collector.listen", process.config.collector.listen).await?;
-    let public = public_port(&process.config).await?;
+    let public = public_port("collector.tls", process.config.collector.tls.as_ref()).await?;
     let mut ports = vec![("collector", listener.local_addr())];
     ports.extend(public.iter().map(|listener| ("collector_tls", listener.local_addr())));
     announce(&ports)?;
@@ -175,8 +177,11 @@ pub async fn steer(file: &Path) -> anyhow::Result<()> {
     let deployment = process.deployment()?;
     let config = process.config.steer()?;
     let listener = bind("steer.listen", config.listen).await?;
-    announce(&[("steer", listener.local_addr())])?;
-    run_steer(&process, &deployment, config, listener, CancellationToken::new()).await
+    let public = public_port("steer.tls", config.tls.as_ref()).await?;
+    let mut ports = vec![("steer", listener.local_addr())];
+    ports.extend(public.iter().map(|listener| ("steer_tls", listener.local_addr())));
+    announce(&ports)?;
+    run_steer(&process, &deployment, config, (listener, public), CancellationToken::new()).await
 }
 
 /// The dashboard alone; the orchestrator's `bus_peers` must name it.
@@ -204,10 +209,10 @@ pub async fn edge(file: &Path) -> anyhow::Result<()> {
     Ok(spillway_own_edge::run(config, shell, listener).await?)
 }
 
-/// The collector's TLS port, if it has one.
-async fn public_port(config: &Config) -> anyhow::Result<Option<Listener>> {
-    Ok(match &config.collector.tls {
-        Some(tls) => Some(Listener::tls("collector.tls", tls).await?),
+/// A role's TLS port, if it has one; `key` names its section.
+async fn public_port(key: &str, tls: Option<&TlsConfig>) -> anyhow::Result<Option<Listener>> {
+    Ok(match tls {
+        Some(tls) => Some(Listener::tls(key, tls).await?),
         None => None,
     })
 }
@@ -301,7 +306,7 @@ async fn run_steer(
     process: &Process,
     deployment: &Arc<Deployment>,
     config: steering::SteerConfig,
-    listener: TcpListener,
+    (listener, public): (TcpListener, Option<Listener>),
     posted: CancellationToken,
 ) -> anyhow::Result<()> {
     let parts = steering::Parts {
@@ -313,6 +318,7 @@ async fn run_steer(
         bus: process.bus.clone(),
         clock: Arc::clone(&process.clock),
         listener,
+        public,
         readiness: Readiness::default(),
         metrics: process.metrics.clone(),
         shutdown: process.shutdown.clone(),

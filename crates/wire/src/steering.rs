@@ -3,6 +3,8 @@
 //! Rules that every answer keeps, each a measured way to break a player: `VERSION` 1, an integer `TTL` of 2 to 300,
 //! `RELOAD-URI` absolute, `PATHWAY-PRIORITY` non-empty and without duplicates, no empty arrays.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use spillway_model::PathwayId;
 use spillway_model::limits::{TTL_MAX_S, TTL_MIN_S};
@@ -12,7 +14,7 @@ pub const STEERING_MEDIA_TYPE: &str = "application/vnd.apple.steering-list";
 
 /// A steering answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SteeringAnswer {
+pub struct SteeringAnswer<'a> {
     /// 1.
     #[serde(rename = "VERSION")]
     pub version: u32,
@@ -21,10 +23,10 @@ pub struct SteeringAnswer {
     pub ttl_s: u32,
     /// Absolute URL of the next poll.
     #[serde(rename = "RELOAD-URI", default, skip_serializing_if = "Option::is_none")]
-    pub reload_uri: Option<String>,
+    pub reload_uri: Option<Cow<'a, str>>,
     /// Pathways, best first, worst last.
     #[serde(rename = "PATHWAY-PRIORITY")]
-    pub priority: Vec<String>,
+    pub priority: Vec<Cow<'a, str>>,
 }
 
 /// Why an answer may not leave.
@@ -38,15 +40,15 @@ pub enum BadAnswer {
     RelativeReloadUri(String),
 }
 
-impl SteeringAnswer {
+impl<'a> SteeringAnswer<'a> {
     /// Builds an answer within the rules: the TTL is brought into 2 to 300 s, duplicates are dropped.
     ///
     /// # Errors
     /// [`BadAnswer`] for an empty list or a relative `reload_uri`.
-    pub fn new(ttl_s: u32, reload_uri: Option<String>, order: &[PathwayId]) -> Result<Self, BadAnswer> {
-        let mut priority: Vec<String> = Vec::with_capacity(order.len());
+    pub fn new(ttl_s: u32, reload_uri: Option<Cow<'a, str>>, order: &'a [PathwayId]) -> Result<Self, BadAnswer> {
+        let mut priority: Vec<Cow<'a, str>> = Vec::with_capacity(order.len());
         for id in order {
-            if !priority.iter().any(|known| known == id.as_str()) {
+            if !priority.iter().any(|known| *known == id.as_str()) {
                 priority.push(id.as_str().into());
             }
         }
@@ -56,7 +58,7 @@ impl SteeringAnswer {
         if let Some(uri) = &reload_uri
             && !(uri.starts_with("http://") || uri.starts_with("https://"))
         {
-            return Err(BadAnswer::RelativeReloadUri(uri.clone()));
+            return Err(BadAnswer::RelativeReloadUri(uri.to_string()));
         }
         Ok(Self { version: 1, ttl_s: ttl_s.clamp(TTL_MIN_S, TTL_MAX_S), reload_uri, priority })
     }

@@ -6,6 +6,7 @@
 //! pathway, in RELOAD-URI not: then it carries identity only.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -13,6 +14,9 @@ use spillway_model::limits::PLAYLIST_MAX_PATHWAYS;
 use spillway_model::{ContentClass, ContentId, PathwayId, RegionId, TimestampMs, ViewId};
 
 const MAC_BYTES: usize = 16;
+const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// Most tokens are shorter.
+const TOKEN_USUAL_BYTES: usize = 256;
 /// A token longer than this is not ours.
 const TOKEN_MAX_BYTES: usize = 1_024;
 
@@ -41,7 +45,8 @@ pub struct Token {
 #[derive(Clone)]
 pub struct TokenKeys {
     current: String,
-    keys: BTreeMap<String, Vec<u8>>,
+    /// The HMAC with its key taken in, so that no answer does that again.
+    keys: BTreeMap<String, Hmac<Sha256>>,
 }
 
 impl std::fmt::Debug for TokenKeys {
@@ -85,32 +90,52 @@ impl TokenKeys {
     #[must_use]
     pub fn new(current: (String, Vec<u8>), others: Vec<(String, Vec<u8>)>) -> Self {
         let name = current.0.clone();
-        Self { current: name, keys: others.into_iter().chain([current]).collect() }
+        let keyed = |(id, key): (String, Vec<u8>)| {
+            (id, <Hmac<Sha256> as Mac>::new_from_slice(&key).expect("HMAC takes a key of any length"))
+        };
+        Self { current: name, keys: others.into_iter().chain([current]).map(keyed).collect() }
     }
 
     /// Signs `token`.
     #[must_use]
     pub fn sign(&self, token: &Token) -> String {
-        let pathways: Vec<&str> = token.pathways.iter().map(PathwayId::as_str).collect();
-        let body = format!(
-            "{}~{}~{}~{}~{}~{}~{}~{}~{}",
-            token.view,
-            token.region,
-            token.asn.map(|asn| asn.to_string()).unwrap_or_default(),
-            token.class.as_ref().map(ContentClass::as_str).unwrap_or_default(),
-            to_base36(token.started.0 / 1000),
-            token.content,
-            pathways.join(":"),
-            token.first.as_ref().map(PathwayId::as_str).unwrap_or_default(),
-            self.current,
-        );
-        let mac = self.keys.get(&self.current).map(|key| mac(key, &body).finalize().into_bytes()).unwrap_or_default();
-        let mut out = body;
+        let mut out = String::with_capacity(TOKEN_USUAL_BYTES);
+        out.push_str(token.view.as_str());
+        out.push('~');
+        out.push_str(token.region.as_str());
+        out.push('~');
+        if let Some(asn) = token.asn {
+            let _ = write!(out, "{asn}");
+        }
+        out.push('~');
+        out.push_str(token.class.as_ref().map(ContentClass::as_str).unwrap_or_default());
+        out.push('~');
+        push_base36(&mut out, token.started.0 / 1000);
+        out.push('~');
+        out.push_str(token.content.as_str());
+        out.push('~');
+        for (at, pathway) in token.pathways.iter().enumerate() {
+            out.push_str(if at == 0 { "" } else { ":" });
+            out.push_str(pathway.as_str());
+        }
+        out.push('~');
+        out.push_str(token.first.as_ref().map(PathwayId::as_str).unwrap_or_default());
+        out.push('~');
+        out.push_str(&self.current);
+        let mac = self.keys.get(&self.current).map(|key| mac(key, &out).finalize().into_bytes()).unwrap_or_default();
         out.push('~');
         for byte in &mac[..MAC_BYTES] {
-            out.push_str(&format!("{byte:02x}"));
+            out.push(char::from(HEX_DIGITS[usize::from(byte >> 4)]));
+            out.push(char::from(HEX_DIGITS[usize::from(byte & 15)]));
         }
         out
+    }
+
+    /// Whether `text`, a token that verified, is what [`TokenKeys::sign`] would make of `token` today: then nobody need
+    /// sign again.
+    #[must_use]
+    pub fn is_current(&self, text: &str) -> bool {
+        text.rsplit('~').nth(1) == Some(&self.current)
     }
 
     /// Reads and checks a token.
@@ -126,26 +151,32 @@ impl TokenKeys {
         }
         let (body, hex) = text.rsplit_once('~').ok_or(TokenError::Malformed)?;
         let (_, kid) = body.rsplit_once('~').ok_or(TokenError::Malformed)?;
-        let given = from_hex(hex).ok_or(TokenError::Malformed)?;
         let key = self.keys.get(kid).ok_or(TokenError::UnknownKey)?;
-        if given.len() != MAC_BYTES {
-            return Err(TokenError::BadSignature);
-        }
+        let is_hex = hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let given = from_hex(hex).ok_or(if is_hex { TokenError::BadSignature } else { TokenError::Malformed })?;
         mac(key, body).verify_truncated_left(&given).map_err(|_| TokenError::BadSignature)?;
         parse(body).ok_or(TokenError::Malformed)
     }
 }
 
-fn mac(key: &[u8], body: &str) -> Hmac<Sha256> {
-    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).expect("HMAC takes a key of any length");
+fn mac(key: &Hmac<Sha256>, body: &str) -> Hmac<Sha256> {
+    let mut mac = key.clone();
     mac.update(body.as_bytes());
     mac
 }
 
+fn optional(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
 fn parse(body: &str) -> Option<Token> {
-    let fields: Vec<&str> = body.split('~').collect();
-    let [view, region, asn, class, started, content, pathways, first, _kid] = fields.as_slice() else { return None };
-    let optional = |text: &&str| (!text.is_empty()).then(|| (*text).to_owned());
+    let mut fields = body.split('~');
+    let mut field = || fields.next();
+    let (view, region, asn, class) = (field()?, field()?, field()?, field()?);
+    let (started, content, pathways, first, _kid) = (field()?, field()?, field()?, field()?, field()?);
+    if field().is_some() {
+        return None;
+    }
     let pathways: Vec<PathwayId> =
         pathways.split(':').filter(|name| !name.is_empty()).map(PathwayId::new).collect::<Result<_, _>>().ok()?;
     if pathways.len() > PLAYLIST_MAX_PATHWAYS {
@@ -154,32 +185,39 @@ fn parse(body: &str) -> Option<Token> {
     Some(Token {
         view: ViewId::new(view).ok()?,
         region: RegionId::new(region).ok()?,
-        asn: optional(asn).map(|asn| asn.parse()).transpose().ok()?,
-        class: optional(class).map(|class| ContentClass::new(&class)).transpose().ok()?,
+        asn: optional(asn).map(str::parse).transpose().ok()?,
+        class: optional(class).map(ContentClass::new).transpose().ok()?,
         started: TimestampMs(u64::from_str_radix(started, 36).ok()?.checked_mul(1000)?),
         content: ContentId::new(content).ok()?,
         pathways,
-        first: optional(first).map(|first| PathwayId::new(&first)).transpose().ok()?,
+        first: optional(first).map(PathwayId::new).transpose().ok()?,
     })
 }
 
-fn to_base36(mut value: u64) -> String {
+fn push_base36(out: &mut String, value: u64) {
     const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    let mut out = Vec::new();
-    loop {
-        out.push(char::from(DIGITS[(value % 36) as usize]));
-        value /= 36;
-        if value == 0 {
-            return out.into_iter().rev().collect();
-        }
+    if value >= 36 {
+        push_base36(out, value / 36);
     }
+    out.push(char::from(DIGITS[(value % 36) as usize]));
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+/// The MAC's bytes, in small letters as they were written.
+fn from_hex(text: &str) -> Option<[u8; MAC_BYTES]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let pairs = text.as_bytes().chunks_exact(2);
+    if text.len() != 2 * MAC_BYTES {
         return None;
     }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+    let mut out = [0; MAC_BYTES];
+    for (byte, pair) in out.iter_mut().zip(pairs) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(out)
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ async fn decided(views: usize, (stranger, strangers): (&str, u64)) -> RoundOutpu
         bus: node_bus,
         clock: StoppedClock::new(),
         listener,
+        public: None,
         readiness: Readiness::default(),
         metrics: None,
         shutdown: shutdown.clone(),

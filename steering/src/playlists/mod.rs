@@ -114,7 +114,7 @@ impl<'r> Request<'r> {
         protocol: Protocol,
         peer: SocketAddr,
         headers: &HeaderMap,
-        query: &Query,
+        query: &Query<'_>,
         path: &'r str,
     ) -> Self {
         let client = state.deployment.client(peer, headers, state.settings.trusted_header.as_deref());

@@ -153,8 +153,9 @@ fn a_group_that_wants_a_third_node_gets_a_sister_that_the_playlist_has() {
 fn ttls_spread_by_session_around_the_policy_and_stretch_only_under_load() {
     let mut manifest = manifest(1, &[("cdn-a", 1_000_000)]);
     let spread = |manifest: &Manifest, content: &str, stretch| {
+        let prepared = Prepared::new(manifest.clone());
         let ttls: std::collections::BTreeSet<u32> =
-            (0..500).map(|n| decide::ttl_s(&token(&format!("v{n}"), content), manifest, stretch)).collect();
+            (0..500).map(|n| decide::ttl_s(&token(&format!("v{n}"), content), &prepared, stretch)).collect();
         (*ttls.first().expect("some"), *ttls.last().expect("some"))
     };
     assert_eq!(spread(&manifest, "live/river", STRETCH_NONE_MILLI), (9, 11));

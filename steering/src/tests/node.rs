@@ -98,6 +98,7 @@ impl Node {
             bus,
             clock: Arc::clone(&clock) as Arc<dyn spillway_model::Clock>,
             listener,
+            public: None,
             readiness: Readiness::default(),
             metrics: None,
             shutdown: shutdown.clone(),
@@ -122,10 +123,10 @@ impl Node {
         self.get(path).await.json().await.expect("json")
     }
 
-    pub(super) async fn steer(&self, path: &str) -> SteeringAnswer {
+    pub(super) async fn steer(&self, path: &str) -> SteeringAnswer<'static> {
         let answer = self.get(path).await;
         assert_eq!(answer.status(), 200);
-        let answer: SteeringAnswer = answer.json().await.expect("an answer");
+        let answer: SteeringAnswer<'static> = answer.json().await.expect("an answer");
         assert_eq!(answer.version, 1);
         assert!((2..=300).contains(&answer.ttl_s));
         assert!(answer.reload_uri.as_ref().is_some_and(|uri| uri.starts_with("http://steer.example/v1/steer/")));
@@ -195,7 +196,7 @@ async fn a_view_goes_from_playlist_to_polls_and_moves_at_the_second() {
     assert!((2..=5).contains(&one.ttl_s), "{}", one.ttl_s);
     let again = one.reload_uri.expect("a reload URI");
     let two = node.steer(again.strip_prefix("http://steer.example").expect("ours")).await;
-    assert_eq!((two.priority[0].as_str(), two.priority.last().map(String::as_str)), ("cdn-b", Some("cdn-a")));
+    assert_eq!((&*two.priority[0], two.priority.last().map(|id| &**id)), ("cdn-b", Some("cdn-a")));
     let (mut a, mut b) = (one.priority.clone(), two.priority.clone());
     a.sort();
     b.sort();

@@ -3,10 +3,13 @@
 //! Server and client each get a core of their own. Rates are per CPU-second of the server, as the kernel counts it for the
 //! process, so that the client's core is not the limit; the result is the median of alternating runs.
 
+mod bare;
 mod collect;
 mod collector;
 mod duckdb;
+mod http_load;
 mod process;
+mod steer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,12 +31,19 @@ struct Cli {
 enum Bench {
     /// The collector beside DuckDB's NDJSON → Parquet
     Collect(collect::Arguments),
+    /// The steering node beside a bare axum handler
+    Steer(steer::Arguments),
+    /// The bare handler (started by `steer`)
+    #[command(hide = true)]
+    Bare(bare::Arguments),
 }
 
 fn main() -> ExitCode {
     let Cli { spillway, bench } = Cli::parse();
     let done = match bench {
         Bench::Collect(arguments) => collect::run(&spillway, &arguments),
+        Bench::Steer(arguments) => steer::run(&spillway, &arguments),
+        Bench::Bare(arguments) => bare::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

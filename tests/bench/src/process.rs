@@ -64,6 +64,13 @@ impl Server {
         Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? * 1024.0 / 1e6)
     }
 
+    /// Ends a server that holds nothing.
+    pub(crate) fn end_hard(mut self) -> anyhow::Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+
     /// SIGTERM, and its end.
     pub(crate) fn end(mut self) -> anyhow::Result<()> {
         let pid = self.0.id().to_string();

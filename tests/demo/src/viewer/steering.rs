@@ -1,5 +1,6 @@
 //! Content steering as a player does it: poll, follow, penalise.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use spillway_wire::steering::SteeringAnswer;
@@ -105,13 +106,14 @@ impl Steering {
         Poll::Failed { after_s: if self.failures % 2 == 1 { RETRY_S } else { self.ttl_s } }
     }
 
-    fn follow(&mut self, asked: &Url, answer: SteeringAnswer) -> Poll {
+    fn follow(&mut self, asked: &Url, answer: SteeringAnswer<'_>) -> Poll {
         self.failures = 0;
         self.ttl_s = answer.ttl_s;
         if let Some(next) = answer.reload_uri.as_deref().and_then(|uri| asked.join(uri).ok()) {
             self.uri = Some(next);
         }
-        let named: Vec<String> = answer.priority.into_iter().filter(|id| self.known.contains(id)).collect();
+        let named: Vec<String> =
+            answer.priority.into_iter().map(Cow::into_owned).filter(|id| self.known.contains(id)).collect();
         // Nothing but unknown pathways: all players keep what they have.
         if !named.is_empty() {
             let unnamed = self.known.iter().filter(|id| !named.contains(id)).cloned().collect::<Vec<_>>();
