@@ -2,14 +2,16 @@
 
 use std::net::IpAddr;
 
-use spillway_model::{ContentId, RegionId, TimestampMs, ViewId};
+use spillway_model::{ContentId, Millis, RegionId, TimestampMs, ViewId};
 use spillway_routing::{AddressFamily, hash_pair};
 use spillway_service::geo::Client;
-use spillway_wire::token::{Token, TokenError};
+use spillway_wire::token::{Needs, Token, TokenError, Word};
 
 use crate::SteerState;
 use crate::params::Query;
 
+/// A token that tells of an older start is not believed: nobody watches for a week on end without a new playlist.
+const TOKEN_MAX_AGE: Millis = Millis::from_secs(7 * 24 * 3_600);
 /// Characters of a minted session id (5 bits each).
 const MINTED_ID_CHARS: usize = 20;
 
@@ -27,6 +29,9 @@ impl Asker {
     /// The session of a valid `t`.
     pub(crate) fn by_token(state: &SteerState, query: &Query<'_>, client: &Client) -> Result<Self, TokenError> {
         let token = state.settings.keys.verify(query.first("t").unwrap_or_default())?;
+        if state.clock.now().since(token.started) > TOKEN_MAX_AGE {
+            return Err(TokenError::Expired);
+        }
         Ok(Self { token, family: family(client.address), known: true })
     }
 
@@ -47,7 +52,8 @@ impl Asker {
     }
 
     fn of_view(state: &SteerState, query: &Query<'_>, client: &Client, content: ContentId, view: ViewId) -> Self {
-        let (region, asn) = place(state, query, client);
+        let Placed { region, asn, territory } = place(state, query, client);
+        let word = |name| query.first(name).and_then(Word::new);
         let token = Token {
             view,
             region,
@@ -58,6 +64,7 @@ impl Asker {
             content,
             pathways: vec![],
             first: None,
+            needs: Needs { device_class: None, codec: word("codec"), drm: word("drm"), territory },
         };
         Self { token, family: family(client.address), known: false }
     }
@@ -72,13 +79,26 @@ fn family(address: IpAddr) -> Option<AddressFamily> {
     Some(if address.to_canonical().is_ipv4() { AddressFamily::V4 } else { AddressFamily::V6 })
 }
 
-fn place(state: &SteerState, query: &Query<'_>, client: &Client) -> (RegionId, Option<u32>) {
-    let cohort = state.deployment.locate(client).cohort;
+/// Where a session is.
+pub(crate) struct Placed {
+    pub(crate) region: RegionId,
+    pub(crate) asn: Option<u32>,
+    /// Only where some pathway asks for it.
+    pub(crate) territory: Option<Word>,
+}
+
+fn place(state: &SteerState, query: &Query<'_>, client: &Client) -> Placed {
+    let place = state.deployment.locate(client);
+    let cohort = place.cohort;
     let asked =
         query.first("region").filter(|name| state.settings.allow_region_parameter && state.manifests.knows(name));
     match asked.and_then(|name| RegionId::new(name).ok()) {
-        Some(region) if region != cohort.region => (region, None),
-        _ => (cohort.region, cohort.asn),
+        Some(region) if region != cohort.region => Placed { region, asn: None, territory: None },
+        _ => {
+            let asks = state.manifests.current(&cohort.region, state.clock.now()).manifest.asks_for_territory();
+            let territory = place.country.filter(|_| asks).and_then(|country| Word::new(country.as_str()));
+            Placed { region: cohort.region, asn: cohort.asn, territory }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use spillway_model::limits::{TTL_MAX_S, TTL_MIN_S};
 use spillway_model::{Millis, PathwayId, PathwayState, TimestampMs};
 use spillway_routing::{AddressFamily, Manifest, Place, Ranked, Session, playlist_pathways, share_of};
-use spillway_wire::token::Token;
+use spillway_wire::token::{Token, Word};
 
 use crate::prepared::Prepared;
 
@@ -38,11 +38,19 @@ pub(crate) struct PollAnswer {
     pub(crate) first_answer: bool,
 }
 
+fn word(word: &Option<Word>) -> Option<&str> {
+    word.as_ref().map(Word::as_str)
+}
+
 /// The session that `token` tells of.
 pub(crate) fn session(token: &Token, family: Option<AddressFamily>) -> Session<'_> {
     Session {
         asn: token.asn,
         class: token.class.as_ref(),
+        device_class: word(&token.needs.device_class),
+        codec: word(&token.needs.codec),
+        drm: word(&token.needs.drm),
+        territory: word(&token.needs.territory),
         address_family: family,
         ..Session::new(token.view.as_str(), token.started)
     }
@@ -51,7 +59,13 @@ pub(crate) fn session(token: &Token, family: Option<AddressFamily>) -> Session<'
 /// Orders the pathways for a new playlist or decision. A class that nothing serves here must not end in no playlist,
 /// so it then counts as none.
 pub(crate) fn assign(token: &Token, family: Option<AddressFamily>, manifest: &Prepared) -> Assignment {
-    let ranked = order(token, family, manifest);
+    let mut ranked = order(token, family, manifest);
+    if !token.pathways.is_empty() {
+        // It was said beforehand which ones it may use: the polls' order among them.
+        let place = |id: &PathwayId| ranked.iter().find(|ranked| ranked.pathway == *id).map(|ranked| ranked.place);
+        let among = among_declared(&ranked, token, manifest).into_iter();
+        ranked = among.map(|id| Ranked { place: place(&id).unwrap_or(Place::Leftover), pathway: id }).collect();
+    }
     let declared = playlist_pathways(&ranked, manifest);
     Assignment { ranked, declared }
 }

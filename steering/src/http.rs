@@ -12,7 +12,7 @@ use spillway_model::limits::PLAYLIST_MAX_BYTES;
 use tower::Layer as _;
 use tower_http::cors::{Any, Cors, CorsLayer};
 
-use crate::{SteerState, answers, custom, playlists, reply, status};
+use crate::{SteerState, answers, custom, playlists, reply, sessions, status};
 
 /// Browsers cap this at two hours or less.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(7_200);
@@ -52,6 +52,7 @@ pub(crate) fn router(state: Arc<SteerState>) -> Router {
         .route("/v1/decide", get(custom::decide))
         .route("/v1/explain", get(custom::explain))
         .route("/v1/go/{*path}", get(custom::go))
+        .route("/v1/sessions", post(sessions::create))
         .layer(DefaultBodyLimit::max(PLAYLIST_MAX_BYTES))
         .layer(cors());
     steering.merge(others).with_state(state)

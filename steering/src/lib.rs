@@ -5,12 +5,12 @@
 //! token, the order from `decide`) → [`counters`] (a frame a second: what the orchestrator learns of all this) and
 //! [`samples`] (some answers with their why, for the lake).
 //! [`manifests`] keeps each region's last good manifest, [`prepared`] to rank by; [`custom`] serves players that know neither HLS nor DASH
-//! steering; [`status`] tells operators.
+//! steering; [`sessions`] playback services; [`status`] tells operators.
 //!
 //! Invariants: a player never gets a 5xx, 429 or 410 from `/v1/steer`; no answer waits for a query, a round or a disk;
 //! there is no state per session that an answer depends on, so any node answers any session, also after a restart.
 //!
-//! Not there yet: `POST /v1/sessions`, the registry of players that don't follow, DNS.
+//! Not there yet: the registry of players that don't follow, DNS.
 
 mod answers;
 mod asker;
@@ -25,6 +25,7 @@ mod playlists;
 mod prepared;
 mod reply;
 mod samples;
+mod sessions;
 mod static_plan;
 mod status;
 
@@ -90,6 +91,7 @@ pub(crate) struct SteerState {
     pub(crate) settings: Settings,
     pub(crate) deployment: Arc<Deployment>,
     pub(crate) tokens: Vec<TokenConfig>,
+    pub(crate) service_token: String,
     pub(crate) manifests: Manifests,
     pub(crate) origins: Origins,
     pub(crate) counters: Counters,
@@ -108,7 +110,7 @@ impl SteerState {
     pub(crate) fn new(
         config: &SteerConfig,
         deployment: Arc<Deployment>,
-        tokens: Vec<TokenConfig>,
+        (tokens, service_token): (Vec<TokenConfig>, String),
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let settings = config.check()?;
@@ -122,6 +124,7 @@ impl SteerState {
             settings,
             deployment,
             tokens,
+            service_token,
             clock,
         })
     }
@@ -140,8 +143,8 @@ impl SteerState {
 /// # Errors
 /// A wrong configuration; afterwards nothing ends it but `shutdown`.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
-    let mut state = SteerState::new(&parts.config, parts.deployment, parts.tokens, parts.clock)?;
-    let (samples, poster) = Samples::start(&state.settings, &parts.service_token, state.clock.as_ref()).unzip();
+    let mut state = SteerState::new(&parts.config, parts.deployment, (parts.tokens, parts.service_token), parts.clock)?;
+    let (samples, poster) = Samples::start(&state.settings, &state.service_token, state.clock.as_ref()).unzip();
     state.samples = samples;
     let state = Arc::new(state);
     let players = http::router(Arc::clone(&state));

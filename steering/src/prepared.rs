@@ -18,6 +18,7 @@ pub(crate) struct Prepared {
     /// `None` for a manifest that is too large for one: it is ranked plainly.
     ranker: Option<Ranker<Arc<Manifest>>>,
     suspect: bool,
+    asks_for_territory: bool,
 }
 
 impl Prepared {
@@ -25,13 +26,19 @@ impl Prepared {
         let manifest = Arc::new(manifest);
         let calm = |state| matches!(state, PathwayState::Healthy | PathwayState::Unknown);
         let suspect = manifest.pathways.values().any(|pathway| !calm(pathway.state));
-        Self { ranker: Ranker::new(Arc::clone(&manifest)), suspect, manifest }
+        let asks_for_territory = manifest.pathways.values().any(|pathway| !pathway.serves.territories.is_empty());
+        Self { ranker: Ranker::new(Arc::clone(&manifest)), suspect, asks_for_territory, manifest }
     }
 
     /// Whether any pathway of the region is ill or being left. UNKNOWN is not: a CDN that nobody uses would halve every
     /// TTL.
     pub(crate) const fn is_suspect(&self) -> bool {
         self.suspect
+    }
+
+    /// Whether any pathway serves some territories only.
+    pub(crate) const fn asks_for_territory(&self) -> bool {
+        self.asks_for_territory
     }
 
     /// The order of [`rank()`].

@@ -7,4 +7,5 @@ mod hls_writer;
 mod node;
 mod refusals;
 mod samples;
+mod sessions;
 mod world;

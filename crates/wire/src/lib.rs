@@ -17,6 +17,7 @@ pub mod probe;
 pub mod round;
 pub mod rows;
 pub mod scrub;
+pub mod session;
 pub mod steer_answer;
 pub mod steering;
 pub mod token;

@@ -1,8 +1,9 @@
 //! Session token: who a steering request belongs to, without state on the server.
 //!
-//! `<sid>~<region>~<asn>~<class>~<started>~<content>~<pathways>~<first>~<kid>~<mac>`: fields separated by `~`, empty =
-//! none, ids in their own characters, pathways separated by `:`, time in seconds since epoch (base 36), HMAC-SHA-256
-//! cut to 16 bytes, hex. `~` and `/` survive every player's query handling. In the playlist the token names the first
+//! `<sid>~<region>~<asn>~<class>~<started>~<content>~<pathways>~<first>~[<needs>~]<kid>~<mac>`: fields separated by `~`,
+//! empty = none, ids in their own characters, pathways separated by `:`, time in seconds since epoch (base 36),
+//! HMAC-SHA-256 cut to 16 bytes, hex. `<needs>` (device class, codec, DRM, territory, separated by `:`) stands only in
+//! tokens of sessions that have any, so that nodes that don't know it yet read all others. `~` and `/` survive every player's query handling. In the playlist the token names the first
 //! pathway, in RELOAD-URI not: then it carries identity only.
 
 use std::collections::BTreeMap;
@@ -39,6 +40,58 @@ pub struct Token {
     pub pathways: Vec<PathwayId>,
     /// The pathway that the playlist put first; only in the playlist's own token.
     pub first: Option<PathwayId>,
+    /// What a pathway must be able to carry for it.
+    pub needs: Needs,
+}
+
+/// What bounds the pathways that can serve a session. Kept in the token, because each answer must go by it and the
+/// node remembers nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Device class.
+    pub device_class: Option<Word>,
+    /// Codec, as in `CODECS` (`avc1`, `hev1` …).
+    pub codec: Option<Word>,
+    /// DRM system.
+    pub drm: Option<Word>,
+    /// ISO 3166 territory.
+    pub territory: Option<Word>,
+}
+
+/// A short plain word: 1 to 32 of `[A-Za-z0-9._-]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word(String);
+
+/// Longest [`Word`].
+const WORD_MAX_BYTES: usize = 32;
+
+impl Word {
+    /// The text, if it is one.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        ((1..=WORD_MAX_BYTES).contains(&text.len()) && text.bytes().all(plain)).then(|| Self(text.to_owned()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Needs {
+    fn fields(&self) -> [&Option<Word>; 4] {
+        [&self.device_class, &self.codec, &self.drm, &self.territory]
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut fields =
+            text.split(':').map(|field| if field.is_empty() { Some(None) } else { Word::new(field).map(Some) });
+        let mut field = || fields.next()?;
+        let needs = Self { device_class: field()?, codec: field()?, drm: field()?, territory: field()? };
+        fields.next().is_none().then_some(needs)
+    }
 }
 
 /// Keys by id; every one verifies, `current` signs.
@@ -67,6 +120,9 @@ pub enum TokenError {
     /// Signed by a key that is gone or was never ours.
     #[error("the token's key is unknown")]
     UnknownKey,
+    /// It tells of a session that began too long ago.
+    #[error("the token is too old")]
+    Expired,
     /// Forged or damaged.
     #[error("the token's signature does not fit")]
     BadSignature,
@@ -80,6 +136,7 @@ impl TokenError {
             Self::Missing => "missing",
             Self::Malformed => "malformed",
             Self::UnknownKey => "unknown_key",
+            Self::Expired => "expired",
             Self::BadSignature => "bad_signature",
         }
     }
@@ -121,6 +178,14 @@ impl TokenKeys {
         out.push('~');
         out.push_str(token.first.as_ref().map(PathwayId::as_str).unwrap_or_default());
         out.push('~');
+        let needs = token.needs.fields();
+        if needs.iter().any(|need| need.is_some()) {
+            for (at, need) in needs.into_iter().enumerate() {
+                out.push_str(if at == 0 { "" } else { ":" });
+                out.push_str(need.as_ref().map(Word::as_str).unwrap_or_default());
+            }
+            out.push('~');
+        }
         out.push_str(&self.current);
         let mac = self.keys.get(&self.current).map(|key| mac(key, &out).finalize().into_bytes()).unwrap_or_default();
         out.push('~');
@@ -173,7 +238,12 @@ fn parse(body: &str) -> Option<Token> {
     let mut fields = body.split('~');
     let mut field = || fields.next();
     let (view, region, asn, class) = (field()?, field()?, field()?, field()?);
-    let (started, content, pathways, first, _kid) = (field()?, field()?, field()?, field()?, field()?);
+    let (started, content, pathways, first) = (field()?, field()?, field()?, field()?);
+    // The last field is the key's; what stands before it are needs, if the session has any.
+    let needs = match (field()?, field()) {
+        (_, None) => Needs::default(),
+        (needs, Some(_)) => Needs::parse(needs)?,
+    };
     if field().is_some() {
         return None;
     }
@@ -191,6 +261,7 @@ fn parse(body: &str) -> Option<Token> {
         content: ContentId::new(content).ok()?,
         pathways,
         first: optional(first).map(PathwayId::new).transpose().ok()?,
+        needs,
     })
 }
 
@@ -238,6 +309,20 @@ mod tests {
             content: ContentId::new("live/river").expect("id"),
             pathways: vec![PathwayId::new("cdn-a").expect("id"), PathwayId::new("own-x-1").expect("id")],
             first: Some(PathwayId::new("cdn-a").expect("id")),
+            needs: Needs::default(),
+        }
+    }
+
+    #[test]
+    fn what_a_session_needs_comes_back_and_stands_nowhere_else() {
+        let needs = Needs { codec: Word::new("hev1"), territory: Word::new("DE"), ..Needs::default() };
+        let needy = Token { needs, ..token() };
+        let text = keys().sign(&needy);
+        assert!(text.contains("~:hev1::DE~k2~"), "{text}");
+        assert_eq!(keys().verify(&text), Ok(needy));
+        assert_eq!(keys().sign(&token()).matches('~').count() + 1, text.matches('~').count());
+        for bad in ["", "a b", "x~y", "a:b", &"x".repeat(33)] {
+            assert_eq!(Word::new(bad), None, "{bad:?}");
         }
     }
 

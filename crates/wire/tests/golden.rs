@@ -20,9 +20,10 @@ use spillway_wire::overview::Overview;
 use spillway_wire::probe::ProbeResult;
 use spillway_wire::round::{self, Heard, Taught};
 use spillway_wire::rows::{self, RowsError};
+use spillway_wire::session::{SessionAnswer, SessionRequest};
 use spillway_wire::steer_answer::SteerAnswer;
 use spillway_wire::steering::SteeringAnswer;
-use spillway_wire::token::{Token, TokenKeys};
+use spillway_wire::token::{Needs, Token, TokenKeys};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name)
@@ -167,6 +168,9 @@ fn frames_loads_probes_overviews_and_answers_read_and_write_themselves_back() {
     round_trip::<LoadReport>("load/v1.json", &["", "/origin", "/top_content/0"]);
     round_trip::<LoadReport>("load/v1-least.json", &["", "/origin"]);
     round_trip::<Directives>("load/directives-v1.json", &[""]);
+    round_trip::<SessionRequest>("session/request-v1.json", &[""]);
+    round_trip::<SessionRequest>("session/request-v1-least.json", &[""]);
+    round_trip::<SessionAnswer>("session/answer-v1.json", &[""]);
     round_trip::<SteeringAnswer>("steering/v1.json", &[""]);
     round_trip::<SteeringAnswer>("steering/v1-least.json", &[""]);
     round_trip::<ProbeResult>("probe/v1.json", &[""]);
@@ -238,6 +242,7 @@ fn golden_token(first: bool) -> Token {
         content: ContentId::new("live/river").expect("id"),
         pathways: vec![id("own-mil-1"), id("cdn-b")],
         first: first.then(|| id("own-mil-1")),
+        needs: Needs::default(),
     }
 }
 

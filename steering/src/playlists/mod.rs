@@ -141,7 +141,7 @@ impl<'r> Request<'r> {
         let (settings, identity) = (&self.state.settings, &self.asker.token);
         let declared = assignment.declared.clone();
         let token = Token { first: declared.first().cloned(), pathways: declared, ..identity.clone() };
-        let again = Token { first: None, pathways: vec![], ..identity.clone() };
+        let again = Token { first: None, ..identity.clone() };
         let (url, protocol, debug) = (&settings.public_url, self.protocol, self.debug);
         Steering {
             server_uri: format!("{url}/v1/steer/{protocol}?t={}{debug}", settings.keys.sign(&token)),

@@ -245,7 +245,7 @@ fn age(entry: &Entry, now: Millis) -> Millis {
 }
 
 /// A path that can't leave its origin: no empty, `.` or `..` part (also encoded), no backslash, no control character.
-fn is_plain(path: &str) -> bool {
+pub(crate) fn is_plain(path: &str) -> bool {
     let decoded = percent_decode(path);
     path.len() <= PATH_MAX_BYTES
         && !decoded.chars().any(|c| c.is_control() || c == '\\')

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use spillway_model::{ContentId, Millis, PathwayState, Ppm, TimestampMs, ViewId};
 use spillway_routing::{Manifest, rank, share_of};
-use spillway_wire::token::{Token, TokenKeys};
+use spillway_wire::token::{Needs, Token, TokenKeys};
 
 use super::fixtures::{NOW, id, manifest, region, weights};
 use crate::decide::{self, STRETCH_NONE_MILLI};
@@ -23,6 +23,7 @@ fn token(view: &str, content: &str) -> Token {
         content: ContentId::new(content).expect("id"),
         pathways: vec![],
         first: None,
+        needs: Needs::default(),
     }
 }
 

@@ -115,6 +115,10 @@ impl Node {
         request.send().await.expect("an answer")
     }
 
+    pub(super) fn post(&self, path: &str) -> reqwest::RequestBuilder {
+        self.client.post(format!("{}{path}", self.url))
+    }
+
     pub(super) async fn text(&self, path: &str) -> String {
         self.get(path).await.text().await.expect("text")
     }

@@ -129,5 +129,6 @@ fn viewer(view: &str) -> spillway_wire::token::Token {
         content: content_of("vod/lake/master.m3u8"),
         pathways: vec![],
         first: None,
+        needs: spillway_wire::token::Needs::default(),
     }
 }
