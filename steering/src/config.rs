@@ -58,6 +58,10 @@ pub struct SteerConfig {
     /// Content class by path prefix; the longest that fits counts. Default none.
     #[serde(default)]
     pub class_of: BTreeMap<String, String>,
+    /// Whether MPDs tell players to ask for a steering answer before they start (`queryBeforeStart`). The MPD already
+    /// says the same as that answer, so it only makes starts slower. Default false.
+    #[serde(default)]
+    pub query_before_start: bool,
     /// Polls per second that this node should answer; above it TTLs get longer. Default 20,000.
     #[serde(default = "default_budget")]
     pub poll_budget_per_s: u32,
@@ -98,6 +102,7 @@ pub(crate) struct Settings {
     pub(crate) allow_region_parameter: bool,
     pub(crate) trusted_header: Option<String>,
     pub(crate) class_of: ClassTable,
+    pub(crate) query_before_start: bool,
     pub(crate) poll_budget_per_s: u32,
     pub(crate) collectors: Vec<String>,
     pub(crate) sample_share_ppm: u32,
@@ -118,6 +123,7 @@ impl SteerConfig {
             allow_region_parameter: false,
             trusted_header: None,
             class_of: BTreeMap::new(),
+            query_before_start: false,
             poll_budget_per_s: default_budget(),
             collectors: None,
             sample_share: default_sample_share(),
@@ -157,6 +163,7 @@ impl SteerConfig {
             allow_region_parameter: self.allow_region_parameter,
             trusted_header: self.trusted_header.clone(),
             class_of: ClassTable::new(&self.class_of)?,
+            query_before_start: self.query_before_start,
             poll_budget_per_s: self.poll_budget_per_s,
             collectors,
             sample_share_ppm: check_share("steer.sample_share", self.sample_share)?,

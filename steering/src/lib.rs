@@ -45,6 +45,7 @@ use spillway_wire::frame::FRAME_TOPIC;
 use tokio::net::TcpListener;
 
 pub use config::{Secret, SteerConfig};
+pub use playlists::Rewrite;
 
 use answers::Answered;
 use config::Settings;

@@ -3,8 +3,8 @@
 
 pub(crate) mod dash;
 pub(crate) mod hls;
-mod hls_tags;
 pub(crate) mod origin;
+mod rewrite;
 pub(crate) mod space;
 pub(crate) mod writer;
 
@@ -18,6 +18,8 @@ use axum::response::Response;
 use spillway_model::Protocol;
 use spillway_routing::Manifest;
 use spillway_wire::token::Token;
+
+pub use self::rewrite::Rewrite;
 
 use self::origin::FetchError;
 use self::space::Space;
@@ -144,12 +146,13 @@ impl<'r> Request<'r> {
         let again = Token { first: None, ..identity.clone() };
         let (url, protocol, debug) = (&settings.public_url, self.protocol, self.debug);
         Steering {
-            server_uri: format!("{url}/v1/steer/{protocol}?t={}{debug}", settings.keys.sign(&token)),
+            server_uri: Some(format!("{url}/v1/steer/{protocol}?t={}{debug}", settings.keys.sign(&token))),
             offers: offers(manifest, assignment),
             max_bitrate_kbps: decide::max_bitrate_kbps(identity, manifest),
             reload_url: (protocol == Protocol::Dash).then(|| {
                 format!("{url}/v1/playlists/{protocol}/{}?t={}{debug}", self.path, settings.keys.sign(&again))
             }),
+            query_before_start: settings.query_before_start,
         }
     }
 
@@ -178,7 +181,7 @@ impl<'r> Request<'r> {
         let Some(offer) = offers(manifest, &assignment).into_iter().next() else {
             return reply::refusal(StatusCode::BAD_GATEWAY, "no_pathway", "no pathway serves this region");
         };
-        let mut response = reply::redirect(&format!("{}/{}", offer.base_url, self.path));
+        let mut response = reply::redirect(&offer.url(&format!("/{}", self.path)));
         response.headers_mut().insert(reply::REASON_HEADER, HeaderValue::from_static(reason));
         reply::with_epoch(response, manifest.epoch)
     }

@@ -56,7 +56,10 @@ impl Space {
 
     fn under_root(&self, path: String) -> Place {
         match path.strip_prefix(&self.root) {
-            Some(rest) if rest.starts_with('/') => Place::OnOrigin(rest.to_owned()),
+            // Browsers read a backslash as a slash, and so might leave the base.
+            Some(rest) if rest.starts_with('/') && !split_query(rest).0.contains('\\') => {
+                Place::OnOrigin(if self.root.is_empty() { path } else { rest.to_owned() })
+            }
             _ => Place::OutsideBase,
         }
     }
@@ -73,11 +76,20 @@ impl Space {
             }
             let after = absolute.split_once("//").map_or("", |(_, rest)| rest);
             let path = after.find(['/', '?', '#']).map_or("", |at| &after[at..]);
-            return Ok(Some(normalise(&if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })));
+            return Ok(Some(normalise(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })));
         }
-        let path = if uri.starts_with('/') { uri.to_owned() } else { format!("{}{uri}", self.folder) };
-        Ok(Some(normalise(&path)))
+        Ok(Some(normalise(if uri.starts_with('/') { uri.to_owned() } else { format!("{}{uri}", self.folder) })))
     }
+}
+
+/// The path that leads from `folder` to `path`, both from the same root.
+pub(crate) fn relative(folder: &str, path: &str) -> String {
+    let shared = folder.bytes().zip(split_query(path).0.bytes()).take_while(|(a, b)| a == b).count();
+    let shared = folder[..shared].rfind('/').map_or(0, |at| at + 1);
+    let up = folder[shared..].matches('/').count();
+    let rest = &path[shared..];
+    let bare = up == 0 && (rest.is_empty() || rest.starts_with(['?', '#', '/']) || has_scheme(rest));
+    format!("{}{}{rest}", if bare { "./" } else { "" }, "../".repeat(up))
 }
 
 /// `name:` at the beginning, before any of `/?#` (RFC 3986, 3.1).
@@ -96,26 +108,37 @@ fn split_query(path: &str) -> (&str, &str) {
     path.split_at(path.find(['?', '#']).unwrap_or(path.len()))
 }
 
-/// Removes `.` and `..` from the path and leaves every other byte (RFC 3986, 5.2.4).
-fn normalise(path: &str) -> String {
-    let (path, query) = split_query(path);
+/// Removes `.` and `..` (also encoded ones, as browsers do) from the path and leaves every other byte (RFC 3986, 5.2.4).
+fn normalise(whole: String) -> String {
+    if !whole.contains("/.") && !whole.contains("/%2") {
+        return whole;
+    }
+    let (path, query) = split_query(&whole);
     let mut out: Vec<&str> = Vec::new();
     let mut parts = path.split('/').skip(1).peekable();
     while let Some(part) = parts.next() {
-        let last = parts.peek().is_none();
-        match part {
-            "." | ".." => {
-                if part == ".." {
-                    out.pop();
-                }
-                if last {
-                    out.push("");
-                }
+        let up = matches!(dots(part), Some(2));
+        if up || dots(part) == Some(1) {
+            if up {
+                out.pop();
             }
-            _ => out.push(part),
+            if parts.peek().is_none() {
+                out.push("");
+            }
+        } else {
+            out.push(part);
         }
     }
     format!("/{}{query}", out.join("/"))
+}
+
+/// How many dots a part of nothing but one or two dots has.
+fn dots(part: &str) -> Option<usize> {
+    if part.len() > 6 || !part.starts_with(['.', '%']) {
+        return None;
+    }
+    let plain = part.replace("%2e", ".").replace("%2E", ".");
+    matches!(&*plain, "." | "..").then_some(plain.len())
 }
 
 #[cfg(test)]
@@ -138,7 +161,10 @@ mod tests {
         for elsewhere in ["https://ads.example/x.m3u8", "http://o.example/media/x", "data:text/plain,x", "skd://k"] {
             assert_eq!(space.locate(elsewhere), Place::Elsewhere, "{elsewhere}");
         }
-        for outside in ["/other/x", "../../../x", "http://o.example:8080", "/mediathek/x"] {
+        on("a/%2e/%2E./b%2e.m3u8", "/vod/a/b%2e.m3u8");
+        for outside in
+            ["/other/x", "../../../x", "http://o.example:8080", "/mediathek/x", ".%2E/%2e%2e/%2e./x", "..\\..\\x"]
+        {
             assert_eq!(space.locate(outside), Place::OutsideBase, "{outside}");
         }
     }
@@ -151,5 +177,22 @@ mod tests {
         assert_eq!(folder("/cdn/"), Some(Place::OnOrigin("/cdn/".into())));
         assert_eq!(folder("./"), Some(Place::OnOrigin("/live/".into())));
         assert_eq!(folder("https://else.example/"), None);
+    }
+    #[test]
+    fn a_relative_path_leads_there_and_nowhere_else() {
+        let folder = "/live/river/";
+        let cases = [
+            ("/live/river/a.m4s", "a.m4s"),
+            ("/live/riverside/a", "../riverside/a"),
+            ("/x/y?q=/z", "../../x/y?q=/z"),
+            ("/live/river/", "./"),
+            ("/live/river/a:b", "./a:b"),
+            ("/live/river", "../river"),
+            ("/live/river//a", ".//a"),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(relative(folder, path), expected);
+            assert_eq!(normalise(format!("{folder}{expected}")), path, "and back");
+        }
     }
 }

@@ -16,10 +16,11 @@ fn space() -> Space {
 fn steering(max_bitrate_kbps: Option<u32>) -> Steering {
     let offer = |name: &str| Offer { id: id(name), base_url: format!("http://{name}.example/p?a=1&b") };
     Steering {
-        server_uri: "http://steer.example/v1/steer/dash?t=v~r".into(),
+        server_uri: Some("http://steer.example/v1/steer/dash?t=v~r".into()),
         offers: ["cdn-b", "own-x-1"].map(offer).into(),
         max_bitrate_kbps,
         reload_url: Some("http://steer.example/v1/playlists/dash/live/river/manifest.mpd?t=v".into()),
+        query_before_start: false,
     }
 }
 

@@ -1,11 +1,13 @@
-//! Playlists from configured origins: bounded, cached for as long as they say (at most 10 s), stale for a minute while
-//! the origin fails, and one fetch however many wait.
+//! Playlists from configured origins: bounded, cached by the origin's own rules (at most 10 s fresh; `freshness`), asked
+//! for again by their validators, stale while the origin fails, and one fetch however many wait.
+
+mod freshness;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
@@ -13,18 +15,13 @@ use spillway_model::limits::PLAYLIST_MAX_BYTES;
 use spillway_model::{Clock, Millis};
 use url::Url;
 
+use self::freshness::Rules;
 use crate::params::percent_decode;
 use crate::playlists::space::Space;
 
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// Redirects within the origin's host.
 const REDIRECTS_MAX: usize = 3;
-/// Longest time a playlist counts as fresh, whatever its origin says: a takedown must show.
-const FRESH_MAX: Millis = Millis::from_secs(10);
-/// What says nothing of its age counts as fresh for one second: a live MPD changes every few.
-const FRESH_UNSAID: Millis = Millis::from_secs(1);
-/// How long a copy serves while its origin fails.
-const STALE_MAX: Millis = Millis::from_secs(60);
 /// Playlists kept. One is usually 5 KB.
 const ENTRIES_MAX: usize = 2_048;
 /// Bytes kept.
@@ -42,8 +39,11 @@ pub(crate) struct Origin {
 impl Origin {
     pub(crate) fn new(base_url: &str) -> Option<Self> {
         let base = Url::parse(base_url.trim_end_matches('/')).ok()?;
-        (matches!(base.scheme(), "http" | "https") && base.has_host() && base.query().is_none())
-            .then_some(Self { base })
+        (matches!(base.scheme(), "http" | "https")
+            && base.has_host()
+            && base.query().is_none()
+            && base.fragment().is_none())
+        .then_some(Self { base })
     }
 
     fn url_of(&self, path: &str) -> Option<Url> {
@@ -113,7 +113,9 @@ struct Entry {
     body: Bytes,
     space: Space,
     fetched: Millis,
-    fresh_for: Millis,
+    rules: Rules,
+    etag: Option<HeaderValue>,
+    last_modified: Option<HeaderValue>,
 }
 
 #[derive(Default)]
@@ -159,7 +161,7 @@ impl Origins {
         let waiting = {
             let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             match cache.entries.get(&key) {
-                Some(entry) if age(entry, now) < entry.fresh_for => return Ok(entry.fetched(false)),
+                Some(entry) if age(entry, now) < entry.rules.fresh_for => return Ok(entry.fetched(false)),
                 _ => cache.fetching.get(&key).cloned().or_else(|| self.begin(&mut cache, &key, origin, url)),
             }
         };
@@ -169,7 +171,7 @@ impl Origins {
         };
         outcome.map(|entry| entry.fetched(false)).or_else(|error| {
             let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            let usable = |entry: &&Entry| error.allows_stale() && age(entry, now) < STALE_MAX;
+            let usable = |entry: &&Entry| error.allows_stale() && age(entry, now) < entry.rules.usable_for;
             cache.entries.get(&key).filter(usable).map(|entry| entry.fetched(true)).ok_or(error)
         })
     }
@@ -193,12 +195,14 @@ impl Origins {
         }
         let (client, clock, base) = (self.client.clone(), Arc::clone(&self.clock), origin.base.clone());
         let (shared, name) = (Arc::clone(&self.cache), key.to_owned());
+        let old = cache.entries.get(key).cloned();
         let task = tokio::spawn(async move {
-            let outcome = fetch(&client, &base, url, clock.as_ref()).await;
+            let outcome = fetch(&client, &base, url, old, clock.as_ref()).await;
             let mut cache = shared.lock().unwrap_or_else(PoisonError::into_inner);
             cache.fetching.remove(&name);
             match &outcome {
-                Ok(entry) => cache.insert(name, entry.clone()),
+                Ok(entry) if entry.rules.keep => cache.insert(name, entry.clone()),
+                Ok(_) => cache.remove(&name),
                 Err(error) if !error.allows_stale() => cache.remove(&name),
                 Err(_) => {}
             }
@@ -254,14 +258,43 @@ pub(crate) fn is_plain(path: &str) -> bool {
         && decoded.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
-async fn fetch(client: &reqwest::Client, base: &Url, url: Url, clock: &dyn Clock) -> Result<Entry, FetchError> {
+/// Asks for `url`; of `old`, if there is one, only whether it still holds.
+async fn fetch(
+    client: &reqwest::Client,
+    base: &Url,
+    url: Url,
+    old: Option<Entry>,
+    clock: &dyn Clock,
+) -> Result<Entry, FetchError> {
     let unreachable = |error: reqwest::Error| FetchError::Unreachable(words(&error));
-    let mut response = client.get(url).send().await.map_err(unreachable)?;
+    let mut request = client.get(url);
+    if let Some(old) = &old {
+        let validators = [(header::IF_NONE_MATCH, &old.etag), (header::IF_MODIFIED_SINCE, &old.last_modified)];
+        for (name, value) in validators {
+            request = value.iter().fold(request, |request, value| request.header(&name, value));
+        }
+    }
+    let mut response = request.send().await.map_err(unreachable)?;
+    let headers = response.headers();
+    let mut rules = Rules::of(headers);
+    if response.status() == StatusCode::NOT_MODIFIED
+        && let Some(old) = old
+    {
+        if !freshness::says_so(headers) {
+            rules = old.rules;
+        }
+        return Ok(Entry { fetched: clock.monotonic(), rules, ..old });
+    }
     if !response.status().is_success() {
         return Err(FetchError::Status(response.status().as_u16()));
     }
-    let fresh_for = freshness(response.headers());
+    let validator = |name| -> Option<HeaderValue> { HeaderMap::get(headers, name).cloned() };
+    let (etag, last_modified) = (validator(header::ETAG), validator(header::LAST_MODIFIED));
     let space = Space::new(base, response.url());
+    let too_large = |bytes: u64| bytes > PLAYLIST_MAX_BYTES as u64;
+    if response.content_length().is_some_and(too_large) {
+        return Err(FetchError::TooLarge);
+    }
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         if body.len() + chunk.len() > PLAYLIST_MAX_BYTES {
@@ -269,7 +302,7 @@ async fn fetch(client: &reqwest::Client, base: &Url, url: Url, clock: &dyn Clock
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Entry { body: body.freeze(), space, fetched: clock.monotonic(), fresh_for })
+    Ok(Entry { body: body.freeze(), space, fetched: clock.monotonic(), rules, etag, last_modified })
 }
 
 /// The error's causes without its URL, which may carry a secret.
@@ -282,24 +315,6 @@ fn words(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     if out.is_empty() { "no answer".into() } else { out }
-}
-
-fn freshness(headers: &HeaderMap) -> Millis {
-    let Some(text) = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok()) else {
-        return FRESH_UNSAID;
-    };
-    let mut seconds = None;
-    for directive in text.split(',').map(|part| part.trim().to_ascii_lowercase()) {
-        match directive.split_once('=') {
-            None if matches!(directive.as_str(), "no-store" | "no-cache" | "private") => return Millis::ZERO,
-            Some(("s-maxage", value)) => seconds = value.parse().ok(),
-            Some(("max-age", value)) if seconds.is_none() => seconds = value.parse().ok(),
-            _ => {}
-        }
-    }
-    let age: u64 =
-        headers.get(header::AGE).and_then(|value| value.to_str().ok()).and_then(|age| age.parse().ok()).unwrap_or(0);
-    seconds.map_or(FRESH_UNSAID, |seconds: u64| Millis::from_secs(seconds.saturating_sub(age)).min(FRESH_MAX))
 }
 
 #[cfg(test)]
@@ -315,20 +330,5 @@ mod tests {
         for bad in ["", "/x", "a//b", "../x", "a/%2e%2e/x", "a%2f..%2fx", "a\\b", "a%5cb", "x%0d%0a", "x?y", &long] {
             assert!(!is_plain(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn freshness_is_what_the_origin_says_up_to_ten_seconds() {
-        let of = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CACHE_CONTROL, text.parse().expect("value"));
-            freshness(&headers)
-        };
-        assert_eq!(of("public, max-age=4"), Millis::from_secs(4));
-        assert_eq!(of("max-age=4, s-maxage=2"), Millis::from_secs(2));
-        assert_eq!(of("max-age=86400"), FRESH_MAX);
-        assert_eq!(of("no-cache, max-age=60"), Millis::ZERO);
-        assert_eq!(of("public"), FRESH_UNSAID);
-        assert_eq!(freshness(&HeaderMap::new()), FRESH_UNSAID);
     }
 }
