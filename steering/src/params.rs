@@ -6,6 +6,8 @@ use spillway_model::{PathwayId, Protocol};
 
 /// More than any player sends; the rest is dropped.
 const PAIRS_MAX: usize = 32;
+/// Pathways of one report: more than a playlist has; the rest is dropped.
+const REPORTED_MAX: usize = 16;
 
 /// Asks for every answer of the session to be reported; handed on from the playlist's URL to those of its polls.
 pub(crate) const DEBUG: &str = "debug";
@@ -53,7 +55,7 @@ pub(crate) fn reported<'q>(query: &'q Query<'_>, protocol: Protocol) -> Reported
     let list = |name| query.last(name).unwrap_or_default().trim().trim_matches('"').split(',');
     let mut speeds = list(throughput).map(|text| bits_per_second(text.trim().trim_matches('"')));
     let plain = |name: &'q str| name.trim().trim_matches('"');
-    let named = list(pathway).map(plain).map(|name| PathwayId::holds(name).then_some(name));
+    let named = list(pathway).take(REPORTED_MAX).map(plain).map(|name| PathwayId::holds(name).then_some(name));
     let pathways = named.filter_map(|name| {
         let speed = speeds.next().flatten();
         name.map(|name| (name, speed))
@@ -76,6 +78,7 @@ pub(crate) fn percent_decode(text: &str) -> Cow<'_, str> {
     let mut at = 0;
     while at < bytes.len() {
         let escape = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        let escape = escape.filter(|hex| hex.bytes().all(|digit| digit.is_ascii_hexdigit()));
         match escape.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) => {
                 out.push(byte);
@@ -128,5 +131,6 @@ mod tests {
     fn broken_escapes_stay_as_they_are() {
         assert_eq!(percent_decode("a%7Eb%zz%2"), "a~b%zz%2");
         assert_eq!(percent_decode("%é"), "%é");
+        assert_eq!(percent_decode("%+f%-1"), "% f%-1");
     }
 }

@@ -3,9 +3,14 @@
 mod agreement;
 mod dash_writer;
 pub(crate) mod fixtures;
+mod hls_checker;
 mod hls_writer;
 mod node;
+mod origins;
+mod param_fuzz;
+mod playlist_samples;
 mod refusals;
 mod samples;
 mod sessions;
 mod world;
+mod writer_fuzz;

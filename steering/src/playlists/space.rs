@@ -110,7 +110,7 @@ fn split_query(path: &str) -> (&str, &str) {
 
 /// Removes `.` and `..` (also encoded ones, as browsers do) from the path and leaves every other byte (RFC 3986, 5.2.4).
 fn normalise(whole: String) -> String {
-    if !whole.contains("/.") && !whole.contains("/%2") {
+    if !whole.as_bytes().windows(2).any(|pair| pair == b"/." || pair == b"/%") {
         return whole;
     }
     let (path, query) = split_query(&whole);

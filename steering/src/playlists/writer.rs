@@ -86,6 +86,8 @@ pub(crate) enum WriteError {
     OutsideBase(String),
     #[error("a URI is longer than {URI_MAX_BYTES} bytes")]
     LongUri,
+    #[error("the playlist has more than {0} variants and renditions")]
+    TooManyVariants(usize),
     #[error("with all pathways the playlist would be larger than {0} bytes")]
     Outgrown(usize),
     #[error("the MPD is not well-formed: {0}")]
@@ -107,6 +109,12 @@ impl WriteError {
         Self::OutsideBase(path.chars().take(120).collect())
     }
 
+    /// [`WriteError::BadXml`] with as much of the reason as a log line bears: it quotes the MPD.
+    pub(crate) fn bad_xml(reason: &impl ToString) -> Self {
+        let begin: String = reason.to_string().chars().take(160).collect();
+        Self::BadXml(begin.escape_debug().to_string())
+    }
+
     /// Stable name, for counters.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
@@ -120,6 +128,7 @@ impl WriteError {
             Self::UnknownVariable { .. } => "unknown_variable",
             Self::OutsideBase(_) => "outside_base",
             Self::LongUri => "long_uri",
+            Self::TooManyVariants(_) => "too_many_variants",
             Self::Outgrown(_) => "outgrown",
             Self::BadXml(_) => "bad_xml",
             Self::NotMpd => "not_mpd",

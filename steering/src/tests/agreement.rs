@@ -1,13 +1,21 @@
 //! The playlist and the first steering answer come from one decision, whatever happens between them.
 
-use proptest::prelude::*;
-use spillway_model::{ContentId, Millis, PathwayState, Ppm, TimestampMs, ViewId};
-use spillway_routing::{Manifest, rank, share_of};
-use spillway_wire::token::{Needs, Token, TokenKeys};
+use std::collections::BTreeSet;
 
-use super::fixtures::{NOW, id, manifest, region, weights};
+use proptest::prelude::*;
+use spillway_model::{ContentId, Millis, PathwayId, PathwayState, Ppm, Protocol, TimestampMs, ViewId};
+use spillway_routing::{Manifest, Target, Weights, rank, share_of};
+use spillway_wire::token::{Needs, Token, TokenKeys};
+use url::Url;
+
+use super::fixtures::{NOW, deployment, id, manifest, region, weights};
 use crate::decide::{self, STRETCH_NONE_MILLI};
+use crate::manifests::Manifests;
+use crate::playlists::space::Space;
+use crate::playlists::writer::{Offer, Steering};
+use crate::playlists::{dash, hls};
 use crate::prepared::Prepared;
+use crate::static_plan;
 
 fn keys() -> TokenKeys {
     TokenKeys::new(("k".into(), b"secret".to_vec()), vec![])
@@ -54,43 +62,157 @@ fn random_manifest(epoch: u64, seed: u32) -> Prepared {
     Prepared::new(out)
 }
 
-#[test]
-fn the_first_answer_repeats_the_playlist_over_twenty_thousand_swaps() {
-    let keys = keys();
-    let (mut moved, mut short) = (0, 0);
-    for seed in 0..20_000_u32 {
-        let before = random_manifest(1, seed);
-        let after = random_manifest(2, seed.wrapping_mul(31).wrapping_add(7));
-        let viewer = token(&format!("view-{seed}"), if seed % 2 == 0 { "live/river" } else { "vod/lake" });
-
-        let playlist = decide::assign(&viewer, None, &before);
-        let first = playlist.declared.first().expect("some pathway").clone();
-        assert!((2..=6).contains(&playlist.declared.len()));
-        let signed =
-            keys.sign(&Token { pathways: playlist.declared.clone(), first: Some(first.clone()), ..viewer.clone() });
-
-        let asked = keys.verify(&signed).expect("our own");
-        let now = NOW.after(Millis(u64::from(seed % 4_000)));
-        let one = decide::answer(&asked, None, &after, now, STRETCH_NONE_MILLI);
-        assert!(one.first_answer);
-        assert_eq!(one.order.first(), Some(&first), "seed {seed}");
-        assert_eq!(one.order.len(), playlist.declared.len(), "every pathway of the playlist, once");
-        assert!(playlist.declared.iter().all(|id| one.order.contains(id)));
-
-        let again = Token { first: None, ..asked };
-        let two = decide::answer(&again, None, &after, now, STRETCH_NONE_MILLI);
-        assert!(!two.first_answer);
-        assert!(playlist.declared.iter().all(|id| two.order.contains(id)) && two.order.len() == one.order.len());
-        let unsettled = two.order.first() != Some(&first) || after.pathways[&first].state != PathwayState::Healthy;
-        if unsettled {
-            assert!((2..=5).contains(&one.ttl_s), "{}", one.ttl_s);
-            short += 1;
-        }
-        moved += u32::from(two.order.first() != Some(&first));
-        // What is dead is never in front while the playlist has something alive that has weight.
-        assert!((2..=300).contains(&two.ttl_s));
+/// `manifest` without `gone`: what it carried goes to others.
+fn without(manifest: &Manifest, gone: &PathwayId) -> Manifest {
+    let mut out = manifest.clone();
+    out.pathways.remove(gone);
+    for group in out.groups.values_mut() {
+        let freed = group.nodes.remove(gone).unwrap_or(0);
+        *group.nodes.values_mut().next().expect("other nodes") += freed;
     }
-    assert!(moved > 5_000 && short > moved, "the swaps must matter: {moved} moved, {short} short");
+    let other = ["cdn-a", "cdn-b"].map(id).into_iter().find(|other| other != gone).expect("one of two");
+    let target = Target::Pathway(gone.clone());
+    let give_up = |weights: &mut Weights| {
+        if let Some(freed) = weights.remove(&target) {
+            *weights.entry(Target::Pathway(other.clone())).or_default() += freed;
+        }
+    };
+    for rule in &mut out.cohorts {
+        [&mut rule.weights_new, &mut rule.weights_running, &mut rule.spare].into_iter().for_each(give_up);
+    }
+    give_up(&mut out.static_weights);
+    out.check().expect("a valid manifest");
+    out
+}
+
+/// What a node steers by when the first poll comes, `how` the time between has treated it.
+fn swapped(how: u32, seed: u32, before: &Prepared, first: &PathwayId, fixed: &Prepared) -> Prepared {
+    let drawn = || random_manifest(2, seed.wrapping_mul(31).wrapping_add(7));
+    match how {
+        0 => Prepared::new(static_plan::expired(before)),
+        1 => Prepared::new(Manifest::clone(fixed)),
+        2 => {
+            let mut down = Manifest::clone(&drawn());
+            down.pathways.get_mut(first).expect("there").state = PathwayState::Down;
+            Prepared::new(down)
+        }
+        3 => Prepared::new(without(&drawn(), first)),
+        4 => Prepared::new(static_plan::expired(&without(&drawn(), first))),
+        _ => drawn(),
+    }
+}
+
+/// How often what happened, over some seeds.
+#[derive(Debug, Default)]
+struct Tally {
+    moved: u32,
+    short: u32,
+    missing: u32,
+    by_swap: [u32; 8],
+}
+
+/// The playlist as it is written, from one manifest, and its first two polls, from another.
+fn one_session(seed: u32, keys: &TokenKeys, fixed: &Prepared, tally: &mut Tally) {
+    let protocol = if seed % 3 == 0 { Protocol::Dash } else { Protocol::Hls };
+    let before = random_manifest(1, seed);
+    let viewer = token(&format!("view-{seed}"), if seed.is_multiple_of(2) { "live/river" } else { "vod/lake" });
+
+    let playlist = decide::assign(&viewer, None, &before);
+    assert!((2..=6).contains(&playlist.declared.len()));
+    let first = playlist.declared.first().expect("some pathway").clone();
+    let written = written(protocol, &viewer, &playlist.declared, &before, keys);
+    let (named, signed) = first_and_token(protocol, &written);
+    assert_eq!(named, first.as_str(), "{written}");
+
+    let how = seed % 8;
+    let after = swapped(how, seed, &before, &first, fixed);
+    let asked = keys.verify(signed).expect("our own");
+    let now = NOW.after(Millis(u64::from(seed % 4_000)));
+    let one = decide::answer(&asked, None, &after, now, STRETCH_NONE_MILLI);
+    assert!(one.first_answer);
+    assert_eq!(one.order.first(), Some(&first), "seed {seed}");
+    let all: BTreeSet<&PathwayId> = playlist.declared.iter().collect();
+    let same = |order: &[PathwayId]| order.len() == all.len() && order.iter().collect::<BTreeSet<_>>() == all;
+    assert!(same(&one.order), "every pathway of the playlist, once: seed {seed}");
+    assert!((2..=300).contains(&one.ttl_s));
+
+    let again = Token { first: None, ..asked };
+    let two = decide::answer(&again, None, &after, now, STRETCH_NONE_MILLI);
+    assert!(!two.first_answer && same(&two.order), "seed {seed}");
+    assert!((2..=300).contains(&two.ttl_s));
+    let state = after.pathways.get(&first).map(|pathway| pathway.state);
+    if two.order.first() != Some(&first) || state != Some(PathwayState::Healthy) {
+        assert!((2..=5).contains(&one.ttl_s), "{}", one.ttl_s);
+        tally.short += 1;
+    }
+    tally.moved += u32::from(two.order.first() != Some(&first));
+    tally.missing += u32::from(state.is_none());
+    tally.by_swap[how as usize] += u32::from(two.order.first() != Some(&first));
+}
+
+/// The playlist of a session whose pathways are `declared`.
+fn written(
+    protocol: Protocol,
+    viewer: &Token,
+    declared: &[PathwayId],
+    manifest: &Prepared,
+    keys: &TokenKeys,
+) -> String {
+    let token = Token { pathways: declared.to_vec(), first: declared.first().cloned(), ..viewer.clone() };
+    let offer = |id: &PathwayId| Offer { id: id.clone(), base_url: manifest.pathways[id].base_url.clone() };
+    let steering = Steering {
+        server_uri: Some(format!("http://steer.example/v1/steer/{protocol}?t={}", keys.sign(&token))),
+        offers: declared.iter().map(offer).collect(),
+        max_bitrate_kbps: None,
+        reload_url: None,
+        query_before_start: false,
+    };
+    let url = |text| Url::parse(text).expect("url");
+    let space = Space::new(&url("http://origin.example"), &url("http://origin.example/vod/lake/x"));
+    match protocol {
+        Protocol::Dash => dash::write(b"<MPD><Period/></MPD>", &space, &steering),
+        _ => hls::write(b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n", &space, &steering),
+    }
+    .expect("written")
+}
+
+/// The pathway that a playlist begins with, and the token of its polls.
+fn first_and_token(protocol: Protocol, playlist: &str) -> (&str, &str) {
+    let between = |from: &str, to: char| {
+        let rest = playlist.split_once(from).expect("there").1;
+        rest.split(to).next().expect("something")
+    };
+    match protocol {
+        Protocol::Dash => (between("defaultServiceLocation=\"", '"'), between("steer/dash?t=", '<')),
+        _ => (between("\",PATHWAY-ID=\"", '"'), between("steer/hls?t=", '"')),
+    }
+}
+
+#[test]
+fn the_first_answer_repeats_the_playlist_over_a_hundred_thousand_swaps() {
+    const SESSIONS: u32 = 100_000;
+    let keys = keys();
+    let fixed = Manifests::new(&deployment()).expect("static plans").current(&region(), NOW).manifest;
+    let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(8)) as u32;
+    let part = |thread: u32| {
+        let mut tally = Tally::default();
+        (0..SESSIONS).filter(|seed| seed % threads == thread).for_each(|seed| {
+            one_session(seed, &keys, &fixed, &mut tally);
+        });
+        tally
+    };
+    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+        let part = &part;
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || part(thread))).collect();
+        running.into_iter().map(|one| one.join().expect("no disagreement")).collect()
+    });
+    let sum = |of: fn(&Tally) -> u32| tallies.iter().map(of).sum::<u32>();
+    let (moved, short, missing) = (sum(|t| t.moved), sum(|t| t.short), sum(|t| t.missing));
+    assert!(moved > 25_000 && short > moved && missing >= SESSIONS / 4, "the swaps must matter: {tallies:?}");
+    for how in 0..8 {
+        let moved: u32 = tallies.iter().map(|tally| tally.by_swap[how]).sum();
+        assert!(moved > 1_000, "swap {how} moves nobody: {tallies:?}");
+    }
 }
 
 #[test]

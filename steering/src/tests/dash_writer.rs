@@ -78,6 +78,102 @@ fn a_bitrate_limit_leaves_representations_out_but_never_the_last_of_a_set() {
 }
 
 #[test]
+fn a_set_of_video_above_the_limit_goes_if_another_can_do() {
+    let set = |attributes: &str, inside: &str, kbps: &[u32]| {
+        let of = |kbps: &u32| format!("<Representation bandwidth=\"{kbps}000\"/>");
+        let representations: String = kbps.iter().map(of).collect();
+        format!("<AdaptationSet mimeType=\"video/mp4\" {attributes}>{inside}{representations}</AdaptationSet>")
+    };
+    let left = |sets: &[String]| {
+        let mpd = format!("<MPD><Period>{}</Period></MPD>", sets.concat());
+        let out = write(mpd.as_bytes(), &space(), &steering(Some(1_000))).expect("written");
+        let number = |part: &str| part.split('"').next().and_then(|text| text.parse::<u32>().ok());
+        out.split("bandwidth=\"").skip(1).filter_map(number).map(|bits| bits / 1_000).collect::<Vec<_>>()
+    };
+    let hd = set("codecs=\"avc1.640028\"", "", &[800, 3_000]);
+    let uhd = |inside| set("codecs=\"hvc1.2\"", inside, &[9_000, 15_000]);
+    assert_eq!(left(&[hd.clone(), uhd("")]), [800]);
+    assert_eq!(left(&[uhd("")]), [9_000], "never the last");
+    assert_eq!(left(&[hd.clone(), uhd("<Viewpoint/>")]), [800, 9_000], "another camera is another thing");
+    assert_eq!(left(&[hd.clone(), uhd("<Role value=\"main\"/>")]), [800]);
+    let trick = set("codecs=\"avc1.640028\"", "<EssentialProperty/>", &[300]);
+    assert_eq!(left(&[trick, uhd("")]), [300, 9_000], "trick play can not do");
+    let av1 = set("codecs=\"av01.0\"", "", &[500]);
+    assert_eq!(left(&[av1, uhd("")]), [500, 9_000], "nor can what few can play");
+    let other = format!("{}</Period><Period>{}", hd, uhd(""));
+    assert_eq!(left(&[other]), [800, 9_000], "nor another period");
+}
+
+#[test]
+fn who_does_not_follow_gets_one_base_url_and_no_word_of_steering() {
+    let plain = Steering { server_uri: None, ..steering(None) };
+    let out = write(LIVE.as_bytes(), &space(), &plain).expect("written");
+    assert!(!out.contains("ContentSteering") && !out.contains("own-x-1"), "{out}");
+    assert_eq!(out.matches("serviceLocation=\"cdn-b\"").count(), 2, "of the MPD and of the second period: {out}");
+    assert!(out.contains("<m:Location>http://steer.example/v1/playlists/"), "the next one must be the same: {out}");
+}
+
+#[test]
+fn players_ask_before_they_start_only_by_choice() {
+    let ask = |query_before_start| {
+        let steering = Steering { query_before_start, ..steering(None) };
+        let out = write(b"<MPD><Period/></MPD>", &space(), &steering).expect("written");
+        out.contains("defaultServiceLocation=\"cdn-b\" queryBeforeStart=\"true\"")
+    };
+    assert!(ask(true) && !ask(false));
+}
+
+#[test]
+fn what_is_relative_to_another_host_is_not_ours() {
+    let ads = "<Period><BaseURL>https://ads.example/x/</BaseURL><AdaptationSet><BaseURL>/y/</BaseURL>\
+               <SegmentTemplate media=\"/z/$Number$.m4s\"/></AdaptationSet></Period>";
+    let out = written(&format!("<MPD>{ads}</MPD>")).expect("written");
+    assert!(out.contains(ads), "{out}");
+}
+
+#[test]
+fn segments_that_are_named_from_the_root_become_relative() {
+    let mpd = |media: &str| {
+        format!(
+            "<MPD><BaseURL>video/</BaseURL><Period><AdaptationSet><BaseURL>hd/</BaseURL><SegmentTemplate \
+             media='{media}' initialization=\"init.mp4\"/></AdaptationSet></Period></MPD>"
+        )
+    };
+    let media = |uri: &str| {
+        let out = written(&mpd(uri)).expect("written");
+        assert!(out.contains("initialization=\"init.mp4\""), "{out}");
+        out.split("media='").nth(1).and_then(|rest| rest.split('\'').next()).expect("there").to_owned()
+    };
+    assert_eq!(media("/live/river/video/hd/$Number%05d$.m4s"), "$Number%05d$.m4s");
+    assert_eq!(media("http://origin.example/live/other/$Time$.m4s?a=1&amp;b"), "../../../other/$Time$.m4s?a=1&amp;b");
+    assert_eq!(media("https://ads.example/$Time$.m4s"), "https://ads.example/$Time$.m4s");
+    assert_eq!(media("../$Time$.m4s"), "../$Time$.m4s");
+    let url = |text| Url::parse(text).expect("url");
+    let below = Space::new(&url("http://origin.example/media"), &url("http://origin.example/media/x.mpd"));
+    for outside in ["/other/$Time$.m4s", "../../../$Time$.m4s", "http://origin.example/$Time$.m4s"] {
+        let refused = write(mpd(outside).as_bytes(), &below, &steering(None)).expect_err(outside);
+        assert_eq!(refused.name(), "outside_base");
+    }
+}
+
+#[test]
+fn a_base_url_that_is_a_file_stays_one_and_loses_only_its_old_location() {
+    let out = written(
+        "<MPD><BaseURL>film.mp4</BaseURL><Period><BaseURL serviceLocation=\"x\" a='1'>b/</BaseURL></Period></MPD>",
+    )
+    .expect("written");
+    assert!(out.contains("p?a=1&amp;b/live/river/film.mp4</BaseURL>"), "{out}");
+    assert!(out.contains("<Period><BaseURL a='1'>b/</BaseURL></Period>"), "{out}");
+}
+
+#[test]
+fn another_vocabulary_is_left_alone() {
+    let event = "<Event><x:BaseURL>/x/</x:BaseURL><x:ContentSteering/><x:Period/></Event>";
+    let mpd = format!("<MPD><Period><EventStream>{event}</EventStream></Period></MPD>");
+    assert!(written(&mpd).expect("written").contains(event));
+}
+
+#[test]
 fn a_broken_mpd_says_what_is_wrong() {
     let fails = |mpd: &str| written(mpd).expect_err(mpd).name();
     assert_eq!(fails(""), "bad_xml");
@@ -91,6 +187,19 @@ fn a_broken_mpd_says_what_is_wrong() {
     assert_eq!(fails(bomb), "doctype");
     assert_eq!(fails(&format!("<MPD>{}", "<a>".repeat(100))), "too_deep");
     assert_eq!(fails("<MPD><Period xlink:href=\"remote.xml\"/></MPD>"), "remote_element");
+    assert_eq!(fails("<MPD><Period y:href='remote.xml'/></MPD>"), "remote_element");
+    assert_eq!(fails("<MPD><Period><ImportedMPD>x.mpd</ImportedMPD></Period></MPD>"), "remote_element");
+    assert!(written("<MPD><Period xlink:href='https://ads.example/x'/></MPD>").is_ok(), "asked of its own host");
+    assert_eq!(fails("<MPD><Period a=1/></MPD>"), "bad_xml");
+    assert_eq!(fails("<MPD><Period a='1' a='2'/></MPD>"), "bad_xml");
+    assert_eq!(
+        fails("<MPD><BaseURL>../../../x/</BaseURL><Period><BaseURL>..\\x</BaseURL></Period></MPD>"),
+        "outside_base"
+    );
+    let many = format!("<MPD><Period>{}</Period></MPD>", "<BaseURL>/</BaseURL>".repeat(60_000));
+    assert_eq!(fails(&many), "outgrown");
+    let long = format!("<MPD><BaseURL>{}</BaseURL><Period/></MPD>", "x".repeat(20_000));
+    assert_eq!(fails(&long), "long_uri");
     assert_eq!(fails("<MPD><BaseURL>https://else.example/</BaseURL><Period/></MPD>"), "nothing_on_origin");
     assert_eq!(fails("<MPD><BaseURL>&nope;</BaseURL><Period/></MPD>"), "bad_xml");
     assert_eq!(write(b"<MPD>\xff", &space(), &steering(None)), Err(WriteError::NotUtf8));

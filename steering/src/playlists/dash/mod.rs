@@ -135,19 +135,26 @@ impl<'w> Writer<'w> {
         for (node, parent) in self.scan.nodes.iter().enumerate() {
             let above = of.get(*parent).copied().unwrap_or(Some(0));
             let mut here: Option<Option<usize>> = None;
+            let (mut is_said, mut others) = (false, Vec::new());
             while let Some(found) = own.next_if(|found| found.node == node) {
                 let uri = self.text(&found.element)?;
                 let space = if is_absolute(&uri) { Some(&spaces[0]) } else { above.map(|index| &spaces[index]) };
                 let below = space.and_then(|space| space.below(&uri));
                 let place = space.map_or(Place::Elsewhere, |space| space.locate(&uri));
-                self.nested_base_url(&found.element, &uri, place)?;
+                if place == Place::Elsewhere {
+                    others.push(&found.element);
+                }
+                is_said |= self.nested_base_url(&found.element, &uri, place)?;
                 // The first on the origin counts, as for the MPD.
-                if let (Some(below), None | Some(None)) = (&below, here) {
-                    spaces.push(below.clone());
+                if let (Some(below), None | Some(None)) = (below, here) {
+                    spaces.push(below);
                     here = Some(Some(spaces.len() - 1));
                 } else if here.is_none() {
                     here = Some(None);
                 }
+            }
+            if is_said {
+                self.remove_our_own(&others);
             }
             of.push(here.unwrap_or(above));
         }
@@ -159,19 +166,33 @@ impl<'w> Writer<'w> {
         Ok(())
     }
 
-    fn nested_base_url(&mut self, element: &Element, uri: &str, place: Place) -> Result<(), WriteError> {
+    /// Whether it is now said once per pathway.
+    fn nested_base_url(&mut self, element: &Element, uri: &str, place: Place) -> Result<bool, WriteError> {
         match place {
             Place::OnOrigin(path) if is_absolute(uri) || uri.starts_with('/') => {
                 let urls = self.base_urls_for(&path, Some(element));
-                self.edits.replace(element.span.clone(), urls.join(gap(self.xml, &element.span)))
+                self.edits.replace(element.span.clone(), urls.join(gap(self.xml, &element.span)))?;
+                Ok(true)
             }
-            // It goes with the pathway above it, and is none of its own.
-            Place::OnOrigin(_) => match whole_attribute(self.xml, &element.tag, "serviceLocation") {
-                Some(span) => self.edits.replace(span, String::new()),
-                None => Ok(()),
-            },
-            Place::Elsewhere => Ok(()),
+            Place::OnOrigin(_) => {
+                // It goes with the pathway above it, and is none of its own.
+                if let Some(span) = whole_attribute(self.xml, &element.tag, "serviceLocation") {
+                    self.edits.replace(span, String::new())?;
+                }
+                Ok(false)
+            }
+            Place::Elsewhere => Ok(false),
             Place::OutsideBase => Err(WriteError::outside(uri)),
+        }
+    }
+
+    /// Where an MPD is written once more, the pathways of the first time.
+    fn remove_our_own(&mut self, elements: &[&Element]) {
+        for element in elements {
+            let location = value(self.xml, &element.tag, "serviceLocation");
+            if location.is_some_and(|location| self.offers.iter().any(|offer| offer.id.as_str() == location)) {
+                self.edits.remove(&element.span);
+            }
         }
     }
 

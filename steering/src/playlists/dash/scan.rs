@@ -84,7 +84,7 @@ struct Open<'x> {
 
 impl Scan {
     pub(crate) fn run(xml: &str) -> Result<Self, WriteError> {
-        let bad = |error: quick_xml::Error| WriteError::BadXml(error.to_string());
+        let bad = |error: quick_xml::Error| WriteError::bad_xml(&error);
         let mut out = Self::default();
         let mut reader = Reader::from_str(xml);
         let mut open: Vec<Open<'_>> = Vec::with_capacity(DEPTH_MAX);
@@ -97,7 +97,7 @@ impl Scan {
                 Event::Start(tag) | Event::Empty(tag) => {
                     roots += usize::from(open.is_empty());
                     if let Some(error) = tag.attributes().find_map(Result::err) {
-                        return Err(WriteError::BadXml(error.to_string()));
+                        return Err(WriteError::bad_xml(&error));
                     }
                     let element = out.opened(xml, start..end, &open)?;
                     if matches!(event, Event::Empty(_)) {

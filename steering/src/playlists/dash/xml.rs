@@ -63,7 +63,7 @@ pub(crate) fn attributes_but_location(tag: &str) -> String {
 
 /// `text` with its entities replaced; only the five of XML and character references are known.
 pub(crate) fn plain(text: &str) -> Result<String, WriteError> {
-    unescape(text).map(std::borrow::Cow::into_owned).map_err(|error| WriteError::BadXml(error.to_string()))
+    unescape(text).map(std::borrow::Cow::into_owned).map_err(|error| WriteError::bad_xml(&error))
 }
 
 /// The text of an element that has nothing but text.

@@ -115,23 +115,37 @@ fn leave_out_above(playlist: &Playlist<'_>, limit: u64, kept: &mut [bool]) {
     }
 }
 
-/// Renditions whose variants are all gone.
+/// Renditions whose variants are all gone; also those of another pathway that no variant names, in a playlist that we
+/// wrote ourselves.
 fn leave_out_orphans(playlist: &Playlist<'_>, kept: &mut [bool]) {
     let name = |text| playlist.variables.fill_name(text);
     let mut used: BTreeSet<(&str, Cow<'_, str>)> = BTreeSet::new();
     let mut unused: BTreeSet<(&str, Cow<'_, str>)> = BTreeSet::new();
+    let (mut homes, mut gone) = (BTreeSet::new(), BTreeSet::new());
     for (item, kept) in playlist.items.iter().zip(&*kept) {
         if let Some((tag, _)) = item.variant() {
             let groups = GROUPS.into_iter().filter_map(|kind| Some((kind, name(tag.string(kind)?))));
-            if *kept { used.extend(groups) } else { unused.extend(groups) }
+            if *kept {
+                used.extend(groups)
+            } else {
+                unused.extend(groups)
+            }
+            if *kept {
+                homes.extend(item.pathway())
+            } else {
+                gone.extend(item.pathway())
+            };
         }
     }
+    let is_of_another = |group: &str| {
+        group.rsplit_once('/').is_some_and(|(_, pathway)| gone.contains(pathway) && !homes.contains(pathway))
+    };
     for (item, kept) in playlist.items.iter().zip(kept) {
         if let Item::Media { tag, .. } = item
             && let Some((kind, group)) = tag.value("TYPE").zip(tag.string("GROUP-ID"))
         {
             let group = (kind, name(group));
-            *kept = used.contains(&group) || !unused.contains(&group);
+            *kept = used.contains(&group) || !(unused.contains(&group) || is_of_another(&group.1));
         }
     }
 }

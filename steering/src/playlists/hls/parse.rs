@@ -16,6 +16,8 @@ const MEDIA: &str = "#EXT-X-MEDIA:";
 const MOVED: [&str; 3] = ["#EXT-X-SESSION-DATA:", "#EXT-X-SESSION-KEY:", "#EXT-X-IMAGE-STREAM-INF:"];
 /// What only media playlists have.
 const OF_MEDIA_PLAYLISTS: [&str; 3] = ["#EXTINF:", "#EXT-X-TARGETDURATION:", "#EXT-X-MEDIA-SEQUENCE:"];
+/// Variants and renditions of one playlist; a large one has some hundred.
+const STEERED_MAX: usize = 10_000;
 /// What a variant without `PATHWAY-ID` belongs to.
 const NO_PATHWAY: &str = ".";
 
@@ -25,9 +27,10 @@ pub(crate) struct Uri<'a> {
     pub(crate) place: Place,
 }
 
-/// A line, or the lines of a variant.
+/// Lines that are steered or not.
 pub(crate) enum Item<'a> {
-    Plain(Line<'a>),
+    /// Lines that nothing is done to, with their endings.
+    Plain(&'a str),
     /// Said once: session data, keys, pictures.
     Once {
         tag: Tag<'a>,
@@ -90,41 +93,56 @@ impl<'a> Playlist<'a> {
             variables: Variables::of(text)?,
             home: None,
         };
+        let offset = |line: Line<'_>| line.text.as_ptr().addr() - text.as_ptr().addr();
+        // Where the lines begin that nothing is done to.
+        let mut plain = out.header.text.len() + out.header.ending.len();
+        let mut steered = 0;
         while let Some((line, number)) = numbered.next() {
             let reader = Reader { space, variables: &out.variables, line, number };
-            let item = match kind(line.text) {
-                Kind::Plain => Item::Plain(line),
+            let (mut item, mut last) = (None, line);
+            match kind(line.text) {
+                Kind::Plain => continue,
                 Kind::OfMediaPlaylists => return Err(WriteError::MediaPlaylist),
-                Kind::Steering => {
-                    out.home = reader.tag(STEERING)?.string("PATHWAY-ID");
-                    continue;
-                }
+                Kind::Steering => out.home = reader.tag(STEERING)?.string("PATHWAY-ID"),
                 Kind::Stream => {
                     let tag = reader.tag(STREAM)?;
-                    let (between, line) = uri_after(&mut numbered).ok_or(reader.broken("a variant has no URI"))?;
+                    let (between, line) =
+                        uri_after(&mut numbered).ok_or(reader.broken("no URI stands below this variant"))?;
                     let uri = reader.uri(line.text.trim())?;
-                    Item::Variant { tag, between, line, uri }
+                    last = line;
+                    item = Some(Item::Variant { tag, between, line, uri });
                 }
                 Kind::IFrames => {
                     let tag = reader.tag(IFRAMES)?;
                     let uri = reader.uri(tag.string("URI").ok_or(reader.broken("an I-frame variant has no URI"))?)?;
-                    Item::IFrames { tag, uri }
+                    item = Some(Item::IFrames { tag, uri });
                 }
                 Kind::Media => {
                     let tag = reader.tag(MEDIA)?;
                     tag.string("GROUP-ID").ok_or(reader.broken("a rendition has no GROUP-ID"))?;
                     let uri = tag.string("URI").map(|uri| reader.uri(uri)).transpose()?;
-                    Item::Media { tag, uri }
+                    item = Some(Item::Media { tag, uri });
                 }
                 Kind::Moved(prefix) => {
                     let tag = reader.tag(prefix)?;
                     let uri = tag.string("URI").map(|uri| reader.uri(uri)).transpose()?;
                     // Keys and data that are named absolutely are where they are.
                     let uri = uri.filter(|uri| !has_scheme(&uri.full));
-                    Item::Once { tag, uri }
+                    item = Some(Item::Once { tag, uri });
                 }
-            };
-            out.items.push(item);
+            }
+            if plain < offset(line) {
+                out.items.push(Item::Plain(&text[plain..offset(line)]));
+            }
+            plain = offset(last) + last.text.len() + last.ending.len();
+            steered += usize::from(item.is_some());
+            if steered > STEERED_MAX {
+                return Err(WriteError::TooManyVariants(STEERED_MAX));
+            }
+            out.items.extend(item);
+        }
+        if plain < text.len() {
+            out.items.push(Item::Plain(&text[plain..]));
         }
         Ok(out)
     }

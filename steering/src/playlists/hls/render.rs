@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use crate::playlists::hls::parse::{Item, Playlist, Uri};
 use crate::playlists::hls::stable::StableIds;
@@ -10,12 +11,12 @@ use crate::playlists::hls::{GROUPS, STEERING};
 use crate::playlists::space::Place;
 use crate::playlists::writer::{Offer, Steering, WriteError};
 
-/// A part of a written line.
+/// A part of what is written.
 enum Piece<'a> {
-    /// Of the original, or the same on every pathway.
-    Text(&'a str),
-    /// A line ending of the original; where it has none (the end of the file), a copy gets one.
-    Ending(&'a str),
+    /// The same on every pathway: so much of [`Pieces::text`].
+    Text(Range<usize>),
+    /// The end of the file where the original has no line ending; a copy gets one.
+    End,
     /// What is said on the first pathway alone: lines between a variant and its URI.
     Once(&'a str),
     /// The pathway's id.
@@ -43,9 +44,13 @@ struct Pieces<'p, 'a> {
     /// What we appended to the groups of a playlist that we wrote ourselves.
     suffix: Option<String>,
     all: Vec<Piece<'p>>,
+    /// What is the same on every pathway.
+    text: String,
     /// Where the pieces of each steered item are, and where the last of them ends.
-    copied: Vec<std::ops::Range<usize>>,
+    copied: Vec<Range<usize>>,
     last: usize,
+    /// Where the pieces of the item begin that is being cut.
+    item: usize,
 }
 
 /// Writes the `kept` items.
@@ -60,7 +65,7 @@ pub(crate) fn render(
     input_bytes: usize,
 ) -> Result<String, WriteError> {
     let (first, others) = steering.written()?;
-    let mut pieces = Pieces::new(playlist, kept, steering.server_uri.is_some());
+    let mut pieces = Pieces::new(playlist, kept, steering.server_uri.is_some(), input_bytes);
     for (index, item) in playlist.items.iter().enumerate().filter(|(index, _)| kept[*index]) {
         let start = pieces.all.len();
         pieces.cut(item, stable.get(index))?;
@@ -71,18 +76,19 @@ pub(crate) fn render(
     }
     let ending = if playlist.header.ending.is_empty() { "\n" } else { playlist.header.ending };
     let max = steering.output_max_bytes(input_bytes);
-    let mut out = Output { text: String::with_capacity(pieces.bytes(first, others).min(max)), ending, max };
-    out.text.push_str(playlist.header.text);
-    out.text.push_str(ending);
+    let capacity = pieces.bytes(first, others).min(max);
+    let mut out = Output { written: String::with_capacity(capacity), text: &pieces.text, ending, max };
+    out.written.push_str(playlist.header.text);
+    out.written.push_str(ending);
     if let Some(uri) = &steering.server_uri {
         for part in [STEERING, "SERVER-URI=\"", uri, "\",PATHWAY-ID=\"", first.id.as_str(), "\"", ending] {
-            out.text.push_str(part);
+            out.written.push_str(part);
         }
     }
     let (steered, rest) = pieces.all.split_at(pieces.last);
     out.push(steered, first, true)?;
-    if !others.is_empty() && !out.text.ends_with('\n') {
-        out.text.push_str(ending);
+    if !others.is_empty() && !out.written.ends_with('\n') {
+        out.written.push_str(ending);
     }
     for offer in others {
         for range in &pieces.copied {
@@ -90,11 +96,12 @@ pub(crate) fn render(
         }
     }
     out.push(rest, first, true)?;
-    Ok(out.text)
+    Ok(out.written)
 }
 
 struct Output<'o> {
-    text: String,
+    written: String,
+    text: &'o str,
     ending: &'o str,
     max: usize,
 }
@@ -103,24 +110,23 @@ impl Output<'_> {
     fn push(&mut self, pieces: &[Piece<'_>], offer: &Offer, is_first: bool) -> Result<(), WriteError> {
         for piece in pieces {
             match piece {
-                Piece::Text(text) => self.text.push_str(text),
-                Piece::Ending("") if !is_first => self.text.push_str(self.ending),
-                Piece::Ending(ending) => self.text.push_str(ending),
-                Piece::Once(text) if is_first => self.text.push_str(text),
-                Piece::Once(_) => {}
-                Piece::Id => self.text.push_str(offer.id.as_str()),
-                Piece::Url(path) => self.text.push_str(&offer.url(path)),
+                Piece::Text(range) => self.written.push_str(&self.text[range.clone()]),
+                Piece::End if !is_first => self.written.push_str(self.ending),
+                Piece::Once(text) if is_first => self.written.push_str(text),
+                Piece::End | Piece::Once(_) => {}
+                Piece::Id => self.written.push_str(offer.id.as_str()),
+                Piece::Url(path) => self.written.push_str(&offer.url(path)),
             }
-            if self.text.len() > self.max {
-                return Err(WriteError::Outgrown(self.max));
-            }
+        }
+        if self.written.len() > self.max {
+            return Err(WriteError::Outgrown(self.max));
         }
         Ok(())
     }
 }
 
 impl<'p, 'a> Pieces<'p, 'a> {
-    fn new(playlist: &'p Playlist<'a>, kept: &[bool], steered: bool) -> Self {
+    fn new(playlist: &'p Playlist<'a>, kept: &[bool], steered: bool, input_bytes: usize) -> Self {
         let kept = || playlist.items.iter().zip(kept).filter(|(_, kept)| **kept).map(|(item, _)| item);
         let names =
             || kept().filter_map(|item| if let Item::Media { tag, .. } = item { tag.string("GROUP-ID") } else { None });
@@ -135,29 +141,51 @@ impl<'p, 'a> Pieces<'p, 'a> {
                 BTreeSet::new()
             },
             suffix: ours,
-            all: Vec::with_capacity(24 * playlist.items.len()),
+            all: Vec::with_capacity(12 * playlist.items.len()),
+            text: String::with_capacity(input_bytes + 64 * playlist.items.len()),
             copied: Vec::with_capacity(playlist.items.len()),
             last: 0,
+            item: 0,
         }
     }
 
     /// What will be written, about: a signature makes it more.
     fn bytes(&self, first: &Offer, others: &[Offer]) -> usize {
-        let of = |pieces: &[Piece<'_>], offer: &Offer| {
-            let bytes = |piece: &Piece<'_>| match piece {
-                Piece::Text(text) | Piece::Ending(text) | Piece::Once(text) => text.len(),
-                Piece::Id => offer.id.as_str().len(),
-                Piece::Url(path) => path.len() + offer.base_url.len(),
-            };
-            pieces.iter().map(bytes).sum::<usize>()
-        };
-        let copies = others.iter().map(|offer| of(&self.all[..self.last], offer)).sum::<usize>();
-        of(&self.all, first) + copies + 2_048
+        let (mut ids, mut urls, mut fixed) = (0, 0, 0);
+        for piece in &self.all {
+            match piece {
+                Piece::Text(range) => fixed += range.len(),
+                Piece::Once(text) => fixed += text.len(),
+                Piece::End => fixed += 2,
+                Piece::Id => ids += 1,
+                Piece::Url(path) => {
+                    urls += 1;
+                    fixed += path.len();
+                }
+            }
+        }
+        let of = |offer: &Offer| fixed + ids * offer.id.as_str().len() + urls * offer.base_url.len();
+        of(first) + others.iter().map(of).sum::<usize>() + 2_048
+    }
+
+    /// More text; the end of the item's own, if that is what came before.
+    fn push(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        let start = self.text.len();
+        self.text.push_str(text);
+        let is_of_item = self.all.len() > self.item;
+        match self.all.last_mut() {
+            Some(Piece::Text(range)) if is_of_item && range.end == start => range.end = self.text.len(),
+            _ => self.all.push(Piece::Text(start..self.text.len())),
+        }
     }
 
     fn cut(&mut self, item: &'p Item<'a>, stable: Option<&'p str>) -> Result<(), WriteError> {
+        self.item = self.all.len();
         match item {
-            Item::Plain(line) => self.line(*line),
+            Item::Plain(lines) => self.push(lines),
             Item::Once { tag, uri } => {
                 let mut set = Vec::new();
                 set.extend(moved(uri.as_ref())?.map(|path| ("URI", Value::Url(path))));
@@ -186,9 +214,10 @@ impl<'p, 'a> Pieces<'p, 'a> {
                 let named = line.text.trim();
                 let before = line.text.len() - line.text.trim_start().len();
                 let (before, rest) = line.text.split_at(before);
-                let parts = [Piece::Text(before), Piece::Url(path), Piece::Text(&rest[named.len()..])];
-                self.all.extend(parts);
-                self.all.push(Piece::Ending(line.ending));
+                self.push(before);
+                self.all.push(Piece::Url(path));
+                self.push(&rest[named.len()..]);
+                self.end(line.ending);
             }
         }
         Ok(())
@@ -215,7 +244,12 @@ impl<'p, 'a> Pieces<'p, 'a> {
     }
 
     fn line(&mut self, line: Line<'p>) {
-        self.all.extend([Piece::Text(line.text), Piece::Ending(line.ending)]);
+        self.push(line.text);
+        self.end(line.ending);
+    }
+
+    fn end(&mut self, ending: &str) {
+        if ending.is_empty() { self.all.push(Piece::End) } else { self.push(ending) }
     }
 
     /// The tag's line with quoted attributes set: existing values are replaced where they stand, the others appended;
@@ -231,31 +265,36 @@ impl<'p, 'a> Pieces<'p, 'a> {
         for (place, name, value) in set {
             match place {
                 Some((span, quoted)) => {
-                    self.all.push(Piece::Text(&text[at..span.start]));
+                    self.push(&text[at..span.start]);
                     self.value(value, if quoted { "" } else { "\"" });
                     at = span.end;
                 }
                 None => {
-                    self.all.push(Piece::Text(&text[at..]));
+                    self.push(&text[at..]);
                     at = text.len();
-                    self.all.extend([Piece::Text(separator), Piece::Text(name), Piece::Text("=")]);
+                    [separator, name, "="].into_iter().for_each(|part| self.push(part));
                     self.value(value, "\"");
                     separator = ",";
                 }
             }
         }
-        self.all.extend([Piece::Text(&text[at..]), Piece::Ending(ending)]);
+        self.push(&text[at..]);
+        self.end(ending);
     }
 
     fn value(&mut self, value: Value<'p>, quote: &'static str) {
-        self.all.push(Piece::Text(quote));
+        self.push(quote);
         match value {
-            Value::Text(text) => self.all.push(Piece::Text(text)),
+            Value::Text(text) => self.push(text),
             Value::Url(path) => self.all.push(Piece::Url(path)),
             Value::Id => self.all.push(Piece::Id),
-            Value::Group(name) => self.all.extend([Piece::Text(name), Piece::Text("/"), Piece::Id]),
+            Value::Group(name) => {
+                self.push(name);
+                self.push("/");
+                self.all.push(Piece::Id);
+            }
         }
-        self.all.push(Piece::Text(quote));
+        self.push(quote);
     }
 }
 

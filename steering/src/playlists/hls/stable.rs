@@ -31,18 +31,21 @@ impl StableIds {
     }
 }
 
-/// The URIs of each name.
+/// The URIs of each name: the first, and with their numbers those after it.
 #[derive(Default)]
-struct Named<'a>(BTreeMap<String, BTreeMap<&'a str, usize>>);
+struct Named<'a>(BTreeMap<String, (&'a str, BTreeMap<&'a str, usize>)>);
 
 impl<'a> Named<'a> {
     fn id(&mut self, uri: &'a Uri<'_>) -> String {
         let mut id = name(uri);
-        let uris = self.0.entry(id.clone()).or_default();
-        let next = uris.len() + 1;
-        let number = *uris.entry(&uri.full).or_insert(next);
-        if number > 1 {
-            id.push_str(&format!("={number}"));
+        match self.0.get_mut(&id) {
+            None => drop(self.0.insert(id.clone(), (&uri.full, BTreeMap::new()))),
+            Some((first, _)) if *first == uri.full => {}
+            Some((_, others)) => {
+                let next = others.len() + 2;
+                let number = *others.entry(&uri.full).or_insert(next);
+                id.push_str(&format!("={number}"));
+            }
         }
         id
     }

@@ -43,6 +43,11 @@ impl<'a> Tag<'a> {
             if at == text.len() {
                 break;
             }
+            // One comma too many is nothing to break over.
+            if text.as_bytes()[at] == b',' {
+                at += 1;
+                continue;
+            }
             let equals = find(text, at, b'=').ok_or("an attribute has no value")?;
             let name = at..equals;
             let bytes = &text.as_bytes()[name.clone()];
@@ -132,7 +137,7 @@ mod tests {
         for broken in ["#X:A=\"b", "#X:A", "#X:A=\"b\"C=1", "#X:=1", "#X:A B=1", "#X:A=1,A=2", "#X:ü=1"] {
             assert!(tag(broken).is_err(), "{broken}");
         }
-        for tolerable in ["#X:", "#X:A=1,", "#X: A=1", "#X:A=", "#X:A=\"ü\" , B=é"] {
+        for tolerable in ["#X:", "#X:A=1,", "#X: A=1", "#X:A=", "#X:A=\"ü\" , B=é", "#X:,A=1,,B=2"] {
             assert!(tag(tolerable).is_ok(), "{tolerable}");
         }
         let many: String = (0..=ATTRIBUTES_MAX).map(|n| format!("A{n}=1,")).collect();
