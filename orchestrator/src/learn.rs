@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use spillway_bus::Store;
 use spillway_lake::{LakeError, LakeSession, TailSource, baseline, learned};
 use spillway_model::{BitsPerSecond, Clock, PathwayId, RegionId};
 use spillway_orchestrator_core as core;
+use spillway_wire::follow::FollowRegistry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::follow;
 
 const LEARN_EVERY: Duration = Duration::from_secs(60);
 /// Baselines rest on the last hour, but not on its newest minutes: an incident must not become normal while it lasts.
@@ -32,6 +36,10 @@ pub(crate) struct Lessons {
     pub(crate) baselines: BTreeMap<(PathwayId, RegionId), f64>,
     pub(crate) learned: Arc<core::Learned>,
     pub(crate) bills: BTreeMap<PathwayId, core::Bill>,
+    /// Which players follow steering.
+    pub(crate) players: FollowRegistry,
+    /// Share of a pathway's views whose players don't.
+    pub(crate) fixed: BTreeMap<(PathwayId, RegionId), f64>,
 }
 
 /// Asks the lake until it is dropped.
@@ -42,9 +50,14 @@ pub(crate) struct Learner {
 
 impl Learner {
     /// Starts; `prices` are the sheets of the pathways that have one.
-    pub(crate) fn start(lake: Lake, prices: BTreeMap<PathwayId, core::PriceSheet>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn start(
+        lake: Lake,
+        prices: BTreeMap<PathwayId, core::PriceSheet>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let (sender, lessons) = watch::channel(Lessons::default());
-        Self { lessons, task: tokio::spawn(learn(lake, prices, sender, clock)) }
+        Self { lessons, task: tokio::spawn(learn(lake, prices, (sender, store), clock)) }
     }
 
     /// Adds what was learned last to a round's input.
@@ -53,6 +66,13 @@ impl Learner {
         input.baselines.clone_from(&lessons.baselines);
         input.learned = Arc::clone(&lessons.learned);
         input.bills.clone_from(&lessons.bills);
+        if lessons.fixed.is_empty() {
+            return;
+        }
+        for cell in &mut input.cells {
+            let share = lessons.fixed.get(&(cell.pathway.clone(), cell.region.clone())).copied().unwrap_or(0.0);
+            cell.views_fixed = (cell.views_active as f64 * share).round() as u64;
+        }
     }
 }
 
@@ -65,7 +85,7 @@ impl Drop for Learner {
 async fn learn(
     lake: Lake,
     prices: BTreeMap<PathwayId, core::PriceSheet>,
-    lessons: watch::Sender<Lessons>,
+    (lessons, store): (watch::Sender<Lessons>, Arc<dyn Store>),
     clock: Arc<dyn Clock>,
 ) {
     let mut pace = tokio::time::interval(LEARN_EVERY);
@@ -74,6 +94,9 @@ async fn learn(
         pace.tick().await;
         match read(&lake, &prices, clock.now().0).await {
             Ok(read) => {
+                if let Err(error) = follow::publish(store.as_ref(), &read.players).await {
+                    tracing::warn!(%error, "the registry of players was not published; steering nodes keep the last");
+                }
                 lessons.send_replace(read);
                 metrics::gauge!("spillway_learned_timestamp_seconds").set(clock.now().0 as f64 / 1e3);
             }
@@ -129,6 +152,8 @@ async fn read(lake: &Lake, prices: &BTreeMap<PathwayId, core::PriceSheet>, now_m
         let known = core::Bill { used_gb: bill.used_gb, profile: bill.profile, level_mbps, free_slots };
         out.bills.insert(pathway, known);
     }
+    out.players = follow::registry(learned::follow_rates(&session, now_ms).await?, now_ms);
+    out.fixed = follow::fixed_shares(&out.players, &learned::players_by_pathway(&session, now_ms).await?);
     out.learned = Arc::new(taught);
     Ok(out)
 }

@@ -5,7 +5,7 @@
 //! store). Steering nodes (`steering/`) serve players from the manifest alone. Beside it: [`api`] (manifests, overview, load
 //! reports), [`admin`] (overrides, freezes and events, drills; each change goes into the lake), [`probe`]
 //! (synthetic fetches), [`decisions`] (what was decided goes into the lake), [`record`] (so does what it was decided by),
-//! [`learn`] (what the lake teaches comes back), [`capacity`] (what CDNs publish of themselves), [`canary`] (a policy on
+//! [`learn`] (what the lake teaches comes back), [`follow`] (players that don't follow), [`capacity`] (what CDNs publish of themselves), [`canary`] (a policy on
 //! trial and its judgement). [`replay`] decides recorded rounds again under another policy.
 //!
 //! Invariant: a request never triggers a round.
@@ -21,6 +21,7 @@ mod config;
 mod coverage;
 mod decisions;
 mod drill;
+mod follow;
 mod learn;
 mod ledger;
 mod observe;
@@ -131,7 +132,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         .config
         .record_rounds
         .then(|| record::Recorder::start(parts.lake.root.clone(), &parts.config.id, parts.recorded_config));
-    let learner = learn::Learner::start(parts.lake, prices, Arc::clone(&parts.clock));
+    let learner = learn::Learner::start(parts.lake, prices, Arc::clone(&parts.store), Arc::clone(&parts.clock));
     let feeds = capacity::Feeds::start(&parts.deployment, &parts.clock);
     let shell = Arc::new(shell::Shell {
         deployment: Arc::clone(&parts.deployment),

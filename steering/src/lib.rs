@@ -5,12 +5,12 @@
 //! token, the order from `decide`) → [`counters`] (a frame a second: what the orchestrator learns of all this) and
 //! [`samples`] (some answers with their why, for the lake).
 //! [`manifests`] keeps each region's last good manifest, [`prepared`] to rank by; [`custom`] serves players that know neither HLS nor DASH
-//! steering; [`sessions`] playback services; [`status`] tells operators.
+//! steering; [`sessions`] playback services; [`follow`] knows players that don't follow; [`status`] tells operators.
 //!
 //! Invariants: a player never gets a 5xx, 429 or 410 from `/v1/steer`; no answer waits for a query, a round or a disk;
 //! there is no state per session that an answer depends on, so any node answers any session, also after a restart.
 //!
-//! Not there yet: the registry of players that don't follow, DNS.
+//! Not there yet: DNS.
 
 mod answers;
 mod asker;
@@ -18,6 +18,7 @@ mod config;
 mod counters;
 mod custom;
 mod decide;
+mod follow;
 mod http;
 mod manifests;
 mod params;
@@ -50,6 +51,7 @@ pub use playlists::Rewrite;
 use answers::Answered;
 use config::Settings;
 use counters::Counters;
+use follow::Unsteered;
 use manifests::Manifests;
 use playlists::origin::Origins;
 use samples::Samples;
@@ -97,6 +99,7 @@ pub(crate) struct SteerState {
     pub(crate) origins: Origins,
     pub(crate) counters: Counters,
     pub(crate) answered: Answered,
+    pub(crate) unsteered: Unsteered,
     pub(crate) devices: Devices,
     /// Where there is a collector for them.
     pub(crate) samples: Option<Samples>,
@@ -120,6 +123,7 @@ impl SteerState {
             origins: Origins::new(settings.origins.clone(), Arc::clone(&clock))?,
             counters: Counters::new(&settings.id, &deployment, settings.poll_budget_per_s, clock.now()),
             answered: Answered::default(),
+            unsteered: Unsteered::default(),
             devices: Devices::default(),
             samples: None,
             settings,
@@ -168,7 +172,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         parts.posted.cancel();
     };
     tokio::join!(
-        manifests::watch_all(Arc::clone(&state), parts.store, parts.shutdown.clone()),
+        manifests::watch_all(Arc::clone(&state), Arc::clone(&parts.store), parts.shutdown.clone()),
+        follow::watch(Arc::clone(&state), parts.store, parts.shutdown.clone()),
         publish_frames(&state, &parts.bus, &parts.shutdown),
         spillway_service::serve(parts.listener, private, parts.shutdown.clone()),
         public,

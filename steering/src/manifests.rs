@@ -20,7 +20,7 @@ use crate::prepared::Prepared;
 use crate::{SteerState, static_plan};
 
 /// After a failure of the store; its next answer is no more urgent than that.
-const STORE_RETRY: Duration = Duration::from_millis(500);
+pub(crate) const STORE_RETRY: Duration = Duration::from_millis(500);
 
 /// Why a manifest is refused.
 #[derive(Debug, thiserror::Error)]

@@ -86,10 +86,8 @@ fn answer(
         decide::assign(&Token { pathways: allowed.clone(), ..asker.token.clone() }, asker.family, manifest);
     let token = &asker.token;
     let ttl_s = decide::ttl_s(token, manifest, state.counters.stretch_milli());
-    if let Some(first) = declared.first()
-        && protocol == Protocol::Other
-    {
-        // With a playlist it is counted when that is asked for.
+    if let Some(first) = declared.first() {
+        // Demand from now on; whether polls will come is not known, so that none can be missed.
         let device = token.needs.device_class.as_ref().map(Word::as_str);
         let device = spillway_service::device::class_of(device);
         state.counters.assigned(Asked { token, device, protocol }, first, ttl_s, false, now);

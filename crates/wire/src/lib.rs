@@ -8,6 +8,7 @@ pub mod beacon;
 pub mod cmcd;
 pub mod delivery;
 pub mod envelope;
+pub mod follow;
 pub mod frame;
 pub mod lenient;
 pub mod load;

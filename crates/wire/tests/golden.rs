@@ -13,6 +13,7 @@ use spillway_model::{ContentClass, ContentId, PathwayId, RegionId, TimestampMs, 
 use spillway_wire::beacon::{self, BeaconError};
 use spillway_wire::delivery::Delivery;
 use spillway_wire::envelope::{self, Envelope};
+use spillway_wire::follow::FollowRegistry;
 use spillway_wire::frame::Frame;
 use spillway_wire::load::{Directives, LoadReport};
 use spillway_wire::manifest;
@@ -168,6 +169,7 @@ fn frames_loads_probes_overviews_and_answers_read_and_write_themselves_back() {
     round_trip::<LoadReport>("load/v1.json", &["", "/origin", "/top_content/0"]);
     round_trip::<LoadReport>("load/v1-least.json", &["", "/origin"]);
     round_trip::<Directives>("load/directives-v1.json", &[""]);
+    round_trip::<FollowRegistry>("follow/v1.json", &[""]);
     round_trip::<SessionRequest>("session/request-v1.json", &[""]);
     round_trip::<SessionRequest>("session/request-v1-least.json", &[""]);
     round_trip::<SessionAnswer>("session/answer-v1.json", &[""]);

@@ -29,7 +29,7 @@ use crate::counters::Asked;
 use crate::decide::{self, Assignment};
 use crate::manifests::Current;
 use crate::params::{DEBUG, DEBUG_ARGUMENT, Query, percent_decode};
-use crate::{SteerState, reply};
+use crate::{SteerState, follow, reply};
 
 const HLS_MEDIA_TYPE: &str = "application/vnd.apple.mpegurl";
 const DASH_MEDIA_TYPE: &str = "application/dash+xml";
@@ -44,6 +44,8 @@ struct Request<'r> {
     current: Current,
     /// It shows a token that is none of ours: no audience.
     forged: bool,
+    /// The player doesn't follow steering: one pathway, and no word of it.
+    unsteered: bool,
     /// Class of the device that asks.
     device: &'static str,
     /// To hand on.
@@ -64,7 +66,7 @@ pub(crate) async fn fetched(
     match state.origins.get(path).await {
         Ok(found) => match request.write(&found.body, &found.space) {
             Ok((body, assignment)) => {
-                request.count(if found.stale { "stale" } else { "written" });
+                request.count(if found.stale { "stale" } else { request.outcome() });
                 request.answer(body, &assignment)
             }
             Err(error) => request.fail_open(error.name(), &error),
@@ -100,7 +102,7 @@ pub(crate) async fn posted(
     };
     match request.write(&body, &space) {
         Ok((body, assignment)) => {
-            request.count("written");
+            request.count(request.outcome());
             request.answer(body, &assignment)
         }
         Err(error) => {
@@ -128,12 +130,17 @@ impl<'r> Request<'r> {
         let asker = known.unwrap_or_else(|| Asker::new_session(state, query, &client, content));
         let current = state.manifests.current(&asker.token.region, state.clock.now());
         let debug = if query.first(DEBUG).is_some() { DEBUG_ARGUMENT } else { "" };
-        Self { state, protocol, path, asker, current, forged, device: state.device(headers), debug }
+        let unsteered = state.unsteered.asks(query, headers);
+        Self { state, protocol, path, asker, current, forged, unsteered, device: state.device(headers), debug }
     }
 
     fn write(&self, body: &[u8], space: &Space) -> Result<(String, Assignment), WriteError> {
         let manifest = &*self.current.manifest;
-        let assignment = decide::assign(&self.asker.token, self.asker.family, manifest);
+        let mut assignment = decide::assign(&self.asker.token, self.asker.family, manifest);
+        if self.unsteered {
+            let safest = follow::safest(&assignment.ranked, manifest);
+            assignment.declared = vec![assignment.ranked[safest].pathway.clone()];
+        }
         let steering = self.steering(manifest, &assignment);
         let write = if self.protocol == Protocol::Dash { dash::write } else { hls::write };
         Ok((write(body, space, &steering)?, assignment))
@@ -146,7 +153,8 @@ impl<'r> Request<'r> {
         let again = Token { first: None, ..identity.clone() };
         let (url, protocol, debug) = (&settings.public_url, self.protocol, self.debug);
         Steering {
-            server_uri: Some(format!("{url}/v1/steer/{protocol}?t={}{debug}", settings.keys.sign(&token))),
+            server_uri: (!self.unsteered)
+                .then(|| format!("{url}/v1/steer/{protocol}?t={}{debug}", settings.keys.sign(&token))),
             offers: offers(manifest, assignment),
             max_bitrate_kbps: decide::max_bitrate_kbps(identity, manifest),
             reload_url: (protocol == Protocol::Dash).then(|| {
@@ -165,7 +173,7 @@ impl<'r> Request<'r> {
             } else {
                 let ttl_s = decide::ttl_s(token, manifest, counters.stretch_milli());
                 let asked = Asked { token, device: self.device, protocol: self.protocol };
-                counters.assigned(asked, first, ttl_s, true, self.state.clock.now());
+                counters.assigned(asked, first, ttl_s, !self.unsteered, self.state.clock.now());
             }
         }
         let media_type = if self.protocol == Protocol::Dash { DASH_MEDIA_TYPE } else { HLS_MEDIA_TYPE };
@@ -184,6 +192,10 @@ impl<'r> Request<'r> {
         let mut response = reply::redirect(&offer.url(&format!("/{}", self.path)));
         response.headers_mut().insert(reply::REASON_HEADER, HeaderValue::from_static(reason));
         reply::with_epoch(response, manifest.epoch)
+    }
+
+    const fn outcome(&self) -> &'static str {
+        if self.unsteered { "unsteered" } else { "written" }
     }
 
     fn count(&self, outcome: &'static str) {

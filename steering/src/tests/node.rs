@@ -137,7 +137,7 @@ impl Node {
         answer
     }
 
-    async fn set(&self, key: &str, value: Vec<u8>) {
+    pub(super) async fn set(&self, key: &str, value: Vec<u8>) {
         let version = self.store.get(key).await.expect("get").map_or(0, |found| found.version);
         self.store.compare_and_set(key, version, Bytes::from(value)).await.expect("set");
     }

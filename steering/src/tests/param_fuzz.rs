@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, RawQuery, State};
-use axum::http::{HeaderMap, Uri};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::Uri;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use spillway_model::{ContentId, ViewId};
 use spillway_wire::steering::STEERING_MEDIA_TYPE;
-use spillway_wire::token::Token;
+use spillway_wire::token::{Needs, Token};
 
 use super::fixtures::{NOW, StoppedClock, config, deployment, id, manifest, region, sealed, signing_key};
 use super::node::Node;
@@ -61,7 +62,8 @@ const WORDS: [&str; 24] = [
 ];
 
 fn state() -> Arc<SteerState> {
-    let state = SteerState::new(&config("http://origin.example"), deployment(), vec![], StoppedClock::new());
+    let state =
+        SteerState::new(&config("http://origin.example"), deployment(), (vec![], String::new()), StoppedClock::new());
     let state = state.expect("a good configuration");
     state.manifests.set_keys(BTreeMap::from([("k1".to_owned(), signing_key().verifying_key())]));
     state
@@ -81,6 +83,7 @@ fn token(state: &SteerState) -> String {
         content: ContentId::new("vod/lake").expect("id"),
         pathways: ["cdn-a", "own-x-1", "cdn-gone"].map(id).into(),
         first: Some(id("cdn-gone")),
+        needs: Needs::default(),
     })
 }
 
@@ -88,10 +91,15 @@ fn token(state: &SteerState) -> String {
 async fn ask(state: &Arc<SteerState>, query: &str) -> Result<bool, String> {
     let Ok(uri) = format!("/v1/steer/hls?{query}").parse::<Uri>() else { return Ok(false) };
     let peer: SocketAddr = "127.11.1.9:4000".parse().expect("address");
-    let query = || RawQuery(uri.query().map(str::to_owned));
+    let request = || {
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = uri.clone();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request
+    };
     let answers = [
-        answers::hls(State(Arc::clone(state)), ConnectInfo(peer), HeaderMap::new(), query()).await,
-        answers::dash(State(Arc::clone(state)), ConnectInfo(peer), HeaderMap::new(), query()).await,
+        answers::hls(State(Arc::clone(state)), request()).await,
+        answers::dash(State(Arc::clone(state)), request()).await,
     ];
     let shown = Query::parse(uri.query());
     let known = state.settings.keys.verify(shown.first("t").unwrap_or_default()).ok();
@@ -180,7 +188,7 @@ async fn mutated_queries_get_good_answers_over_the_wire() {
         // The client would send what stands behind a # to nobody.
         let path = format!("/v1/steer/{}?{}", ["hls", "dash"][n % 2], query.replace('#', ""));
         let answer = node.steer(&path).await;
-        let names: BTreeSet<&String> = answer.priority.iter().collect();
+        let names: BTreeSet<_> = answer.priority.iter().collect();
         assert!(names.len() == answer.priority.len() && names.len() >= 3, "{path}: {names:?}");
     }
     node.shutdown.cancel();

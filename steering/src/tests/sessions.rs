@@ -90,3 +90,30 @@ async fn bad_requests_name_field_value_and_what_is_valid() {
     }
     node.shutdown.cancel();
 }
+
+#[tokio::test]
+async fn a_player_that_does_not_follow_gets_one_safe_pathway_and_no_steering() {
+    let node = Node::start().await;
+    node.publish_keys().await;
+    node.publish(sealed(&manifest(1, &[("own-x", 1_000_000)])), |region| region["epoch"] == 1).await;
+    let playlist = "/v1/playlists/hls/vod/lake/master.m3u8?player=oldtv";
+    assert!(node.text(playlist).await.contains("#EXT-X-CONTENT-STEERING"), "nothing is known of it yet");
+    let registry = json!({"v": 1, "at_ms": 1, "players": [
+        {"player": "oldtv", "version": "", "moves": 60, "followed": 0, "follows": false},
+    ]});
+    node.set(spillway_wire::follow::FOLLOW_KEY, registry.to_string().into_bytes()).await;
+    let mut written = String::new();
+    for _ in 0..500 {
+        written = node.text(playlist).await;
+        if !written.contains("#EXT-X-CONTENT-STEERING") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let uris: Vec<&str> = written.lines().filter(|line| line.starts_with("http")).collect();
+    assert_eq!(uris.len(), 1, "{written}");
+    assert!(uris[0].starts_with("http://cdn-"), "a CDN outlives a node: {written}");
+    let others = node.text("/v1/playlists/hls/vod/lake/master.m3u8?player=hls.js").await;
+    assert!(others.contains("#EXT-X-CONTENT-STEERING"));
+    node.shutdown.cancel();
+}

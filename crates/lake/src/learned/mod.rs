@@ -1,12 +1,13 @@
 //! What the lake teaches decisions: usual rates, networks, demand, caches and bills. Asked once a minute, off the path of
 //! decisions, which go on with what was learned last.
 //!
-//! All of it is built on `rollup_1m`, `views`, `deliveries` and `decisions`; ratios are ratios of sums, and what is
+//! All of it is built on `rollup_1m`, `views`, `deliveries`, `decisions`, and for players `steers` and `events`; ratios are ratios of sums, and what is
 //! not known (null) is in neither sum.
 
 mod bills;
 mod caches;
 mod demand;
+mod follows;
 mod rates;
 
 use serde::de::DeserializeOwned;
@@ -14,6 +15,7 @@ use serde::de::DeserializeOwned;
 pub use bills::{Bill, bills};
 pub use caches::{HitRatio, hit_ratios};
 pub use demand::{BitsPerView, Growth, ViewLength, bits_per_view, growth_10min, view_lengths};
+pub use follows::{FollowRate, PlayerViews, follow_rates, players_by_pathway};
 pub use rates::{HourlyRate, NetworkWindows, hourly_rates, network_windows};
 
 use crate::{LakeError, LakeSession, format};

@@ -131,10 +131,7 @@ fn delivery_rows(source: &str, rows: &[serde_json::Value]) -> RecordBatch {
             value.to_string()
         })
         .collect();
-    let mut reader = arrow::json::ReaderBuilder::new(TableName::Deliveries.schema())
-        .build(std::io::Cursor::new(lines.join("\n")))
-        .expect("reader");
-    reader.next().expect("a batch").expect("rows that fit")
+    crate::support::from_json(TableName::Deliveries, &lines.join("\n"))
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod exactly_once;
+mod follows;
 mod history;
 mod import;
 mod jobs;

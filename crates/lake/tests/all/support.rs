@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use spillway_lake::events::{EventBatch, StampedEvent};
+use spillway_lake::schema::TableName;
 use spillway_lake::{EventLog, EventLogOptions, LakeError, Recovered, TailSource, events_stored, lake_root};
 use spillway_model::{Clock, Millis, TimestampMs};
 use spillway_wire::beacon::{Context, Counters, Event};
@@ -79,4 +81,10 @@ pub async fn append(log: &EventLog, view: &str, seqs: std::ops::Range<u64>) {
     for seq in seqs {
         log.append(heartbeat(view, seq, "cdn-a", seq * 10_000, 0), 100).await.expect("append");
     }
+}
+
+/// Rows of `table` from JSON lines.
+pub fn from_json(table: TableName, lines: &str) -> RecordBatch {
+    let reader = arrow::json::ReaderBuilder::new(table.schema()).build(std::io::Cursor::new(lines));
+    reader.expect("reader").next().expect("a batch").expect("rows that fit")
 }
