@@ -113,7 +113,7 @@ struct Tally {
 
 /// The playlist as it is written, from one manifest, and its first two polls, from another.
 fn one_session(seed: u32, keys: &TokenKeys, fixed: &Prepared, tally: &mut Tally) {
-    let protocol = if seed % 3 == 0 { Protocol::Dash } else { Protocol::Hls };
+    let protocol = if seed.is_multiple_of(3) { Protocol::Dash } else { Protocol::Hls };
     let before = random_manifest(1, seed);
     let viewer = token(&format!("view-{seed}"), if seed.is_multiple_of(2) { "live/river" } else { "vod/lake" });
 

@@ -52,8 +52,7 @@ fn playlist(choices: &[u8]) -> String {
     let mut out = format!("{}#EXTM3U{ending}", ["", "\u{feff}"][draw(2)]);
     let kinds = ["AUDIO", "SUBTITLES", "VIDEO", "CLOSED-CAPTIONS"];
     let groups = draw(4);
-    for group in 0..groups {
-        let kind = kinds[group];
+    for (group, kind) in kinds.into_iter().enumerate().take(groups) {
         let uri = if kind == "CLOSED-CAPTIONS" || draw(4) == 0 {
             "INSTREAM-ID=\"CC1\"".to_owned()
         } else {
