@@ -1,21 +1,33 @@
 //! The playlist and the first steering answer come from one decision, whatever happens between them.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
+use axum::body::Body;
+use axum::extract::{ConnectInfo, RawQuery, Request, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use bytes::Bytes;
 use proptest::prelude::*;
 use spillway_model::{ContentId, Millis, PathwayId, PathwayState, Ppm, Protocol, TimestampMs, ViewId};
 use spillway_routing::{Manifest, Target, Weights, rank, share_of};
+use spillway_wire::steering::SteeringAnswer;
 use spillway_wire::token::{Needs, Token, TokenKeys};
 use url::Url;
 
-use super::fixtures::{NOW, deployment, id, manifest, region, weights};
+use super::fixtures::{NOW, StoppedClock, config, deployment, id, manifest, region, sealed, signing_key, weights};
 use crate::decide::{self, STRETCH_NONE_MILLI};
 use crate::manifests::Manifests;
 use crate::playlists::space::Space;
 use crate::playlists::writer::{Offer, Steering};
-use crate::playlists::{dash, hls};
+use crate::playlists::{self, dash, hls};
 use crate::prepared::Prepared;
-use crate::static_plan;
+use crate::{SteerState, answers, static_plan};
+
+const PLAYLIST: &[u8] = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n";
+const MPD: &[u8] = b"<MPD><Period/></MPD>";
 
 fn keys() -> TokenKeys {
     TokenKeys::new(("k".into(), b"secret".to_vec()), vec![])
@@ -170,8 +182,8 @@ fn written(
     let url = |text| Url::parse(text).expect("url");
     let space = Space::new(&url("http://origin.example"), &url("http://origin.example/vod/lake/x"));
     match protocol {
-        Protocol::Dash => dash::write(b"<MPD><Period/></MPD>", &space, &steering),
-        _ => hls::write(b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n", &space, &steering),
+        Protocol::Dash => dash::write(MPD, &space, &steering),
+        _ => hls::write(PLAYLIST, &space, &steering),
     }
     .expect("written")
 }
@@ -213,6 +225,57 @@ fn the_first_answer_repeats_the_playlist_over_a_hundred_thousand_swaps() {
         let moved: u32 = tallies.iter().map(|tally| tally.by_swap[how]).sum();
         assert!(moved > 1_000, "swap {how} moves nobody: {tallies:?}");
     }
+}
+
+#[tokio::test]
+async fn the_handlers_themselves_agree_while_manifests_are_swapped() {
+    let state = SteerState::new(&config("http://origin.example"), deployment(), (vec![], String::new()), StoppedClock::new());
+    let state = Arc::new(state.expect("a good configuration"));
+    state.manifests.set_keys(BTreeMap::from([("k1".to_owned(), signing_key().verifying_key())]));
+    let offer =
+        |manifest: &Manifest| state.manifests.offer(&region(), &sealed(manifest), NOW).expect("a good manifest");
+    let peer: SocketAddr = "127.11.1.9:4000".parse().expect("address");
+    let text = async |response: Response| {
+        assert_eq!(response.status(), 200);
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a body");
+        String::from_utf8(bytes.to_vec()).expect("text")
+    };
+    let mut moved = 0;
+    for seed in 0..200_u32 {
+        let protocol = if seed.is_multiple_of(3) { Protocol::Dash } else { Protocol::Hls };
+        let body: &[u8] = if protocol == Protocol::Dash { MPD } else { PLAYLIST };
+        let query =
+            |text: String| (State(Arc::clone(&state)), ConnectInfo(peer), HeaderMap::new(), RawQuery(Some(text)));
+        offer(&random_manifest(u64::from(seed) * 2 + 1, seed));
+        let (a, b, c, d) = query(format!("content=vod/lake/x&sid=view-{seed}"));
+        let playlist = text(playlists::posted(protocol, a, b, c, d, Bytes::from_static(body)).await).await;
+        let (named, signed) = first_and_token(protocol, &playlist);
+
+        let mut after = Manifest::clone(&random_manifest(u64::from(seed) * 2 + 2, seed + 1_000));
+        match seed % 4 {
+            0 => after = without(&after, &id(named)),
+            1 => after.pathways.get_mut(named).expect("there").state = PathwayState::Down,
+            _ => {}
+        }
+        offer(&after);
+        let poll = |text: &str| {
+            let mut request = Request::new(Body::empty());
+            *request.uri_mut() = format!("/v1/steer/{protocol}?{text}").parse().expect("a URI");
+            request.extensions_mut().insert(ConnectInfo(peer));
+            (State(Arc::clone(&state)), request)
+        };
+        let (a, b) = poll(&format!("t={signed}&_HLS_pathway={named}"));
+        let one = if protocol == Protocol::Dash { answers::dash(a, b).await } else { answers::hls(a, b).await };
+        let one: SteeringAnswer<'_> = serde_json::from_str(&text(one).await).expect("an answer");
+        assert_eq!(one.priority[0], *named, "seed {seed}");
+        let again = one.reload_uri.expect("there");
+        let (a, b) = poll(again.split_once('?').expect("a token").1);
+        let two: SteeringAnswer<'_> = serde_json::from_str(&text(answers::hls(a, b).await).await).expect("an answer");
+        let all = |answer: &[Cow<'_, str>]| answer.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        assert_eq!(all(&one.priority), all(&two.priority), "every pathway of the playlist, each time");
+        moved += u32::from(two.priority[0] != *named);
+    }
+    assert!(moved > 50, "{moved}");
 }
 
 #[test]
