@@ -12,6 +12,7 @@ use spillway_service::posting::{check_collectors, check_share};
 use spillway_service::tls::TlsConfig;
 use spillway_wire::token::TokenKeys;
 
+use crate::dns::{DnsConfig, DnsSettings};
 use crate::playlists::origin::Origin;
 use spillway_service::classes::ClassTable;
 
@@ -72,6 +73,8 @@ pub struct SteerConfig {
     /// Default 0.01.
     #[serde(default = "default_sample_share")]
     pub sample_share: f64,
+    /// `[steer.dns]`: a DNS zone beside. Default none.
+    pub dns: Option<DnsConfig>,
 }
 
 /// Every hundredth session: enough to explain any shift of more than some views.
@@ -106,6 +109,7 @@ pub(crate) struct Settings {
     pub(crate) poll_budget_per_s: u32,
     pub(crate) collectors: Vec<String>,
     pub(crate) sample_share_ppm: u32,
+    pub(crate) dns: Option<DnsSettings>,
 }
 
 impl SteerConfig {
@@ -127,6 +131,7 @@ impl SteerConfig {
             poll_budget_per_s: default_budget(),
             collectors: None,
             sample_share: default_sample_share(),
+            dns: None,
         }
     }
 
@@ -167,6 +172,7 @@ impl SteerConfig {
             poll_budget_per_s: self.poll_budget_per_s,
             collectors,
             sample_share_ppm: check_share("steer.sample_share", self.sample_share)?,
+            dns: self.dns.as_ref().map(DnsConfig::check).transpose()?,
         })
     }
 

@@ -56,10 +56,9 @@ pub(crate) fn session(token: &Token, family: Option<AddressFamily>) -> Session<'
     }
 }
 
-/// Orders the pathways for a new playlist or decision. A class that nothing serves here must not end in no playlist,
-/// so it then counts as none.
+/// Orders the pathways for a new playlist or decision.
 pub(crate) fn assign(token: &Token, family: Option<AddressFamily>, manifest: &Prepared) -> Assignment {
-    let mut ranked = order(token, family, manifest);
+    let mut ranked = ranked(token, family, manifest);
     if !token.pathways.is_empty() {
         // It was said beforehand which ones it may use: the polls' order among them.
         let place = |id: &PathwayId| ranked.iter().find(|ranked| ranked.pathway == *id).map(|ranked| ranked.place);
@@ -70,8 +69,9 @@ pub(crate) fn assign(token: &Token, family: Option<AddressFamily>, manifest: &Pr
     Assignment { ranked, declared }
 }
 
-/// Every eligible pathway, best first; never empty.
-fn order(token: &Token, family: Option<AddressFamily>, manifest: &Prepared) -> Vec<Ranked> {
+/// Every eligible pathway, best first; never empty. A class that nothing serves here must not end in no playlist, so it
+/// then counts as none.
+pub(crate) fn ranked(token: &Token, family: Option<AddressFamily>, manifest: &Prepared) -> Vec<Ranked> {
     let mut ranked = manifest.rank(&session(token, family), &token.content);
     if ranked.is_empty() {
         let anyone = Session::new(token.view.as_str(), token.started);
@@ -93,7 +93,7 @@ pub(crate) fn answer(
     now: TimestampMs,
     stretch_milli: u64,
 ) -> PollAnswer {
-    let mut order = among_declared(&order(token, family, manifest), token, manifest);
+    let mut order = among_declared(&ranked(token, family, manifest), token, manifest);
     let mut ttl_s = ttl_s(token, manifest, stretch_milli);
     let first = token.first.as_ref().filter(|_| now.since(token.started) <= FIRST_ANSWER_MAX_AGE);
     if let Some(first) = first {

@@ -5,12 +5,11 @@
 //! token, the order from `decide`) → [`counters`] (a frame a second: what the orchestrator learns of all this) and
 //! [`samples`] (some answers with their why, for the lake).
 //! [`manifests`] keeps each region's last good manifest, [`prepared`] to rank by; [`custom`] serves players that know neither HLS nor DASH
-//! steering; [`sessions`] playback services; [`follow`] knows players that don't follow; [`status`] tells operators.
+//! steering; [`sessions`] playback services; [`dns`] devices that know only names; [`follow`] knows players that don't
+//! follow; [`status`] tells operators.
 //!
 //! Invariants: a player never gets a 5xx, 429 or 410 from `/v1/steer`; no answer waits for a query, a round or a disk;
 //! there is no state per session that an answer depends on, so any node answers any session, also after a restart.
-//!
-//! Not there yet: DNS.
 
 mod answers;
 mod asker;
@@ -18,6 +17,7 @@ mod config;
 mod counters;
 mod custom;
 mod decide;
+mod dns;
 mod follow;
 mod http;
 mod manifests;
@@ -46,6 +46,7 @@ use spillway_wire::frame::FRAME_TOPIC;
 use tokio::net::TcpListener;
 
 pub use config::{Secret, SteerConfig};
+pub use dns::{DnsConfig, TargetConfig};
 pub use playlists::Rewrite;
 
 use answers::Answered;
@@ -146,12 +147,13 @@ impl SteerState {
 /// Runs a steering node until shutdown.
 ///
 /// # Errors
-/// A wrong configuration; afterwards nothing ends it but `shutdown`.
+/// A wrong configuration, or a port of the DNS zone that can't be bound; afterwards nothing ends it but `shutdown`.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let mut state = SteerState::new(&parts.config, parts.deployment, (parts.tokens, parts.service_token), parts.clock)?;
     let (samples, poster) = Samples::start(&state.settings, &state.service_token, state.clock.as_ref()).unzip();
     state.samples = samples;
     let state = Arc::new(state);
+    let dns = dns::open(&state).await?;
     let players = http::router(Arc::clone(&state));
     let private = players
         .clone()
@@ -177,6 +179,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         publish_frames(&state, &parts.bus, &parts.shutdown),
         spillway_service::serve(parts.listener, private, parts.shutdown.clone()),
         public,
+        dns::serve(dns, &parts.shutdown),
         draining,
         posting,
     );

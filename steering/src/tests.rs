@@ -5,7 +5,7 @@ mod dash_writer;
 pub(crate) mod fixtures;
 mod hls_checker;
 mod hls_writer;
-mod node;
+pub(crate) mod node;
 mod origins;
 mod param_fuzz;
 mod playlist_samples;

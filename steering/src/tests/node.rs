@@ -32,14 +32,14 @@ struct Origin {
     fetches: Arc<AtomicUsize>,
 }
 
-pub(super) struct Node {
+pub(crate) struct Node {
     url: String,
     client: reqwest::Client,
     origin: Origin,
     clock: Arc<StoppedClock>,
     store: Arc<dyn Store>,
     pub(super) frames: Subscription,
-    pub(super) shutdown: CancellationToken,
+    pub(crate) shutdown: CancellationToken,
     pub(super) posted: CancellationToken,
     _dir: tempfile::TempDir,
 }
@@ -76,7 +76,7 @@ impl Node {
     }
 
     /// A node with a changed configuration.
-    pub(super) async fn with(change: impl FnOnce(&mut SteerConfig)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut SteerConfig)) -> Self {
         let (origin, origin_url) = origin().await;
         let dir = tempfile::tempdir().expect("dir");
         let store: Arc<dyn Store> = Arc::new(DirStore::open(dir.path()).expect("store"));

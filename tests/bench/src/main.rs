@@ -6,6 +6,7 @@
 mod bare;
 mod collect;
 mod collector;
+mod dns;
 mod duckdb;
 mod http_load;
 mod process;
@@ -36,6 +37,8 @@ enum Bench {
     /// The bare handler (started by `steer`)
     #[command(hide = true)]
     Bare(bare::Arguments),
+    /// The steering node's DNS zone beside Knot DNS
+    Dns(dns::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Bench::Collect(arguments) => collect::run(&spillway, &arguments),
         Bench::Steer(arguments) => steer::run(&spillway, &arguments),
         Bench::Bare(arguments) => bare::run(&arguments),
+        Bench::Dns(arguments) => dns::run(&spillway, &arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
