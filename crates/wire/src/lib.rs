@@ -19,6 +19,7 @@ pub mod round;
 pub mod rows;
 pub mod scrub;
 pub mod session;
+pub mod signed_url;
 pub mod steer_answer;
 pub mod steering;
 pub mod token;
