@@ -145,6 +145,7 @@ fn pathway_setup(id: &PathwayId, pathway: &PathwayConfig) -> Result<core::Pathwa
         pop: pathway.pop.clone(),
         failure_domains: pathway.failure_domains.iter().cloned().collect(),
         base_url: pathway.base_url.trim_end_matches('/').to_owned(),
+        signer: pathway.signer.clone(),
         serves: Serves {
             classes: classes.collect::<Result<_, _>>().map_err(|e| bad("classes", e))?,
             ..Serves::default()

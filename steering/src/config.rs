@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -14,7 +15,9 @@ use spillway_wire::token::TokenKeys;
 
 use crate::dns::{DnsConfig, DnsSettings};
 use crate::playlists::origin::Origin;
+use crate::signers::{SignerConfig, Signers};
 use spillway_service::classes::ClassTable;
+use spillway_service::deployment::Deployment;
 
 /// Characters below which a token key could be guessed.
 const TOKEN_KEY_MIN_CHARS: usize = 32;
@@ -75,6 +78,9 @@ pub struct SteerConfig {
     pub sample_share: f64,
     /// `[steer.dns]`: a DNS zone beside. Default none.
     pub dns: Option<DnsConfig>,
+    /// What signs the URLs of pathways, by the name that a `[[pathway]]` has as its `signer`. Default none.
+    #[serde(default)]
+    pub signers: BTreeMap<String, SignerConfig>,
 }
 
 /// Every hundredth session: enough to explain any shift of more than some views.
@@ -110,6 +116,7 @@ pub(crate) struct Settings {
     pub(crate) collectors: Vec<String>,
     pub(crate) sample_share_ppm: u32,
     pub(crate) dns: Option<DnsSettings>,
+    pub(crate) signers: Arc<Signers>,
 }
 
 impl SteerConfig {
@@ -132,15 +139,24 @@ impl SteerConfig {
             collectors: None,
             sample_share: default_sample_share(),
             dns: None,
+            signers: BTreeMap::new(),
         }
     }
 
-    /// Checks every value, without opening anything.
+    /// Checks every value; opens nothing but the signers' key files.
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] names key, value and what is valid.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.check().map(drop)
+    }
+
+    /// Checks that the signer of every pathway is among `signers`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] names the pathway, its signer and the signers that there are.
+    pub fn validate_with(&self, deployment: &Deployment) -> Result<(), ConfigError> {
+        self.check()?.signers.check(deployment, &self.public_url)
     }
 
     pub(crate) fn check(&self) -> Result<Settings, ConfigError> {
@@ -173,6 +189,7 @@ impl SteerConfig {
             collectors,
             sample_share_ppm: check_share("steer.sample_share", self.sample_share)?,
             dns: self.dns.as_ref().map(DnsConfig::check).transpose()?,
+            signers: Arc::new(Signers::new(&self.signers)?),
         })
     }
 

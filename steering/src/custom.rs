@@ -9,7 +9,7 @@ use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
-use spillway_model::{ContentClass, Protocol};
+use spillway_model::{ContentClass, PathwayId, Protocol, TimestampMs};
 use spillway_routing::{CohortRule, Manifest, Ranked, Weights, rule_for};
 use spillway_service::auth::{AuthError, Role, authorize};
 use spillway_service::geo::Client;
@@ -20,6 +20,7 @@ use crate::decide::{self, Assignment};
 use crate::params::{DEBUG, Query, percent_decode};
 use crate::prepared::Prepared;
 use crate::samples::Sample;
+use crate::signers::{Grant, title_folder};
 use crate::{SteerState, reply};
 
 #[derive(Serialize)]
@@ -39,7 +40,14 @@ struct Decision<'a> {
 #[derive(Serialize)]
 struct Choice<'a> {
     id: &'a str,
-    base_url: &'a str,
+    /// What media paths are appended to, with the token where that stands in the path.
+    base_url: String,
+    /// Query that each URL needs, where the pathway's token stands there and is good for the whole title.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query: Option<String>,
+    /// The signed URL of `content`, if that is a path and the pathway is signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
     place: &'static str,
 }
 
@@ -126,8 +134,10 @@ pub(crate) async fn decide(
         samples.push(sample, rate);
     }
     let session = decide::session(&asker.token, asker.family);
+    let content = query.first("content").filter(|path| !path.is_empty()).unwrap_or(asker.token.content.as_str());
+    let granted = granted(&state, manifest, &declared, content, now);
     let decision = Decision {
-        pathways: ranked.iter().filter(|r| declared.contains(&r.pathway)).filter_map(|r| choice(manifest, r)).collect(),
+        pathways: ranked.iter().filter_map(|r| Some(choice(r, granted.get(&r.pathway)?, content))).collect(),
         ttl_s,
         epoch: manifest.epoch,
         sid: asker.token.view.as_str(),
@@ -135,7 +145,8 @@ pub(crate) async fn decide(
         max_bitrate_kbps: decide::max_bitrate_kbps(&asker.token, manifest),
         reason: rule_for(&session, manifest).map_or("", |rule| rule.reason.as_str()),
     };
-    reply::with_epoch(reply::json(&decision), manifest.epoch)
+    let cookies = granted.values().flat_map(Grant::cookies);
+    reply::with_cookies(reply::with_epoch(reply::json(&decision), manifest.epoch), cookies)
 }
 
 /// `GET /v1/go/{path}`: 307 to the path on the best pathway. The same session, or else the same address, always goes
@@ -154,14 +165,17 @@ pub(crate) async fn go(
         Some(_) => asker(&state, &query, &client, &percent_decode(path)),
         None => Asker::anonymous(&state, &query, &client, content_of(&percent_decode(path))),
     };
-    let current = state.manifests.current(&asker.token.region, state.clock.now());
+    let now = state.clock.now();
+    let current = state.manifests.current(&asker.token.region, now);
     let assignment = decide::assign(&asker.token, asker.family, &current.manifest);
-    let first = assignment.declared.first().and_then(|id| current.manifest.pathways.get(id));
+    let granted = granted(&state, &current.manifest, &assignment.declared, path, now);
+    let first = assignment.declared.first().and_then(|id| granted.get(id));
     metrics::counter!("spillway_steer_answers_total", "protocol" => "go", "plan" => current.source.as_str())
         .increment(1);
     match first {
-        Some(pathway) => {
-            reply::with_epoch(reply::redirect(&format!("{}/{path}", pathway.base_url)), current.manifest.epoch)
+        Some(grant) => {
+            let answer = reply::with_epoch(reply::redirect(&grant.url(&format!("/{path}"))), current.manifest.epoch);
+            reply::with_cookies(answer, granted.values().flat_map(Grant::cookies))
         }
         None => reply::refusal(StatusCode::BAD_GATEWAY, "no_pathway", "no pathway serves this region"),
     }
@@ -245,9 +259,34 @@ fn step<'a>(manifest: &'a Manifest, ranked: &Ranked) -> Option<Step<'a>> {
     })
 }
 
-fn choice<'a>(manifest: &'a Manifest, ranked: &Ranked) -> Option<Choice<'a>> {
-    let (id, pathway) = manifest.pathways.get_key_value(&ranked.pathway)?;
-    Some(Choice { id: id.as_str(), base_url: &pathway.base_url, place: ranked.place.as_str() })
+/// Grants of all declared pathways for the title of `content`: a session keeps them when it moves.
+fn granted(
+    state: &SteerState,
+    manifest: &Manifest,
+    declared: &[PathwayId],
+    content: &str,
+    now: TimestampMs,
+) -> BTreeMap<PathwayId, Grant> {
+    let folder = title_folder(content);
+    let grant = |id: &PathwayId| {
+        let pathway = manifest.pathways.get(id)?;
+        Some((id.clone(), state.settings.signers.grant(pathway, &folder, now)))
+    };
+    declared.iter().filter_map(grant).collect()
+}
+
+fn choice<'a>(ranked: &'a Ranked, grant: &Grant, content: &str) -> Choice<'a> {
+    // A decoded path is no URL's where it has other characters than these.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-~".contains(c);
+    let path = content.trim_start_matches('/');
+    let is_path = !path.is_empty() && path.chars().all(plain);
+    Choice {
+        id: ranked.pathway.as_str(),
+        base_url: grant.base_url(),
+        query: grant.query().map(str::to_owned),
+        url: (grant.is_signed() && is_path).then(|| grant.url(&format!("/{path}"))),
+        place: ranked.place.as_str(),
+    }
 }
 
 fn by_name(weights: &Weights) -> BTreeMap<&str, u32> {

@@ -66,6 +66,12 @@ pub(crate) fn assign(token: &Token, family: Option<AddressFamily>, manifest: &Pr
         ranked = among.map(|id| Ranked { place: place(&id).unwrap_or(Place::Leftover), pathway: id }).collect();
     }
     let declared = playlist_pathways(&ranked, manifest);
+    if manifest.keyless().is_empty() {
+        return Assignment { ranked, declared };
+    }
+    // A CDN refuses URLs that nobody signed; but a playlist without any pathway plays nowhere at all.
+    let signable: Vec<Ranked> = ranked.iter().filter(|r| !manifest.keyless().contains(&r.pathway)).cloned().collect();
+    let declared = if signable.is_empty() { declared } else { playlist_pathways(&signable, manifest) };
     Assignment { ranked, declared }
 }
 

@@ -6,7 +6,7 @@
 //! [`samples`] (some answers with their why, for the lake).
 //! [`manifests`] keeps each region's last good manifest, [`prepared`] to rank by; [`custom`] serves players that know neither HLS nor DASH
 //! steering; [`sessions`] playback services; [`dns`] devices that know only names; [`follow`] knows players that don't
-//! follow; [`status`] tells operators.
+//! follow; [`signers`] signs what CDNs check; [`status`] tells operators.
 //!
 //! Invariants: a player never gets a 5xx, 429 or 410 from `/v1/steer`; no answer waits for a query, a round or a disk;
 //! there is no state per session that an answer depends on, so any node answers any session, also after a restart.
@@ -27,6 +27,7 @@ mod prepared;
 mod reply;
 mod samples;
 mod sessions;
+mod signers;
 mod static_plan;
 mod status;
 
@@ -48,6 +49,7 @@ use tokio::net::TcpListener;
 pub use config::{Secret, SteerConfig};
 pub use dns::{DnsConfig, TargetConfig};
 pub use playlists::Rewrite;
+pub use signers::SignerConfig;
 
 use answers::Answered;
 use config::Settings;
@@ -108,7 +110,7 @@ pub(crate) struct SteerState {
 }
 
 impl SteerState {
-    /// Checks the configuration and builds the static plans; opens nothing.
+    /// Checks the configuration and builds the static plans; opens nothing but key files.
     ///
     /// # Errors
     /// `ConfigError::Invalid` names key, value and what is valid.
@@ -119,8 +121,9 @@ impl SteerState {
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let settings = config.check()?;
+        settings.signers.check(&deployment, &settings.public_url)?;
         Ok(Self {
-            manifests: Manifests::new(&deployment)?,
+            manifests: Manifests::new(&deployment, Arc::clone(&settings.signers))?,
             origins: Origins::new(settings.origins.clone(), Arc::clone(&clock))?,
             counters: Counters::new(&settings.id, &deployment, settings.poll_budget_per_s, clock.now()),
             answered: Answered::default(),

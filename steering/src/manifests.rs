@@ -17,6 +17,7 @@ use spillway_wire::envelope::{self, EnvelopeError, KEYS_KEY, manifest_key};
 use spillway_wire::manifest::{self, ManifestError};
 
 use crate::prepared::Prepared;
+use crate::signers::Signers;
 use crate::{SteerState, static_plan};
 
 /// After a failure of the store; its next answer is no more urgent than that.
@@ -109,17 +110,18 @@ pub(crate) struct RegionStatus {
 pub(crate) struct Manifests {
     regions: BTreeMap<RegionId, Slot>,
     keys: RwLock<BTreeMap<String, VerifyingKey>>,
+    signers: Arc<Signers>,
 }
 
 impl Manifests {
-    pub(crate) fn new(deployment: &Deployment) -> anyhow::Result<Self> {
+    pub(crate) fn new(deployment: &Deployment, signers: Arc<Signers>) -> anyhow::Result<Self> {
         let mut regions = BTreeMap::new();
         for (id, config) in &deployment.regions {
-            let fallback = Arc::new(Prepared::new(static_plan::of_deployment(deployment, id, config)?));
+            let fallback = prepared(static_plan::of_deployment(deployment, id, config)?, &signers);
             let slot = Slot { fallback, held: RwLock::new(None), refusals: Mutex::default() };
             regions.insert(id.clone(), slot);
         }
-        Ok(Self { regions, keys: RwLock::default() })
+        Ok(Self { regions, keys: RwLock::default(), signers })
     }
 
     /// The plan in force; for a region that is no longer configured, the first one's.
@@ -139,7 +141,7 @@ impl Manifests {
     /// Takes an envelope for `region`, or refuses it and counts why. The same manifest again is neither.
     pub(crate) fn offer(&self, region: &RegionId, bytes: &[u8], now: TimestampMs) -> Result<(), Refusal> {
         let Some(slot) = self.regions.get(region) else { return Err(Refusal::WrongRegion(region.clone())) };
-        let read = self.read(region, bytes).and_then(|manifest| slot.accept(manifest, now));
+        let read = self.read(region, bytes).and_then(|manifest| slot.accept(manifest, &self.signers, now));
         if let Err(refusal) = &read {
             let mut refusals = slot.refusals.lock().unwrap_or_else(PoisonError::into_inner);
             *refusals.by_reason.entry(refusal.name()).or_default() += 1;
@@ -170,6 +172,11 @@ impl Manifests {
     }
 }
 
+/// Ready to rank, without pathways that this node has no key for.
+fn prepared(manifest: Manifest, signers: &Signers) -> Arc<Prepared> {
+    Arc::new(Prepared::new(manifest).with_keys(|name| signers.has(name)))
+}
+
 impl Slot {
     fn current(&self, now: TimestampMs) -> Current {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
@@ -181,10 +188,10 @@ impl Slot {
         Current { manifest: Arc::clone(manifest), source }
     }
 
-    fn accept(&self, manifest: Manifest, now: TimestampMs) -> Result<(), Refusal> {
+    fn accept(&self, manifest: Manifest, signers: &Signers, now: TimestampMs) -> Result<(), Refusal> {
         // Built before the lock is taken: a swap must not delay an answer.
-        let expired = Arc::new(Prepared::new(static_plan::expired(&manifest)));
-        let manifest = Arc::new(Prepared::new(manifest));
+        let expired = prepared(static_plan::expired(&manifest), signers);
+        let manifest = prepared(manifest, signers);
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = held.as_ref() {
             if **held.manifest == **manifest {
@@ -227,7 +234,14 @@ async fn watch(state: Arc<SteerState>, store: Arc<dyn Store>, region: RegionId) 
             load_keys(&state.manifests, store.as_ref()).await;
         }
         match state.manifests.offer(&region, &changed.value, state.clock.now()) {
-            Ok(()) => tracing::debug!(%region, "manifest accepted"),
+            Ok(()) => {
+                tracing::debug!(%region, "manifest accepted");
+                for id in state.manifests.current(&region, state.clock.now()).manifest.keyless() {
+                    metrics::counter!("spillway_steer_keyless_total", "region" => region.to_string(), "pathway" => id.to_string())
+                        .increment(1);
+                    tracing::warn!(%region, pathway = %id, "left out of playlists: no key of its signer here");
+                }
+            }
             Err(refusal) => {
                 metrics::counter!("spillway_steer_manifests_refused_total", "region" => region.to_string(), "reason" => refusal.name())
                     .increment(1);

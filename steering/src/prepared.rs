@@ -1,10 +1,11 @@
 //! A manifest that is made ready to rank once, and then answers many sessions.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use spillway_model::{ContentId, PathwayState};
+use spillway_model::{ContentId, PathwayId, PathwayState};
 use spillway_routing::{Manifest, Order, Ranked, Ranker, Session, rank};
 
 thread_local! {
@@ -19,6 +20,8 @@ pub(crate) struct Prepared {
     ranker: Option<Ranker<Arc<Manifest>>>,
     suspect: bool,
     asks_for_territory: bool,
+    /// Pathways whose signer this node has no key of.
+    keyless: BTreeSet<PathwayId>,
 }
 
 impl Prepared {
@@ -27,7 +30,21 @@ impl Prepared {
         let calm = |state| matches!(state, PathwayState::Healthy | PathwayState::Unknown);
         let suspect = manifest.pathways.values().any(|pathway| !calm(pathway.state));
         let asks_for_territory = manifest.pathways.values().any(|pathway| !pathway.serves.territories.is_empty());
-        Self { ranker: Ranker::new(Arc::clone(&manifest)), suspect, asks_for_territory, manifest }
+        let ranker = Ranker::new(Arc::clone(&manifest));
+        Self { ranker, suspect, asks_for_territory, keyless: BTreeSet::new(), manifest }
+    }
+
+    /// The same on a node that can sign for those pathways alone whose signer `has_key` knows.
+    pub(crate) fn with_keys(mut self, has_key: impl Fn(&str) -> bool) -> Self {
+        let lacks = |signer: &Option<String>| signer.as_deref().is_some_and(|name| !has_key(name));
+        let keyless = self.manifest.pathways.iter().filter(|(_, pathway)| lacks(&pathway.signer));
+        self.keyless = keyless.map(|(id, _)| id.clone()).collect();
+        self
+    }
+
+    /// Pathways whose URLs this node can't sign.
+    pub(crate) fn keyless(&self) -> &BTreeSet<PathwayId> {
+        &self.keyless
     }
 
     /// Whether any pathway of the region is ill or being left. UNKNOWN is not: a CDN that nobody uses would halve every

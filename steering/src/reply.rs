@@ -48,6 +48,14 @@ pub(crate) fn redirect(location: &str) -> Response {
     }
 }
 
+/// The response with these values of `Set-Cookie`; what can't stand in a header is left out.
+pub(crate) fn with_cookies(mut response: Response, cookies: impl Iterator<Item = String>) -> Response {
+    for cookie in cookies.filter_map(|cookie| HeaderValue::try_from(cookie).ok()) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
 /// The response with the epoch that it comes from.
 pub(crate) fn with_epoch(mut response: Response, epoch: u64) -> Response {
     response.headers_mut().insert(EPOCH_HEADER, HeaderValue::from(epoch));

@@ -117,7 +117,7 @@ fn pathway(id: &PathwayId, config: &PathwayConfig) -> anyhow::Result<Pathway> {
         origin_group: OriginGroupId::new(&config.origin_group).ok(),
         failure_domains: config.failure_domains.iter().cloned().chain(own.into_iter().flatten()).collect(),
         base_url: config.base_url.trim_end_matches('/').to_owned(),
-        signer: None,
+        signer: config.signer.clone(),
     })
 }
 

@@ -31,6 +31,9 @@ struct Region {
     valid_for_ms: Option<u64>,
     refused: BTreeMap<&'static str, u64>,
     last_refusal: Option<String>,
+    /// Pathways that playlists leave out, since this node has no key of their signer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    without_key: Vec<String>,
 }
 
 /// `GET /internal/steer`.
@@ -55,5 +58,6 @@ fn region(status: RegionStatus, now: TimestampMs) -> Region {
         valid_for_ms: held.then(|| manifest.valid_until.since(now).0),
         refused: status.refusals.by_reason,
         last_refusal: status.refusals.last,
+        without_key: manifest.keyless().iter().map(ToString::to_string).collect(),
     }
 }

@@ -12,5 +12,6 @@ mod playlist_samples;
 mod refusals;
 mod samples;
 mod sessions;
+mod signed_urls;
 mod world;
 mod writer_fuzz;

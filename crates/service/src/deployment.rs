@@ -98,6 +98,8 @@ pub struct PathwayConfig {
     /// Content classes that it may serve; empty: all.
     #[serde(default)]
     pub classes: Vec<String>,
+    /// Signer of its URLs, a name of `[steer.signers]`. Default: none.
+    pub signer: Option<String>,
     /// Where its CDN publishes what it can take (commercial pathways only). Default: nowhere.
     pub capacity_feed: Option<CapacityFeedConfig>,
 }

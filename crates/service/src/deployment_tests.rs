@@ -27,6 +27,7 @@ fn pathway(id: &str, base_url: &str) -> PathwayConfig {
         failure_domains: vec![],
         origin_group: default_origin_group(),
         classes: vec![],
+        signer: None,
         capacity_feed: None,
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn pathways(setup: &Setup, lines: &BTreeMap<PathwayId, Line>) -> BTre
                 origin_group: Some(declared.origin_group.clone()),
                 failure_domains,
                 base_url: declared.base_url.trim_end_matches('/').to_owned(),
-                signer: None,
+                signer: declared.signer.clone(),
             };
             (id.clone(), pathway)
         })

@@ -323,6 +323,7 @@ fn pathway_parts(pathway: &PathwaySetup) -> Parts {
         failure_domains,
         origin_group,
         base_url,
+        signer,
         serves,
     } = pathway;
     vec![
@@ -336,6 +337,7 @@ fn pathway_parts(pathway: &PathwaySetup) -> Parts {
         ("failure_domains", format!("{failure_domains:?}")),
         ("origin_group", origin_group.to_string()),
         ("base_url", base_url.clone()),
+        ("signer", format!("{signer:?}")),
         ("serves", format!("{serves:?}")),
     ]
 }

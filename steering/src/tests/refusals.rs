@@ -13,7 +13,7 @@ use crate::decide;
 use crate::manifests::{Manifests, Source};
 
 fn manifests() -> Manifests {
-    let out = Manifests::new(&deployment()).expect("static plans");
+    let out = Manifests::new(&deployment(), Arc::default()).expect("static plans");
     out.set_keys(BTreeMap::from([("k1".to_owned(), signing_key().verifying_key())]));
     out
 }

@@ -63,6 +63,7 @@ pub(crate) fn deployment() -> Arc<Deployment> {
         failure_domains: vec![],
         origin_group: "origin".into(),
         classes: vec![],
+        signer: None,
         capacity_feed: None,
     };
     let cdns = ["cdn-a", "cdn-b", "cdn-c"].map(|name| pathway(name, None));

@@ -34,6 +34,9 @@ pub fn run(arguments: &CheckConfig) -> anyhow::Result<()> {
         println!("steering samples: {said}");
     }
     let deployment = config.deployment()?;
+    if let Some(steer) = &config.steer {
+        steer.validate_with(&deployment)?;
+    }
     spillway_orchestrator::setup(&deployment, parameters.clone(), &config.orchestrator)?;
     println!(
         "{}: valid ({} regions, {} pathways, {} groups, {} properties)",

@@ -12,7 +12,6 @@ pub mod own;
 
 use std::fmt;
 
-pub(crate) use crate::token::from_hex;
 
 /// Where a token stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +183,14 @@ pub(crate) fn percent_decoded(path: &str) -> Vec<u8> {
 /// Parts between the slashes of a folder (`/a/b/` has two).
 pub(crate) fn depth(folder: &str) -> usize {
     folder.split('/').filter(|part| !part.is_empty()).count()
+}
+
+/// Bytes of an even number of hex digits.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
 #[cfg(test)]

@@ -124,6 +124,8 @@ pub struct PathwaySetup {
     pub origin_group: OriginGroupId,
     /// Absolute URL that media paths are appended to.
     pub base_url: String,
+    /// Name of the signer that its URLs need, if any.
+    pub signer: Option<String>,
     /// What it can carry.
     pub serves: Serves,
 }
@@ -143,6 +145,7 @@ impl PathwaySetup {
             failure_domains: BTreeSet::new(),
             origin_group,
             base_url: String::new(),
+            signer: None,
             serves: Serves::default(),
         }
     }
