@@ -204,7 +204,7 @@ fn first_and_token(protocol: Protocol, playlist: &str) -> (&str, &str) {
 fn the_first_answer_repeats_the_playlist_over_a_hundred_thousand_swaps() {
     const SESSIONS: u32 = 100_000;
     let keys = keys();
-    let fixed = Manifests::new(&deployment()).expect("static plans").current(&region(), NOW).manifest;
+    let fixed = Manifests::new(&deployment(), Arc::default()).expect("static plans").current(&region(), NOW).manifest;
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().min(8)) as u32;
     let part = |thread: u32| {
         let mut tally = Tally::default();
@@ -229,7 +229,8 @@ fn the_first_answer_repeats_the_playlist_over_a_hundred_thousand_swaps() {
 
 #[tokio::test]
 async fn the_handlers_themselves_agree_while_manifests_are_swapped() {
-    let state = SteerState::new(&config("http://origin.example"), deployment(), (vec![], String::new()), StoppedClock::new());
+    let state =
+        SteerState::new(&config("http://origin.example"), deployment(), (vec![], String::new()), StoppedClock::new());
     let state = Arc::new(state.expect("a good configuration"));
     state.manifests.set_keys(BTreeMap::from([("k1".to_owned(), signing_key().verifying_key())]));
     let offer =

@@ -12,7 +12,6 @@ pub mod own;
 
 use std::fmt;
 
-
 /// Where a token stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {

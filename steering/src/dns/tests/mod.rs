@@ -60,8 +60,12 @@ impl World {
         change(&mut dns);
         let config = crate::SteerConfig { dns: Some(dns), ..fixtures::config("http://origin.example") };
         let clock = StoppedClock::new();
-        let state =
-            SteerState::new(&config, deployment(), (vec![], String::new()), Arc::clone(&clock) as Arc<dyn spillway_model::Clock>);
+        let state = SteerState::new(
+            &config,
+            deployment(),
+            (vec![], String::new()),
+            Arc::clone(&clock) as Arc<dyn spillway_model::Clock>,
+        );
         let state = Arc::new(state.expect("valid"));
         state.manifests.set_keys(BTreeMap::from([("k1".to_owned(), signing_key().verifying_key())]));
         let dns = Dns::new(&state, state.settings.dns.as_ref().expect("dns")).expect("valid");
