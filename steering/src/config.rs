@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use spillway_model::NodeId;
 use spillway_service::config::ConfigError;
 use spillway_service::posting::{check_collectors, check_share};
 use spillway_service::tls::TlsConfig;
+use spillway_wire::envelope::read_key;
 use spillway_wire::token::TokenKeys;
 
 use crate::dns::{DnsConfig, DnsSettings};
@@ -81,6 +83,16 @@ pub struct SteerConfig {
     /// What signs the URLs of pathways, by the name that a `[[pathway]]` has as its `signer`. Default none.
     #[serde(default)]
     pub signers: BTreeMap<String, SignerConfig>,
+    /// Where manifests come from, the preferred one first: base URLs of orchestrators, `https://host/path/{region}.json`
+    /// with `keys.json` beside, or folders of such files. Default: the store below `data_dir`.
+    #[serde(default)]
+    pub manifests_from: Vec<String>,
+    /// Folder of this node's own copies of the last good manifests, for a start while nothing else runs. Default:
+    /// `manifests` below `data_dir`.
+    pub manifest_copy_dir: Option<PathBuf>,
+    /// Public keys (base64) of manifests; others are not believed. Default: those that the source of manifests announces.
+    #[serde(default)]
+    pub manifest_keys: Vec<String>,
 }
 
 /// Every hundredth session: enough to explain any shift of more than some views.
@@ -117,6 +129,9 @@ pub(crate) struct Settings {
     pub(crate) sample_share_ppm: u32,
     pub(crate) dns: Option<DnsSettings>,
     pub(crate) signers: Arc<Signers>,
+    pub(crate) manifests_from: Vec<String>,
+    pub(crate) manifest_copy_dir: Option<PathBuf>,
+    pub(crate) manifest_keys: Vec<String>,
 }
 
 impl SteerConfig {
@@ -140,6 +155,9 @@ impl SteerConfig {
             sample_share: default_sample_share(),
             dns: None,
             signers: BTreeMap::new(),
+            manifests_from: Vec::new(),
+            manifest_copy_dir: None,
+            manifest_keys: Vec::new(),
         }
     }
 
@@ -176,7 +194,15 @@ impl SteerConfig {
         }
         let collectors = self.collectors.clone().unwrap_or_default();
         check_collectors("steer.collectors", &collectors)?;
+        crate::sources::check("steer.manifests_from", &self.manifests_from)?;
+        if let Some(bad) = self.manifest_keys.iter().find(|text| read_key(text).is_none()) {
+            let valid = "base64 of the 32 bytes of a public key (spillway keygen prints it)";
+            return Err(ConfigError::invalid("steer.manifest_keys", bad, valid));
+        }
         Ok(Settings {
+            manifests_from: self.manifests_from.clone(),
+            manifest_copy_dir: self.manifest_copy_dir.clone(),
+            manifest_keys: self.manifest_keys.clone(),
             id: id.to_string(),
             public_url: public_url(&self.public_url)?,
             origins,

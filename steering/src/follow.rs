@@ -1,144 +1,183 @@
-//! Players that don't follow steering, as the orchestrator has learned: they get a playlist with a single pathway.
+//! Follows the manifests of all regions: from the sources into memory, and from there onto the node's disk.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::time::Duration;
 
-use axum::http::{HeaderMap, header};
-use spillway_bus::Store;
-use spillway_model::{PathwayKind, PathwayState};
-use spillway_routing::Ranked;
+use futures::future::join_all;
+use spillway_model::RegionId;
 use spillway_service::CancellationToken;
-use spillway_wire::follow::{FOLLOW_KEY, FOLLOW_VERSION, FollowRegistry};
+use spillway_wire::envelope::{key_id, read_key, read_keys};
 
 use crate::SteerState;
-use crate::manifests::STORE_RETRY;
-use crate::params::Query;
-use crate::prepared::Prepared;
+use crate::copies::Copies;
+use crate::sources::{Mark, Source};
 
-/// User agents of players that are no web page: (how it begins, the player's name in beacons).
-const NATIVE: [(&str, &str); 5] = [
-    ("AppleCoreMedia/", "avplayer"),
-    ("AndroidXMedia3/", "media3"),
-    ("ExoPlayerLib/", "exoplayer"),
-    ("Roku/", "roku"),
-    ("VLC/", "vlc"),
-];
+/// After every source has failed; their next answer is no more urgent than that.
+const RETRY: Duration = Duration::from_millis(500);
+/// Keys are read so often also without need, so that one that was taken back is not believed for long.
+const KEYS_EVERY: Duration = Duration::from_secs(60);
+/// The age of manifests is exported so often.
+const AGE_EVERY: Duration = Duration::from_secs(5);
+/// What a manifest from the node's disk is said to come from.
+const COPY: &str = "copy";
 
-/// Longer names are not asked for.
-const NAME_MAX_BYTES: usize = 64;
+/// What follows the manifests.
+pub(crate) struct Follower {
+    pub(crate) state: Arc<SteerState>,
+    pub(crate) sources: Vec<Source>,
+    /// `None`: nothing is kept on disk.
+    pub(crate) copies: Option<Copies>,
+}
 
-/// Who is not steered, by player and version.
-#[derive(Debug, Default)]
-pub(crate) struct Unsteered(RwLock<BTreeSet<(String, String)>>);
+impl Follower {
+    /// Takes what the node knew when it last ran. Before the first answer, since it may be all there is.
+    pub(crate) async fn restore(&self) {
+        let pinned = self.state.settings.manifest_keys.iter();
+        let pinned = pinned.filter_map(|text| Some((key_id(text), read_key(text)?)));
+        self.state.manifests.set_keys(pinned.collect());
+        let Some(copies) = self.copies.clone() else { return };
+        let regions: Vec<RegionId> = self.state.deployment.regions.keys().cloned().collect();
+        let read = tokio::task::spawn_blocking(move || {
+            let manifests = regions.into_iter().filter_map(|region| {
+                let bytes = copies.read_manifest(&region)?;
+                Some((region, bytes))
+            });
+            (copies.read_keys(), manifests.collect::<Vec<_>>())
+        });
+        let Ok((keys, manifests)) = read.await else { return };
+        if let Some(keys) = keys {
+            self.take_keys(&keys);
+        }
+        for (region, bytes) in manifests {
+            self.offer(&region, &bytes, COPY);
+        }
+    }
 
-impl Unsteered {
-    /// Takes the registry; false if it does not read.
-    pub(crate) fn take(&self, bytes: &[u8]) -> bool {
-        let Ok(registry) = serde_json::from_slice::<FollowRegistry>(bytes) else { return false };
-        if registry.v != FOLLOW_VERSION {
+    /// Until shutdown.
+    pub(crate) async fn run(&self, shutdown: &CancellationToken) {
+        let regions = self.state.deployment.regions.keys();
+        let follow = async {
+            tokio::join!(join_all(regions.map(|region| self.follow(region))), self.refresh_keys(), self.tell_age());
+        };
+        let write = async {
+            match &self.copies {
+                Some(copies) => copies.write_until(shutdown).await,
+                None => shutdown.cancelled().await,
+            }
+        };
+        let follow = async {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = follow => {}
+            }
+        };
+        tokio::join!(follow, write);
+    }
+
+    async fn follow(&self, region: &RegionId) {
+        let mut marks: Vec<Mark> = vec![None; self.sources.len()];
+        let mut at = 0;
+        loop {
+            let source = &self.sources[at];
+            match source.next(region, &mut marks[at]).await {
+                Ok(Some(bytes)) => {
+                    if self.state.manifests.needs_keys(&bytes) {
+                        self.load_keys(source).await;
+                    }
+                    if self.offer(region, &bytes, &source.name)
+                        && let Some(copies) = &self.copies
+                    {
+                        copies.keep(region, bytes);
+                    }
+                }
+                // The first one may be back.
+                Ok(None) => at = 0,
+                Err(_) => {
+                    at = (at + 1) % self.sources.len();
+                    if at == 0 {
+                        tokio::time::sleep(RETRY).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether it is in force now and was not before.
+    fn offer(&self, region: &RegionId, bytes: &[u8], from: &str) -> bool {
+        match self.state.manifests.offer(region, bytes, self.state.clock.now()) {
+            Ok(new) => {
+                self.state.manifests.came_from(region, from);
+                tracing::debug!(%region, from, new, "manifest accepted");
+                if new {
+                    self.tell_keyless(region);
+                }
+                new
+            }
+            Err(refusal) => {
+                metrics::counter!("spillway_steer_manifests_refused_total", "region" => region.to_string(), "reason" => refusal.name())
+                    .increment(1);
+                tracing::warn!(%region, from, error = %refusal, reason = refusal.name(), "manifest refused");
+                false
+            }
+        }
+    }
+
+    fn tell_keyless(&self, region: &RegionId) {
+        for id in self.state.manifests.current(region, self.state.clock.now()).manifest.keyless() {
+            metrics::counter!("spillway_steer_keyless_total", "region" => region.to_string(), "pathway" => id.to_string())
+                .increment(1);
+            tracing::warn!(%region, pathway = %id, "left out of playlists: no key of its signer here");
+        }
+    }
+
+    /// Pinned keys stay the only ones.
+    fn take_keys(&self, json: &[u8]) -> bool {
+        let keys = read_keys(json);
+        // No key at all is a source that has not begun, or a fault: it must not take away those that are known.
+        if keys.is_empty() || !self.state.settings.manifest_keys.is_empty() {
             return false;
         }
-        let left = registry.players.into_iter().filter(|player| !player.follows);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) =
-            left.map(|player| (player.player, player.version)).collect();
+        self.state.manifests.set_keys(keys);
         true
     }
 
-    /// Whether the player that asks is one of them: as the page names it (`player=`, `player_version=`), else by its user
-    /// agent if it is no browser's. Who says nothing is steered.
-    pub(crate) fn asks(&self, query: &Query<'_>, headers: &HeaderMap) -> bool {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if known.is_empty() {
-            return false;
-        }
-        let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-        let named = query.first("player").map(|player| (player, query.first("player_version").unwrap_or_default()));
-        let Some((player, version)) = named.or_else(|| native(agent)) else { return false };
-        player.len() <= NAME_MAX_BYTES
-            && version.len() <= NAME_MAX_BYTES
-            && known.contains(&(player.to_owned(), version.to_owned()))
-    }
-}
-
-fn native(agent: &str) -> Option<(&'static str, &str)> {
-    NATIVE.iter().find_map(|(begin, name)| {
-        let version = agent.strip_prefix(begin)?.split([' ', '(', ';']).next()?;
-        Some((*name, version))
-    })
-}
-
-/// The index in `ranked` of the safest for who will never leave it: the best-ranked CDN that is well, else anything that is
-/// well, else the best. A CDN outlives a node of ours, which one day is drained.
-pub(crate) fn safest(ranked: &[Ranked], manifest: &Prepared) -> usize {
-    let find = |fits: fn(PathwayKind, PathwayState) -> bool| {
-        let of = |ranked: &Ranked| manifest.pathways.get(&ranked.pathway);
-        ranked.iter().position(|ranked| of(ranked).is_some_and(|pathway| fits(pathway.kind, pathway.state)))
-    };
-    find(|kind, state| kind == PathwayKind::Commercial && state == PathwayState::Healthy)
-        .or_else(|| find(|_, state| state == PathwayState::Healthy))
-        .unwrap_or(0)
-}
-
-/// Reads the registry whenever it changes, until shutdown.
-pub(crate) async fn watch(state: Arc<SteerState>, store: Arc<dyn Store>, shutdown: CancellationToken) {
-    let mut seen = 0;
-    let reading = async {
-        loop {
-            match store.changed(FOLLOW_KEY, seen).await {
-                Ok(changed) => {
-                    seen = changed.version;
-                    if !state.unsteered.take(&changed.value) {
-                        tracing::warn!(
-                            version = changed.version,
-                            "the registry of players does not read; kept the last"
-                        );
-                    }
+    async fn load_keys(&self, source: &Source) -> bool {
+        match source.keys().await {
+            Ok(Some(json)) if self.take_keys(&json) => {
+                if let Some(copies) = &self.copies {
+                    copies.keep_keys(json);
                 }
-                // Manifests tell that the store is gone.
-                Err(_) => tokio::time::sleep(STORE_RETRY).await,
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                tracing::debug!(source = source.name, %error, "manifest keys not read");
+                false
             }
         }
-    };
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = reading => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(agent: &str) -> HeaderMap {
-        HeaderMap::from_iter([(header::USER_AGENT, agent.parse().expect("value"))])
     }
 
-    #[test]
-    fn a_player_is_known_by_what_the_page_says_or_by_its_agent() {
-        let unsteered = Unsteered::default();
-        let registry = r#"{"v":1,"at_ms":1,"players":[
-            {"player":"oldtv","version":"","moves":60,"followed":0,"follows":false},
-            {"player":"avplayer","version":"1.0.0.19A","moves":60,"followed":0,"follows":false},
-            {"player":"hls.js","version":"1.7.4","moves":60,"followed":60,"follows":true}]}"#;
-        assert!(unsteered.take(registry.as_bytes()));
-        let asks = |query: &str, agent: &str| unsteered.asks(&Query::parse(Some(query)), &headers(agent));
-        assert!(asks("player=oldtv", "Mozilla/5.0"));
-        assert!(asks("", "AppleCoreMedia/1.0.0.19A (Apple TV; U; CPU OS 15_0 like Mac OS X)"));
-        assert!(!asks("", "AppleCoreMedia/1.0.0.21F (iPhone)"), "another version");
-        assert!(!asks("player=hls.js&player_version=1.7.4", "AppleCoreMedia/1.0.0.19A"), "the page knows best");
-        assert!(!asks("", "Mozilla/5.0 (X11; Linux x86_64)"));
-    }
-
-    #[test]
-    fn what_does_not_read_changes_nothing() {
-        let unsteered = Unsteered::default();
-        let one =
-            br#"{"v":1,"at_ms":1,"players":[{"player":"p","version":"1","moves":60,"followed":0,"follows":false}]}"#;
-        assert!(unsteered.take(one));
-        for bad in [&b"{}"[..], b"[", br#"{"v":2,"at_ms":1,"players":[]}"#] {
-            assert!(!unsteered.take(bad));
+    async fn refresh_keys(&self) {
+        loop {
+            tokio::time::sleep(KEYS_EVERY).await;
+            for source in &self.sources {
+                if self.load_keys(source).await {
+                    break;
+                }
+            }
         }
-        let query = Query::parse(Some("player=p&player_version=1"));
-        assert!(unsteered.asks(&query, &headers("x")));
+    }
+
+    async fn tell_age(&self) {
+        loop {
+            let now = self.state.clock.now();
+            for (region, status) in self.state.manifests.status(now) {
+                if status.accepted.is_some() {
+                    let age = now.since(status.current.manifest.issued).as_secs_f64();
+                    metrics::gauge!("spillway_steer_manifest_age_seconds", "region" => region.to_string()).set(age);
+                }
+            }
+            tokio::time::sleep(AGE_EVERY).await;
+        }
     }
 }

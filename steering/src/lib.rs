@@ -4,9 +4,10 @@
 //! `dash`, with a signed token that names the first pathway) → [`answers`] (each poll: who asks from `params` and the
 //! token, the order from `decide`) → [`counters`] (a frame a second: what the orchestrator learns of all this) and
 //! [`samples`] (some answers with their why, for the lake).
-//! [`manifests`] keeps each region's last good manifest, [`prepared`] to rank by; [`custom`] serves players that know neither HLS nor DASH
-//! steering; [`sessions`] playback services; [`dns`] devices that know only names; [`follow`] knows players that don't
-//! follow; [`signers`] signs what CDNs check; [`status`] tells operators.
+//! [`follow`] takes manifests from [`sources`] (the store, orchestrators, files) and keeps [`copies`] on disk; [`manifests`]
+//! keeps each region's last good one, [`prepared`] to rank by; [`custom`] serves players that know neither HLS nor DASH
+//! steering; [`sessions`] playback services; [`dns`] devices that know only names; [`players`] knows who doesn't follow
+//! steering; [`signers`] signs what CDNs check; [`status`] tells operators.
 //!
 //! Invariants: a player never gets a 5xx, 429 or 410 from `/v1/steer`; no answer waits for a query, a round or a disk;
 //! there is no state per session that an answer depends on, so any node answers any session, also after a restart.
@@ -14,6 +15,7 @@
 mod answers;
 mod asker;
 mod config;
+mod copies;
 mod counters;
 mod custom;
 mod decide;
@@ -22,12 +24,14 @@ mod follow;
 mod http;
 mod manifests;
 mod params;
+mod players;
 mod playlists;
 mod prepared;
 mod reply;
 mod samples;
 mod sessions;
 mod signers;
+mod sources;
 mod static_plan;
 mod status;
 
@@ -50,11 +54,12 @@ pub use config::{Secret, SteerConfig};
 pub use dns::{DnsConfig, TargetConfig};
 pub use playlists::Rewrite;
 pub use signers::SignerConfig;
+pub use static_plan::of_deployment as static_manifest;
 
 use answers::Answered;
 use config::Settings;
 use counters::Counters;
-use follow::Unsteered;
+use players::Unsteered;
 use manifests::Manifests;
 use playlists::origin::Origins;
 use samples::Samples;
@@ -157,6 +162,12 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     state.samples = samples;
     let state = Arc::new(state);
     let dns = dns::open(&state).await?;
+    let follower = follow::Follower {
+        state: Arc::clone(&state),
+        sources: sources::Source::all(&state.settings.manifests_from, &parts.store)?,
+        copies: state.settings.manifest_copy_dir.as_deref().map(copies::Copies::new),
+    };
+    follower.restore().await;
     let players = http::router(Arc::clone(&state));
     let private = players
         .clone()
@@ -177,8 +188,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         parts.posted.cancel();
     };
     tokio::join!(
-        manifests::watch_all(Arc::clone(&state), Arc::clone(&parts.store), parts.shutdown.clone()),
-        follow::watch(Arc::clone(&state), parts.store, parts.shutdown.clone()),
+        follower.run(&parts.shutdown),
+        players::watch(Arc::clone(&state), parts.store, parts.shutdown.clone()),
         publish_frames(&state, &parts.bus, &parts.shutdown),
         spillway_service::serve(parts.listener, private, parts.shutdown.clone()),
         public,

@@ -2,26 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::VerifyingKey;
-use futures::future::join_all;
-use spillway_bus::Store;
 use spillway_model::{RegionId, TimestampMs};
 use spillway_routing::Manifest;
-use spillway_service::CancellationToken;
 use spillway_service::deployment::Deployment;
-use spillway_wire::envelope::{self, EnvelopeError, KEYS_KEY, manifest_key};
+use spillway_wire::envelope::{self, EnvelopeError};
 use spillway_wire::manifest::{self, ManifestError};
 
 use crate::prepared::Prepared;
 use crate::signers::Signers;
-use crate::{SteerState, static_plan};
-
-/// After a failure of the store; its next answer is no more urgent than that.
-pub(crate) const STORE_RETRY: Duration = Duration::from_millis(500);
+use crate::static_plan;
 
 /// Why a manifest is refused.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +73,7 @@ struct Held {
     manifest: Arc<Prepared>,
     expired: Arc<Prepared>,
     accepted: TimestampMs,
+    from: String,
 }
 
 struct Slot {
@@ -103,6 +95,8 @@ pub(crate) struct Refusals {
 pub(crate) struct RegionStatus {
     pub(crate) current: Current,
     pub(crate) accepted: Option<TimestampMs>,
+    /// Source of the manifest, if there is one.
+    pub(crate) from: Option<String>,
     pub(crate) refusals: Refusals,
 }
 
@@ -138,8 +132,8 @@ impl Manifests {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
-    /// Takes an envelope for `region`, or refuses it and counts why. The same manifest again is neither.
-    pub(crate) fn offer(&self, region: &RegionId, bytes: &[u8], now: TimestampMs) -> Result<(), Refusal> {
+    /// Takes an envelope for `region`, or refuses it and counts why. The same manifest again is neither: false.
+    pub(crate) fn offer(&self, region: &RegionId, bytes: &[u8], now: TimestampMs) -> Result<bool, Refusal> {
         let Some(slot) = self.regions.get(region) else { return Err(Refusal::WrongRegion(region.clone())) };
         let read = self.read(region, bytes).and_then(|manifest| slot.accept(manifest, &self.signers, now));
         if let Err(refusal) = &read {
@@ -156,16 +150,29 @@ impl Manifests {
         if manifest.region == *region { Ok(manifest) } else { Err(Refusal::WrongRegion(manifest.region)) }
     }
 
+    /// Says where the manifest in force came from.
+    pub(crate) fn came_from(&self, region: &RegionId, source: &str) {
+        let mut held = self.regions.get(region).map(|slot| slot.held.write().unwrap_or_else(PoisonError::into_inner));
+        if let Some(held) = held.as_deref_mut().and_then(Option::as_mut) {
+            source.clone_into(&mut held.from);
+        }
+    }
+
     /// Whether these bytes are signed by a key that is not known yet.
-    fn needs_keys(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn needs_keys(&self, bytes: &[u8]) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         matches!(envelope::open(bytes, &keys), Err(EnvelopeError::UnknownKey(..)))
     }
 
     pub(crate) fn status(&self, now: TimestampMs) -> BTreeMap<RegionId, RegionStatus> {
+        let held = |slot: &Slot| {
+            let held = slot.held.read().unwrap_or_else(PoisonError::into_inner);
+            held.as_ref().map(|held| (held.accepted, held.from.clone())).unzip()
+        };
         let status = |slot: &Slot| RegionStatus {
             current: slot.current(now),
-            accepted: slot.held.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|held| held.accepted),
+            accepted: held(slot).0,
+            from: held(slot).1,
             refusals: slot.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         };
         self.regions.iter().map(|(id, slot)| (id.clone(), status(slot))).collect()
@@ -188,80 +195,21 @@ impl Slot {
         Current { manifest: Arc::clone(manifest), source }
     }
 
-    fn accept(&self, manifest: Manifest, signers: &Signers, now: TimestampMs) -> Result<(), Refusal> {
+    /// False if it is there already.
+    fn accept(&self, manifest: Manifest, signers: &Signers, now: TimestampMs) -> Result<bool, Refusal> {
         // Built before the lock is taken: a swap must not delay an answer.
         let expired = prepared(static_plan::expired(&manifest), signers);
         let manifest = prepared(manifest, signers);
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = held.as_ref() {
             if **held.manifest == **manifest {
-                return Ok(());
+                return Ok(false);
             }
             if manifest.epoch <= held.manifest.epoch {
                 return Err(Refusal::OlderEpoch { offered: manifest.epoch, held: held.manifest.epoch });
             }
         }
-        *held = Some(Held { manifest, expired, accepted: now });
-        Ok(())
+        *held = Some(Held { manifest, expired, accepted: now, from: String::new() });
+        Ok(true)
     }
-}
-
-/// Watches the manifests of all regions until shutdown.
-pub(crate) async fn watch_all(state: Arc<SteerState>, store: Arc<dyn Store>, shutdown: CancellationToken) {
-    let regions: Vec<RegionId> = state.deployment.regions.keys().cloned().collect();
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        _ = join_all(regions.into_iter().map(|region| watch(Arc::clone(&state), Arc::clone(&store), region))) => {}
-    }
-}
-
-async fn watch(state: Arc<SteerState>, store: Arc<dyn Store>, region: RegionId) {
-    let key = manifest_key(&region);
-    let mut seen = 0;
-    let mut reachable = true;
-    loop {
-        let changed = store.changed(&key, seen).await;
-        if reachable != changed.is_ok() {
-            reachable = changed.is_ok();
-            tracing::warn!(%region, reachable, "store of manifests changed");
-        }
-        let Ok(changed) = changed else {
-            tokio::time::sleep(STORE_RETRY).await;
-            continue;
-        };
-        seen = changed.version;
-        if state.manifests.needs_keys(&changed.value) {
-            load_keys(&state.manifests, store.as_ref()).await;
-        }
-        match state.manifests.offer(&region, &changed.value, state.clock.now()) {
-            Ok(()) => {
-                tracing::debug!(%region, "manifest accepted");
-                for id in state.manifests.current(&region, state.clock.now()).manifest.keyless() {
-                    metrics::counter!("spillway_steer_keyless_total", "region" => region.to_string(), "pathway" => id.to_string())
-                        .increment(1);
-                    tracing::warn!(%region, pathway = %id, "left out of playlists: no key of its signer here");
-                }
-            }
-            Err(refusal) => {
-                metrics::counter!("spillway_steer_manifests_refused_total", "region" => region.to_string(), "reason" => refusal.name())
-                    .increment(1);
-                tracing::warn!(%region, error = %refusal, reason = refusal.name(), "manifest refused");
-            }
-        }
-    }
-}
-
-/// Reads the public keys: JSON, key id → base64 of 32 bytes. What does not read is left out.
-async fn load_keys(manifests: &Manifests, store: &dyn Store) {
-    let found = match store.get(KEYS_KEY).await {
-        Ok(Some(found)) => found,
-        Ok(None) => return,
-        Err(error) => return tracing::warn!(%error, "manifest keys not read"),
-    };
-    let texts: BTreeMap<String, String> = match serde_json::from_slice(&found.value) {
-        Ok(texts) => texts,
-        Err(error) => return tracing::warn!(%error, "manifest keys not read"),
-    };
-    let decode = |text: &str| VerifyingKey::from_bytes(&BASE64.decode(text).ok()?.try_into().ok()?).ok();
-    manifests.set_keys(texts.into_iter().filter_map(|(kid, text)| Some((kid, decode(&text)?))).collect());
 }

@@ -13,12 +13,11 @@ use spillway_service::deployment::{Deployment, PathwayConfig, RegionConfig, kind
 /// Polling without a manifest: the defaults of the design.
 const TTL: TtlPolicy = TtlPolicy { vod_s: 30, live_s: 10, suspect_s: 5, jitter: Ppm(100_000) };
 
-/// The plan of `region` from configuration alone: epoch 0, static weights, every state unknown.
-pub(crate) fn of_deployment(
-    deployment: &Deployment,
-    region: &RegionId,
-    config: &RegionConfig,
-) -> anyhow::Result<Manifest> {
+/// The plan of `region` from configuration alone: epoch 0, static weights and no others, every state unknown.
+///
+/// # Errors
+/// An id or a word of the configuration that is none.
+pub fn of_deployment(deployment: &Deployment, region: &RegionId, config: &RegionConfig) -> anyhow::Result<Manifest> {
     let here: BTreeMap<&PathwayId, &PathwayConfig> =
         deployment.pathways.iter().filter(|(id, _)| deployment.serves(id, region)).collect();
     let mut groups = BTreeMap::new();

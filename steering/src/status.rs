@@ -23,6 +23,8 @@ struct Region {
     epoch: u64,
     /// `manifest`, `expired` or `static`.
     plan: &'static str,
+    /// The source of the manifest: `store`, `copy` (the node's own disk) or as configured; absent without a manifest.
+    from: Option<String>,
     /// Since it was made; absent without a manifest.
     age_ms: Option<u64>,
     /// Since it was accepted here; absent without a manifest.
@@ -54,6 +56,7 @@ fn region(status: RegionStatus, now: TimestampMs) -> Region {
         epoch: manifest.epoch,
         plan: status.current.source.as_str(),
         age_ms: held.then(|| now.since(manifest.issued).0),
+        from: status.from,
         accepted_ms_ago: status.accepted.map(|accepted| now.since(accepted).0),
         valid_for_ms: held.then(|| manifest.valid_until.since(now).0),
         refused: status.refusals.by_reason,

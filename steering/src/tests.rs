@@ -2,6 +2,7 @@
 
 mod agreement;
 mod dash_writer;
+mod far;
 pub(crate) mod fixtures;
 mod hls_checker;
 mod hls_writer;
@@ -9,6 +10,7 @@ pub(crate) mod node;
 mod origins;
 mod param_fuzz;
 mod playlist_samples;
+mod refusal_rules;
 mod refusals;
 mod samples;
 mod sessions;

@@ -4,7 +4,7 @@
 //! writers of several by an exclusive lock file beside the data.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -62,6 +62,16 @@ impl DirStore {
             ));
         };
         Ok(Some(Versioned { version: u64::from_le_bytes(*version), value: Bytes::copy_from_slice(value) }))
+    }
+
+    /// Only the version; 0 if there is no value. Watchers ask often, and values may be large.
+    fn read_version(path: &Path) -> io::Result<u64> {
+        let mut version = [0; 8];
+        match fs::File::open(path).and_then(|mut file| file.read_exact(&mut version)) {
+            Ok(()) => Ok(u64::from_le_bytes(version)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 
     fn set(&self, key: &str, expected: u64, value: &[u8]) -> Result<u64, StoreError> {
@@ -148,8 +158,10 @@ impl Store for DirStore {
     async fn changed(&self, key: &str, seen: u64) -> Result<Versioned, StoreError> {
         loop {
             let notified = self.changed.notified();
-            if let Some(current) = self.get(key).await?
-                && current.version > seen
+            let (path, name) = (self.path(key)?, key.to_owned());
+            let peek = move || Self::read_version(&path).map_err(|source| StoreError::Io { key: name, source });
+            if blocking(key, peek).await? > seen
+                && let Some(current) = self.get(key).await?
             {
                 return Ok(current);
             }

@@ -168,6 +168,9 @@ impl Deployment {
             .into_iter()
             .map(|region| Ok((RegionId::new(&region.id).map_err(|e| bad_id("region.id", e))?, region)))
             .collect::<Result<_, ConfigError>>()?;
+        if by_id.contains_key("keys") {
+            return Err(ConfigError::invalid("region.id", "keys", "another id: keys.json is the file of public keys"));
+        }
         let mut out = Self {
             properties: BTreeMap::new(),
             default_region: by_id.keys().next().ok_or_else(none)?.clone(),

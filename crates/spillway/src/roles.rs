@@ -305,10 +305,11 @@ async fn run_orchestrator(
 async fn run_steer(
     process: &Process,
     deployment: &Arc<Deployment>,
-    config: steering::SteerConfig,
+    mut config: steering::SteerConfig,
     (listener, public): (TcpListener, Option<Listener>),
     posted: CancellationToken,
 ) -> anyhow::Result<()> {
+    config.manifest_copy_dir.get_or_insert_with(|| process.config.data_dir.join("manifests"));
     let parts = steering::Parts {
         config,
         deployment: Arc::clone(deployment),

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use spillway_model::RegionId;
 use spillway_model::limits::MANIFEST_MAX_BYTES;
 
@@ -16,6 +17,35 @@ pub const KEYS_KEY: &str = "keys/manifest";
 #[must_use]
 pub fn manifest_key(region: &RegionId) -> String {
     format!("manifests/{region}")
+}
+
+/// File of the public keys, beside envelopes in files. No region is called `keys`.
+pub const KEYS_FILE: &str = "keys.json";
+
+/// File of a region's envelope: in a directory or bucket that manifests are published to, and in the copies that a
+/// steering node keeps.
+#[must_use]
+pub fn manifest_file(region: &RegionId) -> String {
+    format!("{region}.json")
+}
+
+/// Public keys by id, as they travel; what does not read is left out.
+#[must_use]
+pub fn read_keys(json: &[u8]) -> BTreeMap<String, VerifyingKey> {
+    let texts: BTreeMap<String, String> = serde_json::from_slice(json).unwrap_or_default();
+    texts.into_iter().filter_map(|(kid, text)| Some((kid, read_key(&text)?))).collect()
+}
+
+/// A public key out of base64 of its 32 bytes.
+#[must_use]
+pub fn read_key(text: &str) -> Option<VerifyingKey> {
+    VerifyingKey::from_bytes(&BASE64.decode(text.trim()).ok()?.try_into().ok()?).ok()
+}
+
+/// Id of a public key (base64): the beginning of its SHA-256, so that everybody finds the same.
+#[must_use]
+pub fn key_id(public: &str) -> String {
+    Sha256::digest(public.as_bytes())[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A signed payload. There is no canonical form: what was signed is what `payload` decodes to.
@@ -59,6 +89,16 @@ impl EnvelopeError {
 #[must_use]
 pub fn seal(kid: &str, key: &SigningKey, payload: &[u8]) -> Envelope {
     Envelope { kid: kid.into(), sig: BASE64.encode(key.sign(payload).to_bytes()), payload: BASE64.encode(payload) }
+}
+
+/// The payload without a look at the signature: for what is only shown, out of a store of one's own.
+///
+/// # Errors
+/// [`EnvelopeError::Unreadable`].
+pub fn peek(bytes: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
+    let envelope: Envelope =
+        serde_json::from_slice(bytes).map_err(|error| EnvelopeError::Unreadable(error.to_string()))?;
+    BASE64.decode(envelope.payload).map_err(|error| EnvelopeError::Unreadable(error.to_string()))
 }
 
 /// Checks an envelope's bytes and returns its payload.

@@ -29,7 +29,7 @@ use crate::counters::Asked;
 use crate::decide::{self, Assignment};
 use crate::manifests::Current;
 use crate::params::{DEBUG, DEBUG_ARGUMENT, Query, percent_decode};
-use crate::{SteerState, follow, reply};
+use crate::{SteerState, players, reply};
 
 const HLS_MEDIA_TYPE: &str = "application/vnd.apple.mpegurl";
 const DASH_MEDIA_TYPE: &str = "application/dash+xml";
@@ -138,7 +138,7 @@ impl<'r> Request<'r> {
         let manifest = &*self.current.manifest;
         let mut assignment = decide::assign(&self.asker.token, self.asker.family, manifest);
         if self.unsteered {
-            let safest = follow::safest(&assignment.ranked, manifest);
+            let safest = players::safest(&assignment.ranked, manifest);
             assignment.declared = vec![assignment.ranked[safest].pathway.clone()];
         }
         let steering = self.steering(manifest, &assignment);
