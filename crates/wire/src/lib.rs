@@ -7,6 +7,7 @@
 pub mod beacon;
 pub mod cmcd;
 pub mod delivery;
+pub mod diff;
 pub mod envelope;
 pub mod follow;
 pub mod frame;
