@@ -10,9 +10,11 @@
 //! enough; operators first, then own edges, then by cost) → `canary`, `pace`, `course`, `relief` (how far to move now,
 //! and what holds it back) → `spare`, `cohorts` (second places, single networks) → `plan`, `publish` (the manifest and
 //! what pages show) → `explain`.
+//! Beside it: `by_hand` (manifests for the night when nothing decides).
 //! `engine` calls `hear`, `judge` and `decide`, which call the others in this order.
 
 mod api;
+mod by_hand;
 mod canary;
 mod capacity;
 mod carried;
@@ -54,6 +56,7 @@ pub use api::{
     OverrideKind, PathwaySetup, PathwayTotals, PathwayTrace, PriceSheet, PriceTier, ProbeEvidence, ProbeObject,
     RegionPlan, RegionSetup, RoundInput, RoundOutput, Setup, SharedCeilings, SourceKind, Switches,
 };
+pub use by_hand::{CannotEvacuate, Evacuation, by_static_weights, evacuate};
 pub use engine::Engine;
 pub use explain::{Explanation, Fact};
 pub use parameters::Parameters;

@@ -281,17 +281,23 @@ fn apply_orders(filled: &mut Filled, orders: Option<&Orders>, candidates: &[Cand
         filled.shares = [(pinned.clone(), 1.0)].into();
         return;
     }
-    for candidate in candidates.iter().filter(|candidate| candidate.factor > 0.0) {
-        let Some(wanted) = orders.get(&candidate.id).and_then(|order| order.weight) else { continue };
-        let rest: f64 = filled.shares.iter().filter(|(id, _)| **id != candidate.id).map(|(_, share)| share).sum();
-        if rest <= 0.0 {
-            continue;
-        }
-        for (id, share) in &mut filled.shares {
-            if *id != candidate.id {
-                *share *= (1.0 - wanted) / rest;
-            }
-        }
-        filled.shares.insert(candidate.id.clone(), wanted);
+    let usable = candidates.iter().filter(|candidate| candidate.factor > 0.0);
+    let wanted: BTreeMap<PathwayId, f64> = usable
+        .filter_map(|candidate| Some((candidate.id.clone(), orders.get(&candidate.id).and_then(|order| order.weight)?)))
+        .collect();
+    if wanted.is_empty() {
+        return;
     }
+    // All at once: one after the other, each would take from those before it.
+    let fixed: f64 = wanted.values().sum();
+    let rest: f64 = filled.shares.iter().filter(|(id, _)| !wanted.contains_key(*id)).map(|(_, share)| share).sum();
+    let scale = if rest > 0.0 { (1.0 - fixed).max(0.0) / rest } else { 0.0 };
+    if fixed + rest * scale <= 0.0 {
+        return;
+    }
+    let mut shares = wanted;
+    for (id, share) in &filled.shares {
+        shares.entry(id.clone()).or_insert(share * scale);
+    }
+    filled.shares = crate::weights::normalised(&shares);
 }

@@ -1,6 +1,6 @@
 use spillway_model::BitsPerSecond;
 use spillway_model::PathwayState::{Down, Draining, Healthy, Recovering};
-use spillway_orchestrator_core::{LoadEvidence, OriginSeen, OverrideKind, RoundInput};
+use spillway_orchestrator_core::{LoadEvidence, OriginSeen, OverrideKind, RoundInput, RoundOutput};
 
 use crate::world::{BITS_PER_VIEW, World, pathway, running, setup, state_of, weight};
 
@@ -121,6 +121,21 @@ fn an_excluded_pathway_gets_nothing_and_a_pinned_one_everything() {
     world.overrides.clear();
     world.order("o-3", OverrideKind::Weight(0.3), "cdn-b", 100);
     assert_eq!(weight(&world.round(), "cdn-b"), 300_000);
+}
+
+#[test]
+fn fixed_weights_of_all_pathways_hold_together_and_a_dead_one_leaves_its_part_to_the_others() {
+    let mut world = World::one_region(&[("cdn-a", 60), ("cdn-b", 40), ("cdn-c", 50)]);
+    world.rounds(30);
+    for (pathway, share) in [("cdn-a", 0.5), ("cdn-b", 0.3), ("cdn-c", 0.2)] {
+        world.order("r-1", OverrideKind::Weight(share), pathway, 900);
+    }
+    let of = |output: &RoundOutput| ["cdn-a", "cdn-b", "cdn-c"].map(|id| weight(output, id));
+    assert_eq!(of(&world.round()), [500_000, 300_000, 200_000], "at once");
+    assert_eq!(of(&world.rounds(30)), [500_000, 300_000, 200_000]);
+    world.crowd("eu", "cdn-a", 1).failing = 0.9;
+    world.rounds_until("cdn-a", Down, 20).expect("it dies");
+    assert_eq!(of(&world.round()), [0, 600_000, 400_000]);
 }
 
 #[test]
