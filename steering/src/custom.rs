@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use serde::Serialize;
 use spillway_model::{ContentClass, PathwayId, Protocol, TimestampMs};
-use spillway_routing::{CohortRule, Manifest, Ranked, Weights, rule_for};
+use spillway_routing::{CohortRule, Manifest, Ranked, Weights, rank_shadow, rule_for};
 use spillway_service::auth::{AuthError, Role, authorize};
 use spillway_service::geo::Client;
 
@@ -65,6 +65,9 @@ struct Explanation<'a> {
     ttl_s: u32,
     rule: Option<Rule<'a>>,
     order: Vec<Step<'a>>,
+    /// Where the shadow plan would send it first; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow_first: Option<Step<'a>>,
     declared: Vec<&'a str>,
     static_weights: BTreeMap<&'a str, u32>,
 }
@@ -217,6 +220,7 @@ fn explanation<'a>(
     let token = &asker.token;
     let session = decide::session(token, asker.family);
     let Assignment { ranked, declared } = decide::assign(token, asker.family, manifest);
+    let shadow = rank_shadow(&session, &token.content, manifest);
     let names = |id: &spillway_model::PathwayId| manifest.pathways.get_key_value(id).map(|(id, _)| id.as_str());
     Explanation {
         epoch: manifest.epoch,
@@ -231,6 +235,7 @@ fn explanation<'a>(
         ttl_s: decide::ttl_s(token, manifest, state.counters.stretch_milli()),
         rule: rule_for(&session, manifest).map(|rule| explained(rule, token.started < rule.running_before)),
         order: ranked.iter().filter_map(|ranked| step(manifest, ranked)).collect(),
+        shadow_first: shadow.and_then(|order| step(manifest, order.first()?)),
         declared: declared.iter().filter_map(names).collect(),
         static_weights: by_name(&manifest.static_weights),
     }

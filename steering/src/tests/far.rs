@@ -272,3 +272,21 @@ async fn pinned_keys_are_the_only_ones_that_count() {
     assert!(offer(1).expect("the pinned key signs"));
     far.die().await;
 }
+
+#[tokio::test]
+async fn in_shadow_mode_views_go_by_static_weights_and_are_told_where_the_plan_would_send_them() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut plan = manifest(3, &[("cdn-b", 1_000_000)]);
+    plan.modes[0].mode = spillway_model::Mode::Shadow;
+    plan.shadow = plan.cohorts.clone();
+    let far = Orchestrator::start((3, sealed(&plan))).await;
+    let node = Node::start(dir.path(), &[&far.url]).await;
+    node.steers_by(3, &far.url).await;
+    let url = format!("{}/v1/decide?content=vod/lake&region=eu-a", node.url);
+    let decided: serde_json::Value = node.client.get(url).send().await.expect("an answer").json().await.expect("json");
+    let url = format!("{}/v1/explain?t={}", node.url, decided["token"].as_str().expect("a token"));
+    let told: serde_json::Value = node.client.get(url).send().await.expect("an answer").json().await.expect("json");
+    assert_eq!((&told["order"][0]["id"], &told["order"][0]["place"]), (&"cdn-c".into(), &"static".into()), "{told}");
+    assert_eq!(told["shadow_first"]["id"], "cdn-b");
+    node.stop().await;
+}
