@@ -1,4 +1,4 @@
-//! The admin API: overrides, times of calm and drills, by bearer token and role; every change is audited.
+//! The admin API: overrides, times of calm, rollbacks and drills, by bearer token and role; every change is audited.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,8 +15,10 @@ use spillway_service::auth::{self, AuthError, Caller, Role};
 
 use crate::calm::{self, CalmRequest, StoredCalm};
 use crate::drill::{Drill, DrillError};
+use crate::manifests_api;
 use crate::orders::{self, Order, OrderError};
 use crate::overrides::{self, OverrideRequest, StoredOverride};
+use crate::rollback::{self, RollbackRequest, StoredRollback};
 use crate::shell::Shell;
 
 /// Routes below `/v1/admin`.
@@ -26,13 +28,16 @@ pub(crate) fn router(shell: Arc<Shell>) -> Router {
         .route("/v1/admin/overrides/{id}", delete(end::<StoredOverride>))
         .route("/v1/admin/calm", get(list::<StoredCalm>).post(add_calm))
         .route("/v1/admin/calm/{id}", delete(end::<StoredCalm>))
+        .route("/v1/admin/manifests/{region}/rollback", post(roll_back))
+        .route("/v1/admin/rollbacks", get(list::<StoredRollback>))
+        .route("/v1/admin/rollbacks/{id}", delete(end::<StoredRollback>))
         .route("/v1/admin/drills", post(start_drill))
         .route("/v1/admin/drills/{id}", get(show_drill).delete(abort_drill))
         .with_state(shell)
 }
 
 /// An answer that says in one word and one sentence what is wrong.
-struct Refusal(StatusCode, &'static str, String);
+pub(crate) struct Refusal(pub(crate) StatusCode, pub(crate) &'static str, pub(crate) String);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
@@ -129,7 +134,23 @@ async fn add_calm(
     Ok((StatusCode::CREATED, Json(stored)).into_response())
 }
 
-/// Ends an order of either kind before its time.
+async fn roll_back(
+    State(shell): State<Arc<Shell>>,
+    headers: HeaderMap,
+    Path(region): Path<String>,
+    bytes: axum::body::Bytes,
+) -> Result<Response, Refusal> {
+    let caller = caller(&shell, &headers, Role::Operator)?;
+    let request: RollbackRequest = body(&bytes)?;
+    let region = manifests_api::known_region(&shell, &region)?;
+    let to = manifests_api::at(&shell, region, Some(request.epoch)).await?;
+    let stored = rollback::add(&shell.store, &shell.deployment, &caller.name, shell.clock.now(), request, &to).await?;
+    audit(&shell, &caller, "rollback.add", &stored.id, &stored.reason, &stored);
+    shell.wake.notify_one();
+    Ok((StatusCode::CREATED, Json(stored)).into_response())
+}
+
+/// Ends an order of any kind before its time.
 async fn end<O: Order>(
     State(shell): State<Arc<Shell>>,
     headers: HeaderMap,

@@ -1,59 +1,35 @@
-//! What others ask of the orchestrator: manifests, the overview, load reports.
+//! What others ask of the orchestrator: the overview, load reports, and all that other files answer.
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use spillway_bus::http_router;
-use spillway_model::{PathwayId, RegionId};
+use spillway_model::PathwayId;
 use spillway_service::{auth, health_router};
-use spillway_wire::envelope::manifest_key;
 use spillway_wire::load::{Directives, LOAD_VERSION, LoadReport};
 
-use crate::admin;
 use crate::shell::Shell;
+use crate::{admin, manifests_api};
 
 /// Every route of the orchestrator's listener.
 pub(crate) fn router(shell: Arc<Shell>) -> Router {
     let own = Router::new()
-        .route("/v1/manifests/{region}", get(manifest))
         .route("/v1/overview", get(overview))
         .route("/v1/loads", post(load))
         .with_state(Arc::clone(&shell));
-    own.merge(admin::router(Arc::clone(&shell)))
+    own.merge(manifests_api::router(Arc::clone(&shell)))
+        .merge(admin::router(Arc::clone(&shell)))
         .merge(http_router(shell.bus.clone(), &shell.service_token))
         .merge(health_router(shell.readiness.clone(), shell.metrics.clone()))
 }
 
 fn refuse(status: StatusCode, error: &str, detail: impl ToString) -> Response {
     (status, Json(json!({"error": error, "detail": detail.to_string()}))).into_response()
-}
-
-/// The envelope in force, with its epoch as `ETag`.
-async fn manifest(State(shell): State<Arc<Shell>>, Path(region): Path<String>, headers: HeaderMap) -> Response {
-    let Some((id, _)) = shell.deployment.regions.get_key_value(region.as_str()) else {
-        let names: Vec<&str> = shell.deployment.regions.keys().map(RegionId::as_str).collect();
-        return refuse(StatusCode::NOT_FOUND, "unknown_region", format!("{region:?} (valid: {})", names.join(", ")));
-    };
-    let found = match shell.store.get(&manifest_key(id)).await {
-        Ok(Some(found)) => found,
-        Ok(None) => return refuse(StatusCode::NOT_FOUND, "not_published", "no manifest was published yet"),
-        Err(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, "store", error),
-    };
-    let etag = format!("\"{}\"", found.version);
-    if headers.get(header::IF_NONE_MATCH).is_some_and(|seen| seen.as_bytes() == etag.as_bytes()) {
-        return (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response();
-    }
-    let headers = [
-        (header::ETAG, etag),
-        (header::CONTENT_TYPE, "application/json".into()),
-        (header::CACHE_CONTROL, "no-cache".into()),
-    ];
-    (headers, found.value).into_response()
 }
 
 async fn overview(State(shell): State<Arc<Shell>>) -> Response {

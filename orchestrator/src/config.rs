@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -19,6 +20,15 @@ pub struct OrchestratorConfig {
     pub round_ms: u64,
     /// How long a manifest holds when no newer one comes, s; then its static weights count. Default 86400.
     pub manifest_valid_s: u64,
+    /// Folder that manifests (`REGION.json`) and keys (`keys.json`) are also published to. Default: none.
+    pub publish_dir: Option<PathBuf>,
+    /// Bucket that they are also published to: `s3://bucket/prefix`; all else of it by the usual `AWS_` variables.
+    /// Default: none.
+    pub publish_url: Option<String>,
+    /// File of the key that is to sign manifests next (`spillway keygen` makes one). Default: none.
+    pub next_key_file: Option<PathBuf>,
+    /// The next key signs once it has been announced for so long, s. Default 3600.
+    pub key_lead_s: u64,
     /// Processes whose frames should come each second (collectors and steering nodes): the share that comes is how far
     /// telemetry is trusted. Default 2.
     pub frame_sources: u32,
@@ -79,6 +89,10 @@ impl Default for OrchestratorConfig {
             id: "orchestrator-1".into(),
             round_ms: 2_000,
             manifest_valid_s: 86_400,
+            publish_dir: None,
+            publish_url: None,
+            next_key_file: None,
+            key_lead_s: 3_600,
             frame_sources: 2,
             record_rounds: true,
             drill_hosts: Vec::new(),

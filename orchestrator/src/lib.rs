@@ -5,7 +5,9 @@
 //! store). Steering nodes (`steering/`) serve players from the manifest alone. Beside it: [`api`] (manifests, overview, load
 //! reports), [`admin`] (overrides, freezes and events, drills; each change goes into the lake), [`probe`]
 //! (synthetic fetches), [`decisions`] (what was decided goes into the lake), [`record`] (so does what it was decided by),
-//! [`learn`] (what the lake teaches comes back), [`follow`] (players that don't follow), [`capacity`] (what CDNs publish of themselves), [`canary`] (a policy on
+//! [`mirror`] (manifests as files elsewhere), [`keys`] (who signs), [`manifests_api`] (what is asked about manifests),
+//! [`learn`] (what the lake teaches comes back), [`follow`] (players that don't follow), [`capacity`] (what CDNs publish
+//! of themselves), [`canary`] (a policy on
 //! trial and its judgement). [`replay`] decides recorded rounds again under another policy.
 //!
 //! Invariant: a request never triggers a round.
@@ -22,8 +24,11 @@ mod coverage;
 mod decisions;
 mod drill;
 mod follow;
+mod keys;
 mod learn;
 mod ledger;
+mod manifests_api;
+mod mirror;
 mod observe;
 mod orders;
 mod origins;
@@ -32,6 +37,7 @@ mod probe;
 mod publish;
 mod record;
 pub mod replay;
+mod rollback;
 mod round;
 mod setup;
 mod shell;
@@ -107,7 +113,12 @@ pub struct Parts {
 /// If it can't start: a bad deployment, an unreadable key, an unreachable store.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let valid = Millis::from_secs(parts.config.manifest_valid_s);
-    let publisher = Publisher::open(Arc::clone(&parts.store), &parts.key_file, valid).await?;
+    let mut publisher = Publisher::open(Arc::clone(&parts.store), &parts.key_file, valid).await?;
+    if let Some(next) = &parts.config.next_key_file {
+        let lead = Millis::from_secs(parts.config.key_lead_s);
+        publisher.follow_with(next, lead, parts.clock.now()).await?;
+    }
+    let mirrors = mirror::targets(&parts.config)?;
     let mut setup = setup(&parts.deployment, parts.parameters, &parts.config)?;
     let trial = canary::Trial::open(&parts.store, parts.config.canary.as_ref(), &mut setup).await?;
     let prices = setup.pathways.iter().map(|(id, pathway)| (id.clone(), pathway.price.clone())).collect();
@@ -153,11 +164,19 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     });
     let aides = round::Aides { decisions, learner, trial, feeds, recorder };
     let mut rounds = round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, aides, overview);
-    rounds.adopt().await?;
+    rounds.adopt(parts.config.publish_dir.as_deref()).await?;
+    let mirrored = mirror::run(
+        mirrors,
+        Arc::clone(&shell.store),
+        parts.deployment.regions.keys().cloned().collect(),
+        rounds.publications(),
+        parts.shutdown.clone(),
+    );
     let every = Duration::from_millis(parts.config.round_ms.max(100));
     let bus: Arc<dyn spillway_bus::Bus> = Arc::new(parts.bus);
     tokio::join!(
         rounds.run(every),
+        mirrored,
         probe::run(parts.config.probe, parts.deployment, Arc::clone(&bus), parts.clock, parts.shutdown.clone()),
         drills.listen(bus.as_ref(), parts.shutdown.clone()),
         spillway_service::serve(parts.listener, api::router(shell), parts.shutdown),

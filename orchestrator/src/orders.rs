@@ -15,6 +15,7 @@ use spillway_wire::overview::Note;
 
 use crate::calm::{self, StoredCalm};
 use crate::overrides::{self, StoredOverride};
+use crate::rollback::{self, StoredRollback};
 
 /// An order as it is kept, in JSON.
 pub(crate) trait Order: Serialize + DeserializeOwned {
@@ -132,6 +133,7 @@ pub(crate) async fn in_force<O: Order>(
 pub(crate) struct Standing {
     overrides: BTreeMap<String, StoredOverride>,
     calm: BTreeMap<String, StoredCalm>,
+    rollbacks: BTreeMap<String, StoredRollback>,
 }
 
 impl Standing {
@@ -145,6 +147,10 @@ impl Standing {
             Ok(stored) => self.calm = stored,
             Err(error) => tracing::warn!(%error, "freezes and events cannot be read"),
         }
+        match in_force(store, now).await {
+            Ok(stored) => self.rollbacks = stored,
+            Err(error) => tracing::warn!(%error, "rollbacks cannot be read"),
+        }
     }
 
     /// Adds them to a round's input. What the deployment no longer knows is left out and logged.
@@ -153,6 +159,10 @@ impl Standing {
         for stored in self.overrides.values() {
             let order = overrides::to_core(stored, deployment).inspect_err(|error| left_out(&stored.id, error));
             input.overrides.extend(order.ok());
+        }
+        for stored in self.rollbacks.values() {
+            let order = rollback::to_core(stored, deployment).inspect_err(|error| left_out(&stored.id, error));
+            input.overrides.extend(order.into_iter().flatten());
         }
         for stored in self.calm.values().filter(|stored| stored.begins_ms <= now.0) {
             let calm = calm::to_core(stored, deployment).inspect_err(|error| left_out(&stored.id, error));
@@ -163,6 +173,8 @@ impl Standing {
     /// The same for pages.
     pub(crate) fn notes(&self, now: TimestampMs) -> impl Iterator<Item = Note> {
         let overrides = self.overrides.values().map(overrides::note);
-        overrides.chain(self.calm.values().map(move |stored| calm::note(stored, now)))
+        overrides
+            .chain(self.rollbacks.values().map(rollback::note))
+            .chain(self.calm.values().map(move |stored| calm::note(stored, now)))
     }
 }

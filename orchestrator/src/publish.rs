@@ -1,19 +1,20 @@
 //! Publishing: allocate the epoch by compare-and-set, sign, swap, keep the last hundred.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use ed25519_dalek::SigningKey;
 use spillway_bus::{Store, StoreError};
 use spillway_model::limits::MANIFEST_HISTORY;
-use spillway_model::{Millis, RegionId};
+use spillway_model::{Millis, RegionId, TimestampMs};
 use spillway_routing::Manifest;
-use spillway_wire::envelope::{self, Envelope, KEYS_KEY, manifest_key};
+use spillway_wire::envelope::{self, Envelope, manifest_file, manifest_key};
 use spillway_wire::manifest;
+
+use crate::keys::KeyRing;
+
+/// Epochs that a store is moved on at most.
+const CATCH_UP_MAX: u64 = 100_000;
 
 /// Why a manifest was not published.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +43,10 @@ pub enum PublishError {
 /// Signs and publishes.
 pub struct Publisher {
     store: Arc<dyn Store>,
-    key: SigningKey,
-    kid: String,
+    keys: KeyRing,
     valid: Millis,
+    /// A key that has not signed for longer than this is taken back.
+    keep_keys: Millis,
 }
 
 impl Publisher {
@@ -54,27 +56,24 @@ impl Publisher {
     /// # Errors
     /// [`PublishError::Key`] and [`PublishError::Store`].
     pub async fn open(store: Arc<dyn Store>, key_file: &Path, valid: Millis) -> Result<Self, PublishError> {
-        let key = read_or_make_key(key_file)?;
-        let public = BASE64.encode(key.verifying_key().to_bytes());
-        let kid: String = spillway_service::auth::token_hash(&public).chars().take(8).collect();
-        loop {
-            let current = store.get(KEYS_KEY).await?;
-            let (version, mut keys) = match current {
-                Some(found) => (found.version, serde_json::from_slice(&found.value).unwrap_or_default()),
-                None => (0, BTreeMap::<String, String>::new()),
-            };
-            if keys.get(&kid) == Some(&public) {
-                break;
-            }
-            keys.insert(kid.clone(), public.clone());
-            let value = serde_json::to_vec(&keys).expect("string map");
-            match store.compare_and_set(KEYS_KEY, version, value.into()).await {
-                Ok(_) => break,
-                Err(StoreError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let keys = KeyRing::open(&store, key_file).await?;
+        Ok(Self { store, keys, valid, keep_keys: valid })
+    }
+
+    /// Also announces the key in `next_file`, which signs once it has been announced for `lead`.
+    ///
+    /// # Errors
+    /// As [`Publisher::open`]; also if there is no such file.
+    pub async fn follow_with(&mut self, next_file: &Path, lead: Millis, now: TimestampMs) -> Result<(), PublishError> {
+        self.keep_keys = Millis(self.valid.0 + lead.0);
+        self.keys.follow_with(&self.store, next_file, lead, now).await
+    }
+
+    /// Looks after the announced keys; call it often, it does something rarely.
+    pub(crate) async fn tend_keys(&mut self, now: TimestampMs) {
+        if let Err(error) = self.keys.tend(&self.store, self.keep_keys, now).await {
+            tracing::warn!(%error, "manifest keys not looked after");
         }
-        Ok(Self { store, key, kid, valid })
     }
 
     /// Publishes `manifest` under the next epoch and returns it as published. The epoch is the store's version of the
@@ -102,19 +101,52 @@ impl Publisher {
         }
     }
 
+    /// Takes up a manifest that was made by hand while nothing else ran, out of the folder that manifests are published
+    /// to, so that epochs go on from it: nodes have it, and would refuse what is older. Also after the store was lost.
+    ///
+    /// # Errors
+    /// [`PublishError::Store`]. A file that is not there or not good is none.
+    pub(crate) async fn catch_up(&self, region: &RegionId, folder: &Path) -> Result<(), PublishError> {
+        let file = folder.join(manifest_file(region));
+        let Ok(Ok(bytes)) = tokio::task::spawn_blocking(move || std::fs::read(file)).await else { return Ok(()) };
+        // Not the keys beside it: who may write there need not be who may sign.
+        let keys = self.keys.known(&self.store).await?;
+        let payload = envelope::open(&bytes, &keys).ok().and_then(|payload| manifest::parse(&payload).ok());
+        let Some(found) = payload.filter(|found| found.region == *region) else { return Ok(()) };
+        let key = manifest_key(region);
+        let mut version = self.store.get(&key).await?.map_or(0, |current| current.version);
+        if version >= found.epoch {
+            return Ok(());
+        }
+        if found.epoch - version > CATCH_UP_MAX {
+            tracing::error!(%region, epoch = found.epoch, version, "the folder's manifest is too far ahead to go on from");
+            return Ok(());
+        }
+        tracing::warn!(%region, epoch = found.epoch, version, "going on from a newer manifest in the folder");
+        let bytes = Bytes::from(bytes);
+        while version < found.epoch {
+            version = match self.store.compare_and_set(&key, version, bytes.clone()).await {
+                Ok(version) => version,
+                Err(StoreError::Conflict { found, .. }) => found,
+                Err(error) => return Err(error.into()),
+            };
+        }
+        Ok(self.keep(&found, bytes).await?)
+    }
+
     fn seal(&self, manifest: &Manifest) -> Bytes {
-        let sealed: Envelope = envelope::seal(&self.kid, &self.key, &manifest::to_bytes(manifest));
+        let signer = self.keys.signer(manifest.issued);
+        let sealed: Envelope = envelope::seal(&signer.kid, &signer.key, &manifest::to_bytes(manifest));
         serde_json::to_vec(&sealed).expect("three strings").into()
     }
 
     async fn keep(&self, manifest: &Manifest, bytes: Bytes) -> Result<(), StoreError> {
-        let history = |epoch: u64| format!("{}.history/{epoch}", manifest_key(&manifest.region));
-        match self.store.compare_and_set(&history(manifest.epoch), 0, bytes).await {
+        match self.store.compare_and_set(&history_key(&manifest.region, manifest.epoch), 0, bytes).await {
             Ok(_) | Err(StoreError::Conflict { .. }) => {}
             Err(error) => return Err(error),
         }
         if let Some(old) = manifest.epoch.checked_sub(MANIFEST_HISTORY as u64) {
-            self.store.remove(&history(old)).await?;
+            self.store.remove(&history_key(&manifest.region, old)).await?;
         }
         Ok(())
     }
@@ -125,7 +157,7 @@ impl Publisher {
     /// [`PublishError::Store`].
     pub async fn current(&self, region: &RegionId) -> Result<Option<Manifest>, PublishError> {
         let Some(found) = self.store.get(&manifest_key(region)).await? else { return Ok(None) };
-        let keys = BTreeMap::from([(self.kid.clone(), self.key.verifying_key())]);
+        let keys = self.keys.known(&self.store).await?;
         let read = envelope::open(&found.value, &keys)
             .map_err(|error| error.to_string())
             .and_then(|payload| manifest::parse(&payload).map_err(|error| error.to_string()));
@@ -139,40 +171,36 @@ impl Publisher {
     }
 }
 
-fn read_or_make_key(path: &Path) -> Result<SigningKey, PublishError> {
-    let bad = |detail: String| PublishError::Key { path: path.display().to_string(), detail };
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let bytes = BASE64.decode(text.trim()).map_err(|error| bad(error.to_string()))?;
-            let bytes: [u8; 32] =
-                bytes.try_into().map_err(|_| bad("it is not base64 of 32 bytes (spillway keygen makes one)".into()))?;
-            Ok(SigningKey::from_bytes(&bytes))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let seed: [u8; 32] = spillway_service::random::bytes();
-            write_private(path, &BASE64.encode(seed)).map_err(|error| bad(error.to_string()))?;
-            Ok(SigningKey::from_bytes(&seed))
-        }
-        Err(error) => Err(bad(error.to_string())),
-    }
+/// Store key of a manifest of earlier.
+pub(crate) fn history_key(region: &RegionId, epoch: u64) -> String {
+    format!("{}.history/{epoch}", manifest_key(region))
 }
 
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+/// Epochs of the manifests that are kept, in order.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn epochs_kept(store: &dyn Store, region: &RegionId) -> Result<Vec<u64>, StoreError> {
+    let prefix = format!("{}.history/", manifest_key(region));
+    let keys = store.list(&prefix).await?;
+    let mut epochs: Vec<u64> = keys.iter().filter_map(|key| key.strip_prefix(&prefix)?.parse().ok()).collect();
+    epochs.sort_unstable();
+    Ok(epochs)
+}
+
+/// A manifest out of our own store, whoever signed it: for what is shown of it.
+pub(crate) fn read(envelope: &[u8]) -> Result<Manifest, String> {
+    let payload = envelope::peek(envelope).map_err(|error| error.to_string())?;
+    manifest::parse(&payload).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use spillway_bus::DirStore;
-    use spillway_model::{BitsPerSecond, Mode, OriginGroupId, PathwayId, PathwayKind, PathwayState, Ppm, TimestampMs};
+    use spillway_model::{BitsPerSecond, Mode, OriginGroupId, PathwayId, PathwayKind, PathwayState, Ppm};
     use spillway_routing::{CohortRule, ModeRule, Pathway, Serves, Target, TtlPolicy, Weights};
 
     fn manifest() -> Manifest {

@@ -1,6 +1,7 @@
 //! The round: observe → decide → publish → tell, every two seconds, at its own pace; no request triggers it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub(crate) struct Rounds {
     published: BTreeMap<RegionId, Manifest>,
     standing: Standing,
     log: VecDeque<LogLine>,
+    /// Counts publications: mirrors wait for it.
+    publications: watch::Sender<u64>,
 }
 
 /// What stands beside a round: where decisions and recordings go, what teaches, what is tried, what CDNs publish.
@@ -79,15 +82,24 @@ impl Rounds {
             published,
             standing: Standing::default(),
             log,
+            publications: watch::Sender::new(0),
         }
     }
 
-    /// Takes over what is in force, so that a restart does not move anybody.
+    /// Changes with every publication.
+    pub(crate) fn publications(&self) -> watch::Receiver<u64> {
+        self.publications.subscribe()
+    }
+
+    /// Takes over what is in force, so that a restart does not move anybody; `folder`: where a manifest by hand may be.
     ///
     /// # Errors
     /// The store's.
-    pub(crate) async fn adopt(&mut self) -> Result<(), PublishError> {
+    pub(crate) async fn adopt(&mut self, folder: Option<&Path>) -> Result<(), PublishError> {
         for region in self.shell.deployment.regions.keys() {
+            if let Some(folder) = folder {
+                self.publisher.catch_up(region, folder).await?;
+            }
             if let Some(manifest) = self.publisher.current(region).await? {
                 tracing::info!(%region, epoch = manifest.epoch, "going on from the manifest in force");
                 self.engine.adopt(&manifest);
@@ -171,6 +183,10 @@ impl Rounds {
                     tracing::error!(%region, %error, "manifest not published; the last one stays in force");
                 }
             }
+        }
+        self.publisher.tend_keys(self.shell.clock.now()).await;
+        if !published.is_empty() {
+            self.publications.send_modify(|count| *count += 1);
         }
         self.shell.readiness.set(self.published.len() == self.shell.deployment.regions.len());
         published

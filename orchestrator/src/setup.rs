@@ -39,6 +39,7 @@ pub fn setup(
     let class = |name: &String| {
         ContentClass::new(name).map_err(|error| ConfigError::invalid("orchestrator.class_order", error, "an id"))
     };
+    crate::mirror::targets(config)?;
     let canary = config.canary.as_ref().map(|canary| canary.check(deployment, (POLICY, &parameters))).transpose()?;
     Ok(core::Setup {
         regions,

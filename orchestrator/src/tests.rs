@@ -1,6 +1,7 @@
 //! A whole orchestrator over HTTP, with its store and its lake.
 
 mod flood;
+mod manifests;
 
 use std::net::SocketAddr;
 use std::path::Path;
