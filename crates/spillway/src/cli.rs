@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod lake;
+pub mod manifest;
 
 use std::path::PathBuf;
 
@@ -38,6 +39,8 @@ pub enum Command {
     Lake(lake::Lake),
     /// Run a drill and print its report
     Drill(Drill),
+    /// Look at manifests, compare them, go back, or make one by hand
+    Manifest(Box<manifest::Manifest>),
     /// Why a session got its order, in five lines
     Explain(Explain),
     /// Send load, bounded, as many players would

@@ -1,6 +1,7 @@
 //! The real binary: bad configuration, garbage, kills and restarts, and where detection comes from.
 
 mod backtest;
+mod by_hand;
 mod configuration;
 mod crash;
 mod detection;

@@ -94,9 +94,13 @@ fn lines(told: &Value) -> [String; 5] {
         let one = |step: &&Value| format!("{} ({})", text(&step["id"]), condition(step));
         format!("last: {}", list(dead.iter().map(one)))
     };
+    let shadow = match told["shadow_first"]["id"].as_str() {
+        Some(id) => format!("; the shadow plan would send it to {id}"),
+        None => String::new(),
+    };
     let why = match rule["reason"].as_str() {
-        Some(reason) if !reason.is_empty() => format!("why: {reason} (policy {})", told["policy"]),
-        _ => format!("why: no rule of the plan is for this view (policy {})", told["policy"]),
+        Some(reason) if !reason.is_empty() => format!("why: {reason} (policy {}){shadow}", told["policy"]),
+        _ => format!("why: no rule of the plan is for this view (policy {}){shadow}", told["policy"]),
     };
     [who, first, then, last, why]
 }

@@ -9,6 +9,7 @@ pub mod lake;
 pub mod lake_files;
 pub mod lake_import;
 pub mod load;
+pub mod manifest;
 pub mod query;
 pub mod simulate;
 pub mod token;
