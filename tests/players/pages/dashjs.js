@@ -1,5 +1,5 @@
 // dash.js with CMCD v2 in event mode and no SDK. The runner calls `play`; what it returns ends the view.
-window.play = ({ media, target, sid, cid }) => {
+window.play = ({ url, target, sid, cid }) => {
   const player = dashjs.MediaPlayer().create();
   player.updateSettings({
     debug: { logLevel: dashjs.Debug.LOG_LEVEL_FATAL },
@@ -26,7 +26,7 @@ window.play = ({ media, target, sid, cid }) => {
   });
   window.fatal = [];
   player.on(dashjs.MediaPlayer.events.PLAYBACK_ERROR, (event) => window.fatal.push(String(event.error?.message)));
-  player.initialize(document.getElementById("video"), `${media}/live/river/manifest.mpd`, true);
-  window.again = () => player.attachSource(`${media}/live/river/manifest.mpd?again`);
+  player.initialize(document.getElementById("video"), url, true);
+  window.again = () => player.attachSource(`${url}?again`);
   return () => player.destroy();
 };

@@ -1,5 +1,5 @@
 // hls.js with CMCD v2 in event mode and no SDK. The runner calls `play`; what it returns ends the view.
-window.play = ({ media, target, sid, cid }) => {
+window.play = ({ url, target, sid, cid }) => {
   let report;
   const hls = new Hls({
     cmcd: {
@@ -23,7 +23,7 @@ window.play = ({ media, target, sid, cid }) => {
   hls.on(Hls.Events.ERROR, (_event, data) => data.fatal && window.fatal.push(data.details));
   const video = document.getElementById("video");
   hls.on(Hls.Events.MANIFEST_PARSED, () => video.play());
-  hls.loadSource(`${media}/live/river/master.m3u8`);
+  hls.loadSource(url);
   hls.attachMedia(video);
   window.custom = () => {
     report.recordCustomEvent("quiz-shown", {
@@ -35,6 +35,6 @@ window.play = ({ media, target, sid, cid }) => {
     // hls.js puts this into a string as it is, which structured fields don't allow. The collector takes it.
     report.recordCustomEvent("quiz-over", { "com.example-who": "Ünï" });
   };
-  window.again = () => hls.loadSource(`${media}/live/river/master.m3u8?again`);
+  window.again = () => hls.loadSource(`${url}?again`);
   return () => hls.destroy();
 };

@@ -1,5 +1,5 @@
 // Shaka with CMCD v2 in event mode and no SDK. The runner calls `play`; what it returns ends the view.
-window.play = async ({ media, target, sid, cid }) => {
+window.play = async ({ url, target, sid, cid }) => {
   const video = document.getElementById("video");
   const player = new shaka.Player();
   player.configure({
@@ -27,7 +27,7 @@ window.play = async ({ media, target, sid, cid }) => {
     if (severity === shaka.util.Error.Severity.CRITICAL) window.fatal.push(code);
   });
   await player.attach(video);
-  await player.load(`${media}/live/river/manifest.mpd`);
+  await player.load(url);
   await video.play();
   // Any call of `configure` makes a new reporter.
   window.again = () => player.configure({ streaming: { bufferingGoal: 12 } });

@@ -1,4 +1,4 @@
-// The three players under test: their files, their glue in `pages/`, and what differs between them.
+// The players under test: their files, their glue in `pages/`, and what differs between them.
 
 import { readFileSync } from "node:fs";
 
@@ -15,28 +15,31 @@ export const EVENTS = ["ps", "e", "t", "rr", "bc", "pr", "m", "um", "b", "c", "p
 const version = (name) =>
   JSON.parse(readFileSync(new URL(`../node_modules/${name}/package.json`, import.meta.url), "utf8")).version;
 
-/** By name: npm package and its version, the file that a page would load, and how many records go into one POST. */
+/**
+ * By name: npm package and its version, the file that a page would load, what it plays, and how many records go into one
+ * POST; without `batchSize` it doesn't report. Their protocol in the CMCD suite is the first.
+ */
 export const PLAYERS = Object.fromEntries(
   [
     // One record a POST is the default of all three; the others show batches.
-    { name: "hlsjs", npm: "hls.js", library: "hls.js/dist/hls.min.js", batchSize: 1 },
-    { name: "dashjs", npm: "dashjs", library: "dashjs/dist/modern/umd/dash.all.min.js", batchSize: 4 },
-    { name: "shaka", npm: "shaka-player", library: "shaka-player/dist/shaka-player.compiled.js", batchSize: 3 },
+    { name: "hlsjs", npm: "hls.js", library: "hls.js/dist/hls.min.js", protocols: ["hls"], batchSize: 1 },
+    { name: "dashjs", npm: "dashjs", library: "dashjs/dist/modern/umd/dash.all.min.js", protocols: ["dash"], batchSize: 4 },
+    { name: "shaka", npm: "shaka-player", library: "shaka-player/dist/shaka-player.compiled.js", protocols: ["dash", "hls"], batchSize: 3 },
+    { name: "vhs", npm: "video.js", library: "video.js/dist/video.min.js", protocols: ["hls", "dash"] },
   ].map((player) => [player.name, { ...player, version: version(player.npm) }]),
 );
 
-/** What `play` in a page is told. */
-export function settings(player, media, tap, key) {
-  return {
-    media,
-    sid: crypto.randomUUID(),
-    cid: "live/river",
-    target: {
-      url: `${tap}/v1/cmcd?k=${key}`,
-      events: EVENTS,
-      keys: [...KEYS.split(","), ...CUSTOM_KEYS],
-      interval: 5,
-      batchSize: player.batchSize,
-    },
+/** Name of the multivariant playlist or MPD. */
+export const MANIFESTS = { hls: "master.m3u8", dash: "manifest.mpd" };
+
+/** What `play` in a page is told: play `url`, and report to `collector`. */
+export function settings(player, url, collector, key, { sid = crypto.randomUUID(), cid = "live/river" } = {}) {
+  const target = player.batchSize && {
+    url: `${collector}/v1/cmcd?k=${key}`,
+    events: EVENTS,
+    keys: [...KEYS.split(","), ...CUSTOM_KEYS],
+    interval: 5,
+    batchSize: player.batchSize,
   };
+  return { url, sid, cid, target };
 }

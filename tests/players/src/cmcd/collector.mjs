@@ -1,11 +1,10 @@
 // The real collector: `spillway collector` on a configuration of its own, and what it says of itself.
 
-import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { listen } from "./http.mjs";
+import { listen } from "../http.mjs";
+import { ended, started } from "../programs.mjs";
 
 const SERVICE_TOKEN = "a-service-token-for-tests";
 export const WRITE_KEY = "write-key-1";
@@ -40,34 +39,13 @@ listen = "127.0.0.1:${port}"
 commit_interval_s = 1
 `;
 
-/** Starts a program and gives its first line of output. */
-export function started(program, args, env = {}) {
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, ...env } });
-  const lines = createInterface({ input: child.stdout });
-  return new Promise((resolve, reject) => {
-    lines.once("line", (line) => resolve({ child, line }));
-    child.once("error", reject);
-    child.once("exit", (code, signal) => reject(new Error(`${program} ${args} ended at once: ${code ?? signal}`)));
-  });
-}
-
-/** SIGTERM, then SIGKILL after 10 s; true if the program ended well by itself. */
-export async function ended(child) {
-  if (child.exitCode !== null || child.signalCode !== null) return child.exitCode === 0;
-  const gone = new Promise((resolve) => child.once("exit", (code) => resolve(code === 0)));
-  child.kill("SIGTERM");
-  const timer = setTimeout(() => child.kill("SIGKILL"), 10_000);
-  const well = await gone;
-  clearTimeout(timer);
-  return well;
-}
-
 /** A collector whose files are below `dir`, for media of `media`. */
 export async function startCollector(spillway, dir, media) {
   const port = await freePort();
   const file = join(dir, "spillway.toml");
   writeFileSync(file, config(dir, port, media));
-  const { child } = await started(spillway, ["collector", "--config", file], { RUST_LOG: process.env.RUST_LOG ?? "warn" });
+  const env = { RUST_LOG: process.env.RUST_LOG ?? "warn" };
+  const { child } = await started(spillway, ["collector", "--config", file], { env });
   const url = `http://127.0.0.1:${port}`;
   return { url, config: file, dir, counters: () => counters(url), stop: () => ended(child) };
 }

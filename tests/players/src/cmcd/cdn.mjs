@@ -2,7 +2,7 @@
 // of the test.
 
 import { createServer, request } from "node:http";
-import { listen } from "./http.mjs";
+import { listen } from "../http.mjs";
 
 const CORS = { "access-control-allow-origin": "*", "timing-allow-origin": "*", "cache-control": "no-store" };
 

@@ -1,7 +1,7 @@
 // Stands between a player and the collector: keeps every report byte for byte, and passes it on unchanged.
 
 import { createServer, request } from "node:http";
-import { bodyOf, listen } from "./http.mjs";
+import { bodyOf, listen } from "../http.mjs";
 
 /** Headers that belong to one connection, not to the message. */
 const OF_THE_CONNECTION = new Set(["connection", "host", "keep-alive", "transfer-encoding"]);

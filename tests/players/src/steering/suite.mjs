@@ -1,0 +1,53 @@
+// The steering suite: each case has a deployment of its own, tabs that play, and cells that say what came of it.
+
+import { join } from "node:path";
+import { PLAYERS } from "../players.mjs";
+import { DEAD_PATHWAYS } from "./cases/dead.mjs";
+import { MOVES } from "./cases/moves.mjs";
+import { STARTS } from "./cases/starts.mjs";
+import { startStage } from "./stage.mjs";
+
+/** Every case by name. The first ones of `starts-…` are for the whole run, `starts-9` stands in the short form. */
+export const CASES = Object.fromEntries([...STARTS, ...MOVES, ...DEAD_PATHWAYS].map((each) => [each.name, each]));
+
+/** What guards most in the time that `cargo xtask test` has: a start that hangs, a move, a dead CDN that hls.js won't leave. */
+export const SHORT = ["starts-9", "follow", "dead-503"];
+export const WHOLE = Object.keys(CASES).filter((name) => name !== "starts-9");
+
+/** Runs `cases` one after another with the players named; their cells, and one about all answers that anybody got. */
+export async function runSteering({ browser, pages, spillway, origin, dir, players, cases, seen }) {
+  const all = players.flatMap((player) => PLAYERS[player].protocols.map((protocol) => ({ player, protocol })));
+  const cells = [];
+  const [answers, bad] = [[], []];
+  for (const name of cases) {
+    if (CASES[name].only && !players.includes(CASES[name].only)) continue;
+    const open = [];
+    const endStage = async (stage) => {
+      answers.push(...stage.tap.answers);
+      bad.push(...stage.tap.answers.filter(({ faults }) => faults.length > 0));
+      open.splice(open.indexOf(stage), 1);
+      await stage.close();
+    };
+    const stageOf = async (options) => {
+      const stage = await startStage({ spillway, origin, dir: join(dir, `${name}-${open.length}-${Date.now()}`), ...options });
+      open.push(stage);
+      return stage;
+    };
+    const begun = Date.now();
+    try {
+      const found = await CASES[name].run({ browser, pages, players: all, stage: stageOf, endStage });
+      cells.push(...found);
+      for (const each of found) seen(each);
+    } catch (error) {
+      const failed = { player: "all", protocol: "all", case: name, metric: "failed", value: null, unit: String(error), context: {} };
+      cells.push(failed);
+      seen(failed);
+    }
+    for (const context of browser.contexts()) await context.close();
+    for (const stage of [...open]) await endStage(stage);
+    console.error(`players: ${name}: ${Math.round((Date.now() - begun) / 1_000)} s`);
+  }
+  const valid = { player: "all", protocol: "all", case: `answers-${answers.length}`, metric: "bad-answers", value: bad.length, unit: "answers", context: {} };
+  seen(valid);
+  return [...cells, valid];
+}
