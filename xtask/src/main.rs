@@ -21,8 +21,8 @@ usage: cargo xtask <command>
   test [--only STEP]
           format, clippy, licences, unit and system tests, SDK tests, browser test, real players
           (steps: fmt, clippy, deny, rust, sdk, browser, players)
-  players [--seconds N] [--player hlsjs|dashjs|shaka] [--keep DIR]
-          hls.js, dash.js and Shaka report by CMCD alone, and every record is accounted for
+  players [--suite steering|cmcd] [--player hlsjs|dashjs|shaka|vhs] [--case NAME] [--short] [--keep DIR] [--json]
+          real players follow steering through faults, and report by CMCD alone; 1 if a cell misses its limit
   bench collect [--runs N] [--seconds N] [--json]
           build for release, and measure the collector beside DuckDB (from PyPI); wants the machine to itself
   bench decisions [--json]

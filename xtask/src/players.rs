@@ -1,4 +1,4 @@
-//! `cargo xtask players`: real players in a real browser report by CMCD to the real collector.
+//! `cargo xtask players`: real players in a real browser follow steering, and report by CMCD to the real collector.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -7,9 +7,12 @@ export const WRITE_KEY = "write-key-1";
 export const OPERATOR_TOKEN = "an-operator-of-tests";
 const SERVICE_TOKEN = "a-service-token-for-tests";
 
+/** Static weights of pathways that aren't first: the other CDN stands in, the small own edge doesn't. */
+const STATIC = { "cdn-a": 100, "cdn-b": 100, "own-1": 1 };
+
 /** Everybody starts on `first`: static weights say so while nobody has been heard, price and capacity later. */
 export function spillwayConfig({ dir, fronts, tap, origin, first, policy, sha256 }) {
-  const weights = PATHWAYS.map((id) => `${id} = ${id === first ? 100_000 : 1}`).join(", ");
+  const weights = PATHWAYS.map((id) => `${id} = ${id === first ? 100_000 : STATIC[id]}`).join(", ");
   const numbers = Object.entries(policy).map(([name, value]) => `${name} = ${value}`);
   // An own edge is filled first if it has room; where a CDN is to be first, it has none.
   const own_mbps = first === "own-1" ? 1000 : 0.05;

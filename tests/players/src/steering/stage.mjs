@@ -48,7 +48,8 @@ export async function startStage({ spillway, origin, dir, first = "cdn-a", polic
     closers.push(plan.close);
     const ready = await until(() => plan.seen.length > 0, READY_TIMEOUT_MS);
     if (!ready) throw new Error(`no manifest within ${READY_TIMEOUT_MS} ms`);
-    return { fronts, tap, plan, collector, order: (what) => order(orchestrator, what), close };
+    plan.taken = (epoch) => until(() => taken(tap.upstream, epoch), READY_TIMEOUT_MS, 20);
+    return { dir, views: [], fronts, tap, plan, collector, order: (what) => order(orchestrator, what), close };
   } catch (error) {
     await close();
     throw error;
@@ -78,12 +79,18 @@ function watchManifests(orchestrator) {
   };
   const timer = setInterval(look, 100);
   plan.close = () => clearInterval(timer);
-  /** When the first manifest at or after `since` that `holds` was published; null if none came in time. */
+  /** The first manifest at or after `since` that `holds`; null if none came in time. */
   plan.published = async (since, timeoutMs, holds) => {
     const found = await until(() => plan.seen.find((manifest) => manifest.at >= since && holds(manifest)), timeoutMs);
-    return found?.at ?? null;
+    return found ?? null;
   };
   return plan;
+}
+
+/** Whether the steering node answers by manifest `epoch` or a later one. */
+async function taken(steer, epoch) {
+  const answer = await fetch(`${steer}/v1/decide?content=live/river`);
+  return (await answer.json()).epoch >= epoch;
 }
 
 /** An operator's order for the region (`POST /v1/admin/overrides`); what ends it. */

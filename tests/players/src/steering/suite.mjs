@@ -1,5 +1,6 @@
 // The steering suite: each case has a deployment of its own, tabs that play, and cells that say what came of it.
 
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { PLAYERS } from "../players.mjs";
 import { DEAD_PATHWAYS } from "./cases/dead.mjs";
@@ -26,10 +27,12 @@ export async function runSteering({ browser, pages, spillway, origin, dir, playe
       answers.push(...stage.tap.answers);
       bad.push(...stage.tap.answers.filter(({ faults }) => faults.length > 0));
       open.splice(open.indexOf(stage), 1);
+      await keepTrace(stage);
       await stage.close();
     };
+    let stages = 0;
     const stageOf = async (options) => {
-      const stage = await startStage({ spillway, origin, dir: join(dir, `${name}-${open.length}-${Date.now()}`), ...options });
+      const stage = await startStage({ spillway, origin, dir: join(dir, `${name}-${++stages}`), ...options });
       open.push(stage);
       return stage;
     };
@@ -43,11 +46,19 @@ export async function runSteering({ browser, pages, spillway, origin, dir, playe
       cells.push(failed);
       seen(failed);
     }
-    for (const context of browser.contexts()) await context.close();
     for (const stage of [...open]) await endStage(stage);
+    for (const context of browser.contexts()) await context.close();
     console.error(`players: ${name}: ${Math.round((Date.now() - begun) / 1_000)} s`);
   }
   const valid = { player: "all", protocol: "all", case: `answers-${answers.length}`, metric: "bad-answers", value: bad.length, unit: "answers", context: {} };
   seen(valid);
   return [...cells, valid];
+}
+
+/** What anybody needs to see why a cell is what it is: `trace.json` beside the logs. */
+async function keepTrace({ dir, views, fronts, tap, plan }) {
+  const watched = views.filter((view) => view.isOpen());
+  const samples = Object.fromEntries(await Promise.all(watched.map(async (view) => [view.name, await view.samples()])));
+  const { answers, refused, playlists } = tap;
+  writeFileSync(join(dir, "trace.json"), JSON.stringify({ manifests: plan.seen, requests: fronts.log, answers, refused, playlists, samples }));
 }

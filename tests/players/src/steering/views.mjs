@@ -38,7 +38,7 @@ export async function openView({ browser, pages, stage, player, protocol, name, 
     return asked;
   }, told);
   const samples = () => page.evaluate(() => window.samples);
-  return {
+  const view = {
     name,
     player,
     protocol,
@@ -48,8 +48,11 @@ export async function openView({ browser, pages, stage, player, protocol, name, 
     fatal: () => page.evaluate(() => window.fatal ?? []),
     /** Whether the video moved within the last second. */
     plays: async () => moved(await samples()),
+    isOpen: () => !page.isClosed(),
     close: () => context.close(),
   };
+  stage.views.push(view);
+  return view;
 }
 
 function moved(samples) {

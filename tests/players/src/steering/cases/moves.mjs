@@ -1,14 +1,14 @@
 // Moves that an operator orders, and a steering node that is lost. The orders are real overrides.
 
 import { sleep, until } from "../../http.mjs";
-import { leftAfter, pathwayAt, ttlBefore } from "../judge.mjs";
+import { leftAfter, ttlBefore } from "../judge.mjs";
 import { allPlay } from "../views.mjs";
 import { cell, harmedCells, openAll, playing, pollCells, SETTLE_MS, startupCells } from "./common.mjs";
 
 /** A round of 2 s, and as much for a busy machine. */
 const PUBLISH_TIMEOUT_MS = 8_000;
-/** A TTL, its jitter, and time to see that nobody goes back. */
-const FOLLOW_MS = 22_000;
+/** A TTL, its jitter, and time to see that nobody goes back, and that the next discontinuity is no trouble. */
+const FOLLOW_MS = 40_000;
 
 /** An override is in force in a published manifest. */
 const orderedIn = (manifest) => manifest.overrides.length > 0;
@@ -16,15 +16,30 @@ const orderedIn = (manifest) => manifest.overrides.length > 0;
 async function ordered(stage, what) {
   const from = Date.now();
   await stage.order(what);
-  const at = await stage.plan.published(from, PUBLISH_TIMEOUT_MS, orderedIn);
-  if (!at) throw new Error(`no manifest with ${what.kind} ${what.target} within ${PUBLISH_TIMEOUT_MS} ms`);
-  return { from, publish_s: (at - from) / 1_000, at };
+  const manifest = await stage.plan.published(from, PUBLISH_TIMEOUT_MS, orderedIn);
+  if (!manifest) throw new Error(`no manifest with ${what.kind} ${what.target} within ${PUBLISH_TIMEOUT_MS} ms`);
+  await stage.plan.taken(manifest.epoch);
+  return { from, publish_s: (Date.now() - from) / 1_000, at: Date.now() };
 }
 
 function leftCells(views, name, stage, from, dead, contextOf) {
   const to = Date.now();
   return views.map((view) => cell(view, name, "left", leftAfter(stage.fronts.log, view.name, dead, from, to), "s", contextOf(view)));
 }
+
+/** Nothing happens: what players do by themselves, beside which the other cases are to be read. */
+const STEADY_MS = 45_000;
+const steady = {
+  name: "steady",
+  async run(run) {
+    const stage = await run.stage({});
+    const views = await playing(run, stage, run.players);
+    await sleep(SETTLE_MS);
+    const from = Date.now();
+    await sleep(STEADY_MS);
+    return [...(await harmedCells(views, this.name, from)), ...pollCells(views, this.name, stage)];
+  },
+};
 
 /** A whole share is moved at once: who follows within its TTL? */
 const follow = {
@@ -100,15 +115,14 @@ const badBeforePoll = {
       await Promise.race([ordered(stage, { kind: "exclude", target: "cdn-a" }), sleep(HOLD_MAX_MS)]);
       answerPolls();
       await allPlay([view], 20_000);
-      view.found = pathwayAt(stage.fronts.log, view.name, Date.now());
       const fatal = await view.fatal();
       if (fatal.length > 0) console.error(`players: ${this.name}: ${view.name} gave up: ${fatal}`);
       views.push(...(await startupCells([view], this.name)));
-      await view.close();
       await run.endStage(stage);
+      await view.close();
     }
     return views;
   },
 };
 
-export const MOVES = [follow, drain, lostMidstream, badBeforePoll];
+export const MOVES = [steady, follow, drain, lostMidstream, badBeforePoll];
