@@ -49,11 +49,15 @@ function detection(stage, from) {
 
 /** As many tabs as the machine takes, and the share of them that is off in time. */
 const CROWD = 14;
+/** VHS asks for steering once and never again while it plays live DASH (docs/players.md): it can't be steered. */
+const cannotBeSteered = ({ player, protocol }) => player === "vhs" && protocol === "dash";
 const crowd = {
   name: "crowd-503",
+  fits: (players) => players.some((each) => !cannotBeSteered(each)),
   async run(run) {
     const stage = await run.stage({});
-    const players = Array.from({ length: CROWD }, (_, at) => run.players[at % run.players.length]);
+    const steered = run.players.filter((each) => !cannotBeSteered(each));
+    const players = Array.from({ length: CROWD }, (_, at) => steered[at % steered.length]);
     const views = await playing(run, stage, players);
     await sleep(SETTLE_MS);
     const from = stage.fronts.fault(DEAD, "503");

@@ -49,7 +49,7 @@ const MAX_DELAY_MS = 60;
 /** Starts of hls.js while the best pathway changes all the time; none may hang. */
 const startsOfHlsjs = (count) => ({
   name: `starts-${count}`,
-  only: "hlsjs",
+  fits: (players) => players.some(({ player }) => player === "hlsjs"),
   async run(run) {
     const stage = await run.stage({});
     stage.tap.delayMs = () => Math.random() * MAX_DELAY_MS;
