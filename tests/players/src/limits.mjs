@@ -12,12 +12,15 @@ const fits = (pattern, value) =>
 const entryFor = (cell) =>
   ENTRIES.find((entry) => ["case", "metric", "player", "protocol"].every((key) => fits(entry[key], cell[key])));
 
+/** Controls: the same without what is under test. */
+const WITHOUT = /^(alone|disagree)-/;
+
 /**
  * A cell as it is reported: with its limit in the metric's unit, and whether it holds. `context` has what limits refer
  * to: `detection_s`, `publish_s`, `ttl_s`, `watched_s`. A value that was never reached (`null`) does not hold.
  */
 export function judged({ context, metric, ...cell }) {
-  const entry = cell.case.startsWith("alone-") ? undefined : entryFor({ ...cell, metric });
+  const entry = WITHOUT.test(cell.case) ? undefined : entryFor({ ...cell, metric });
   const named = { ...cell, case: `${cell.case}/${metric}` };
   if (!entry) return { ...named, limit: null, ok: true };
   const limit = rounded(limitOf(entry, context, named.case));

@@ -15,10 +15,11 @@ export const FAULTS = ["404", "503", "reset", "hang", "trickle"];
 
 /**
  * One front for each of `ids`. Where requests go to is set later (`upstream[id] = url`). `log` has every request:
- * `{at, pathway, view, path, fault, status, end}`, times in ms since epoch, `view` null if no player asked.
+ * `{at, pathway, view, path, fault, status, end}`, times in ms since epoch, `view` null if no player asked. All answers wait
+ * for `delayMs`.
  */
 export async function startFronts(ids) {
-  const fronts = { log: [], upstream: {}, faults: {}, urls: {} };
+  const fronts = { log: [], upstream: {}, faults: {}, urls: {}, delayMs: 0 };
   const agent = new Agent({ keepAlive: true });
   const servers = ids.map((id) => createServer((asked, answer) => serve(fronts, agent, id, asked, answer)));
   const port = await onOnePort(servers);
@@ -54,6 +55,7 @@ async function serve(fronts, agent, id, asked, answer) {
   const entry = { at: Date.now(), pathway: id, view: viewOf(asked), path: asked.url.split("?")[0], fault, status: 0, end: null };
   if (asked.method !== "OPTIONS") fronts.log.push(entry);
   answer.once("close", () => (entry.end = Date.now()));
+  if (fronts.delayMs) await sleep(fronts.delayMs);
   if (fault === "hang") return; // taken, and never answered
   if (fault === "reset") return void asked.socket.resetAndDestroy();
   if (fault === "404" || fault === "503") {

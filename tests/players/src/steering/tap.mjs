@@ -13,10 +13,11 @@ const OF_THE_CONNECTION = new Set(["connection", "host", "keep-alive", "transfer
  * served.
  *
  * Switches: `delayMs()` is how long steering answers wait; `hold` is a promise that they wait for; `gone` closes
- * connections, of steering requests (`"steering"`) or of all (`"all"`); `alone` takes the steering tag out of playlists.
+ * connections, of steering requests (`"steering"`) or of all (`"all"`); `disagree` turns the order of answers round, behind
+ * our own bookkeeping; `alone` takes the steering tag out of playlists.
  */
 export async function startTap({ alone = false } = {}) {
-  const tap = { upstream: null, answers: [], refused: [], playlists: [], delayMs: () => 0, hold: null, gone: null };
+  const tap = { upstream: null, answers: [], refused: [], playlists: [], delayMs: () => 0, hold: null, gone: null, disagree: false };
   const server = createServer(async (asked, answer) => {
     const isSteering = asked.url.startsWith("/v1/steer/");
     const seen = { at: Date.now(), view: viewOf(asked), protocol: asked.url.split("/")[3]?.split("?")[0] };
@@ -31,6 +32,7 @@ export async function startTap({ alone = false } = {}) {
       }
       const given = await pass(tap.upstream, asked, await bodyOf(asked));
       if (asked.method === "GET") keep(tap, isSteering, seen, given);
+      if (tap.disagree && isSteering) given.body = turnedRound(given.body);
       if (alone && !isSteering) given.body = Buffer.from(withoutSteering(given.body.toString("utf8")));
       const { "content-length": _, ...headers } = given.headers;
       answer.writeHead(given.status, { ...headers, "content-length": given.body.length }).end(given.body);
@@ -67,3 +69,8 @@ function pass(upstream, asked, body) {
 /** The same playlist with the same pathways, for a player that is left alone. */
 export const withoutSteering = (playlist) =>
   playlist.replace(/^#EXT-X-CONTENT-STEERING:.*\r?\n/m, "").replace(/<ContentSteering[\s\S]*?<\/ContentSteering>\s*/, "");
+
+function turnedRound(body) {
+  const answer = JSON.parse(body.toString("utf8"));
+  return Buffer.from(JSON.stringify({ ...answer, "PATHWAY-PRIORITY": answer["PATHWAY-PRIORITY"].toReversed() }));
+}

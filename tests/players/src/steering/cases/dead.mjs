@@ -9,6 +9,7 @@ import { cell, harmedCells, playing, SETTLE_MS } from "./common.mjs";
 const DEAD = "cdn-a";
 /** From the fault on: detection, a TTL, and a player's own time-out. */
 const WATCH_MS = 40_000;
+const WATCH_SHORT_MS = 28_000;
 const WATCH_HANG_MS = 55_000;
 /** If nothing was detected, limits are counted from here; the cell of the detection is missed then. */
 const DETECTION_MAX_S = 16;
@@ -25,7 +26,7 @@ const dead = (fault, alone) => ({
     const elsewhere = views.filter((view) => pathwayAt(stage.fronts.log, view.name, Date.now()) !== DEAD);
     if (elsewhere.length > 0) throw new Error(`not on ${DEAD}: ${elsewhere.map(({ name }) => name)}`);
     const from = stage.fronts.fault(DEAD, fault);
-    await sleep(fault === "hang" ? WATCH_HANG_MS : WATCH_MS);
+    await sleep(fault === "hang" ? WATCH_HANG_MS : run.short ? WATCH_SHORT_MS : WATCH_MS);
     const { detected_s, contextOf } = detection(stage, from);
     const to = Date.now();
     const left = views.map((view) => cell(view, this.name, "left", leftAfter(stage.fronts.log, view.name, DEAD, from, to), "s", contextOf(view)));

@@ -9,6 +9,7 @@ import { cell, harmedCells, openAll, playing, pollCells, SETTLE_MS, startupCells
 const PUBLISH_TIMEOUT_MS = 8_000;
 /** A TTL, its jitter, and time to see that nobody goes back, and that the next discontinuity is no trouble. */
 const FOLLOW_MS = 40_000;
+const FOLLOW_SHORT_MS = 18_000;
 
 /** An override is in force in a published manifest. */
 const orderedIn = (manifest) => manifest.overrides.length > 0;
@@ -49,7 +50,7 @@ const follow = {
     const views = await playing(run, stage, run.players);
     await sleep(SETTLE_MS);
     const { from, publish_s, at } = await ordered(stage, { kind: "exclude", target: "cdn-a" });
-    await sleep(FOLLOW_MS);
+    await sleep(run.short ? FOLLOW_SHORT_MS : FOLLOW_MS);
     const contextOf = (view) => ({ publish_s, ttl_s: ttlBefore(stage.tap.answers, view.name, at) });
     return [
       ...leftCells(views, this.name, stage, from, "cdn-a", contextOf),

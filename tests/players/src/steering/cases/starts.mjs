@@ -1,6 +1,6 @@
-// Starts: under steering delay, with steering refused, and fifty of hls.js while everything moves.
+// Starts: under steering delay, with steering refused, and fifty of hls.js while the plan changes under them.
 
-import { sleep } from "../../http.mjs";
+import { sleep, until } from "../../http.mjs";
 import { startupOf } from "../judge.mjs";
 import { allPlay, openView } from "../views.mjs";
 import { cell, harmedCells, openAll, pollCells, startupCells } from "./common.mjs";
@@ -40,35 +40,42 @@ const refusedAtStart = {
 
 /** So many tabs start at once: as busy as a machine of two cores may be. */
 const AT_ONCE = 3;
-/** The plan changes so often meanwhile, so that playlist and first answer could disagree. */
-const FLIP_MS = 4_000;
 /** A start that has not shown a picture by then hangs. The measured hangs lasted for good. */
 const HANG_MS = 15_000;
+/** Media takes so long, so that the first answer comes while the first segment is in the air: then disagreement hurts. */
+const MEDIA_MS = 300;
 const MAX_DELAY_MS = 60;
 
-/** Starts of hls.js while the best pathway changes all the time; none may hang. */
-const startsOfHlsjs = (count) => ({
-  name: `starts-${count}`,
+/**
+ * Starts of hls.js with the plan changed between each playlist and its first answer; none may hang. `disagree` is the
+ * control: there the tap turns answers round, as a server would that decides anew. It has no limit: it shows that this
+ * case would see a hang.
+ */
+const startsOfHlsjs = (count, disagree = false) => ({
+  name: disagree ? `disagree-${count}` : `starts-${count}`,
   fits: (players) => players.some(({ player }) => player === "hlsjs"),
   async run(run) {
     const stage = await run.stage({});
     stage.tap.delayMs = () => Math.random() * MAX_DELAY_MS;
-    const flipping = flipWhile(stage);
-    const times = [];
+    stage.tap.disagree = disagree;
+    stage.fronts.delayMs = MEDIA_MS;
+    const [flip, times] = [flipper(stage), []];
     for (let begun = 0; begun < count; begun += AT_ONCE) {
-      const views = [];
-      for (let at = begun; at < Math.min(begun + AT_ONCE, count); at++) {
-        views.push(await openView({ ...run, stage, player: "hlsjs", protocol: "hls", name: `start-${at}` }));
-      }
+      const names = Array.from({ length: Math.min(AT_ONCE, count - begun) }, (_, at) => `start-${begun + at}`);
+      let release;
+      stage.tap.hold = new Promise((resolve) => (release = resolve));
+      const opened = names.map((name) => openView({ ...run, stage, player: "hlsjs", protocol: "hls", name }));
+      await until(() => stage.tap.playlists.length >= begun + names.length, HANG_MS, 10);
+      if (!disagree) await flip();
+      release();
+      const views = await Promise.all(opened);
       await allPlay(views, HANG_MS);
       for (const view of views) times.push(startupOf(await view.samples(), view.asked));
       await Promise.all(views.map((view) => view.close()));
     }
-    await flipping.stop();
     const started = times.filter((time) => time !== null && time * 1_000 <= HANG_MS).sort((a, b) => a - b);
+    console.error(`players: ${this.name}: ${turned(stage.tap)} of ${times.length} playlists began with another pathway than the next poll`);
     const view = { player: "hlsjs", protocol: "hls" };
-    const firsts = new Set(stage.tap.playlists.map(({ body }) => /PATHWAY-ID="([^"]*)"/.exec(body)?.[1]));
-    console.error(`players: ${this.name}: playlists began with ${[...firsts].join(" and ")}; the plan flipped ${flipping.count} times`);
     return [
       cell(view, this.name, "hung", times.length - started.length, "starts"),
       cell(view, this.name, "startup", started.at(Math.floor(started.length / 2)) ?? null, "s"),
@@ -76,24 +83,31 @@ const startsOfHlsjs = (count) => ({
   },
 });
 
-/** Excludes the best pathway and takes it back, in turns. */
-function flipWhile(stage) {
-  const state = { count: 0, on: true };
-  const loop = (async () => {
-    while (state.on) {
-      const end = await stage.order({ kind: "exclude", target: "cdn-a" });
-      await sleep(FLIP_MS);
-      await end();
-      state.count++;
-      if (state.on) await sleep(FLIP_MS);
-    }
-  })();
-  state.stop = async () => {
-    state.on = false;
-    await loop;
+/** How many views' playlists named a pathway that the plan had left when they were first answered. */
+function turned({ playlists, answers }) {
+  const left = ({ view, body }) => {
+    const first = /PATHWAY-ID="([^"]*)"/.exec(body)?.[1];
+    return answers.some((answer) => answer.view === view && (answer.order[0] !== first || answer.ttl_s <= UNSETTLED_TTL_MAX_S));
   };
-  return state;
+  return playlists.filter(left).length;
 }
+/** What a first answer tells whose pathway is not the plan's first any more (steering: UNSETTLED_TTL_MAX_S). */
+const UNSETTLED_TTL_MAX_S = 5;
+
+/** Excludes the best pathway, or takes it back, in turns; resolves once the steering node knows. */
+function flipper(stage) {
+  let end = null;
+  return async () => {
+    const since = Date.now();
+    const excluded = !end;
+    if (end) end = void (await end());
+    else end = await stage.order({ kind: "exclude", target: "cdn-a" });
+    const manifest = await stage.plan.published(since, FLIP_TIMEOUT_MS, ({ overrides }) => overrides.length > 0 === excluded);
+    if (!manifest) throw new Error(`no manifest ${excluded ? "with" : "without"} the override within ${FLIP_TIMEOUT_MS} ms`);
+    await stage.plan.taken(manifest.epoch);
+  };
+}
+const FLIP_TIMEOUT_MS = 8_000;
 
 export const STARTS = [
   startsWith("start-0ms", () => 0),
@@ -102,5 +116,6 @@ export const STARTS = [
   startsWith("start-vod", () => 0, "vod"),
   refusedAtStart,
   startsOfHlsjs(50),
+  startsOfHlsjs(15, true),
   startsOfHlsjs(9),
 ];
