@@ -9,12 +9,15 @@ const REST_MIN_S = 0.5;
 /** Timers of browsers and networks are so exact. */
 const TIMER_TOLERANCE_MS = 250;
 
+/** Whether the video played between two samples: neither rested nor jumped. */
+export function isStep(before, after) {
+  const step = after[1] - before[1];
+  return after[2] >= 3 && step >= STEP_MIN_S && step <= STEP_MAX_S;
+}
+
 /** How long after `asked` the video began to move, s; null if it never did. */
 export function startupOf(samples, asked) {
-  const at = samples.findIndex(([, position, ready], index) => {
-    const step = index > 0 ? position - samples[index - 1][1] : 0;
-    return ready >= 3 && step >= STEP_MIN_S && step <= STEP_MAX_S;
-  });
+  const at = samples.findIndex((sample, index) => index > 0 && isStep(samples[index - 1], sample));
   return at < 0 ? null : (samples[at][0] - asked) / 1_000;
 }
 

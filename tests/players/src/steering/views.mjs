@@ -3,6 +3,7 @@
 import { MANIFESTS, PLAYERS, settings } from "../players.mjs";
 import { until } from "../http.mjs";
 import { WRITE_KEY } from "./config.mjs";
+import { isStep } from "./judge.mjs";
 
 const MARK = "view/";
 
@@ -46,8 +47,8 @@ export async function openView({ browser, pages, stage, player, protocol, name, 
     samples,
     errors,
     fatal: () => page.evaluate(() => window.fatal ?? []),
-    /** Whether the video moved within the last second. */
-    plays: async () => moved(await samples()),
+    /** Whether the video moved all through the last second. */
+    plays: async () => plays(await samples()),
     isOpen: () => !page.isClosed(),
     close: () => context.close(),
   };
@@ -55,10 +56,12 @@ export async function openView({ browser, pages, stage, player, protocol, name, 
   return view;
 }
 
-function moved(samples) {
-  const last = samples.at(-1);
-  const before = samples.findLast(([at]) => last && at <= last[0] - 1_000);
-  return Boolean(before) && last[1] - before[1] > 0.3;
+/** Samples of the last second in which a video that plays moved: most of ten; a jump is not a move. */
+const MOVES_MIN = 4;
+
+function plays(samples) {
+  const from = (samples.at(-1)?.[0] ?? 0) - 1_000;
+  return samples.filter(([at], index) => at >= from && index > 0 && isStep(samples[index - 1], samples[index])).length >= MOVES_MIN;
 }
 
 /** Waits until all play; those that don't within `timeoutMs`. */
