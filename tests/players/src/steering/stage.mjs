@@ -48,8 +48,9 @@ export async function startStage({ spillway, origin, dir, first = "cdn-a", polic
     closers.push(plan.close);
     const ready = await until(() => plan.seen.length > 0, READY_TIMEOUT_MS);
     if (!ready) throw new Error(`no manifest within ${READY_TIMEOUT_MS} ms`);
-    plan.taken = (epoch) => until(() => taken(tap.upstream, epoch), READY_TIMEOUT_MS, 20);
-    return { dir, views: [], fronts, tap, plan, collector, order: (what) => order(orchestrator, what), close };
+    plan.taken = (epoch) => until(async () => (await explained(tap.upstream, "anybody")).epoch >= epoch, READY_TIMEOUT_MS, 20);
+    const sidOnFirst = () => until(() => sidOn(tap.upstream, first), READY_TIMEOUT_MS, 0);
+    return { dir, views: [], fronts, tap, plan, collector, sidOnFirst, order: (what) => order(orchestrator, what), close };
   } catch (error) {
     await close();
     throw error;
@@ -87,10 +88,18 @@ function watchManifests(orchestrator) {
   return plan;
 }
 
-/** Whether the steering node answers by manifest `epoch` or a later one. */
-async function taken(steer, epoch) {
-  const answer = await fetch(`${steer}/v1/decide?content=live/river`);
-  return (await answer.json()).epoch >= epoch;
+/** What the steering node would answer `sid` and why; asking changes nothing and counts for nobody. */
+async function explained(steer, sid) {
+  const headers = { authorization: `Bearer ${OPERATOR_TOKEN}` };
+  const answer = await fetch(`${steer}/v1/explain?content=live/river&sid=${sid}`, { headers });
+  if (!answer.ok) throw new Error(`/v1/explain: status ${answer.status}: ${await answer.text()}`);
+  return answer.json();
+}
+
+/** A session id that starts on pathway `first`, since a few always start elsewhere; null if this try has none. */
+async function sidOn(steer, first) {
+  const sid = crypto.randomUUID();
+  return (await explained(steer, sid)).declared[0] === first ? sid : null;
 }
 
 /** An operator's order for the region (`POST /v1/admin/overrides`); what ends it. */

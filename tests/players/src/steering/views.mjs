@@ -21,16 +21,16 @@ const watch = () => {
 
 /**
  * Opens a tab for `player` and lets it play `content` in `protocol`. Nothing is awaited but the call itself; `view.asked`
- * is when it was made, ms since epoch.
+ * is when it was made, ms since epoch. It starts on the stage's first pathway, or `anywhere`.
  */
-export async function openView({ browser, pages, stage, player, protocol, name, content = "live/river" }) {
+export async function openView({ browser, pages, stage, player, protocol, name, content = "live/river", anywhere = false }) {
   const context = await browser.newContext({ userAgent: `${browser.agent} ${MARK}${name}` });
   const page = await context.newPage();
   const errors = [];
   page.on("pageerror", (error) => errors.push(String(error)));
   await page.goto(`${pages.url}/${player}`);
   await page.evaluate(watch);
-  const sid = crypto.randomUUID();
+  const sid = anywhere ? crypto.randomUUID() : await stage.sidOnFirst();
   const url = `${stage.tap.url}/v1/playlists/${protocol}/${content}/${MANIFESTS[protocol]}?sid=${sid}`;
   const told = settings(PLAYERS[player], url, stage.collector, WRITE_KEY, { sid, cid: content });
   const asked = await page.evaluate((told) => {

@@ -64,7 +64,7 @@ const startsOfHlsjs = (count, disagree = false) => ({
       const names = Array.from({ length: Math.min(AT_ONCE, count - begun) }, (_, at) => `start-${begun + at}`);
       let release;
       stage.tap.hold = new Promise((resolve) => (release = resolve));
-      const opened = names.map((name) => openView({ ...run, stage, player: "hlsjs", protocol: "hls", name }));
+      const opened = names.map((name) => openView({ ...run, stage, player: "hlsjs", protocol: "hls", name, anywhere: true }));
       await until(() => stage.tap.playlists.length >= begun + names.length, HANG_MS, 10);
       if (!disagree) await flip();
       release();
