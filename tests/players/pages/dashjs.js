@@ -1,9 +1,10 @@
 // dash.js with CMCD v2 in event mode and no SDK. The runner calls `play`; what it returns ends the view.
-window.play = ({ url, target, sid, cid }) => {
+window.play = ({ url, target, sid, cid, impatient }) => {
   const player = dashjs.MediaPlayer().create();
   player.updateSettings({
     debug: { logLevel: dashjs.Debug.LOG_LEVEL_FATAL },
     streaming: {
+      ...(impatient && { fragmentRequestTimeout: impatient.request_ms, fragmentRequestProgressTimeout: impatient.progress_ms }),
       cmcd: {
         enabled: true,
         version: 2,

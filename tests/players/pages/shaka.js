@@ -1,5 +1,5 @@
 // Shaka with CMCD v2 in event mode and no SDK. The runner calls `play`; what it returns ends the view.
-window.play = async ({ url, target, sid, cid }) => {
+window.play = async ({ url, target, sid, cid, impatient }) => {
   const video = document.getElementById("video");
   const player = new shaka.Player();
   player.configure({
@@ -21,6 +21,11 @@ window.play = async ({ url, target, sid, cid }) => {
       ],
     },
   });
+  if (impatient) {
+    const { request_ms, progress_ms } = impatient;
+    const retryParameters = { timeout: request_ms, connectionTimeout: progress_ms, stallTimeout: progress_ms };
+    player.configure({ streaming: { retryParameters }, manifest: { retryParameters } });
+  }
   window.fatal = [];
   player.addEventListener("error", (event) => {
     const { code, severity } = event.detail;

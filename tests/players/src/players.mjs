@@ -32,8 +32,8 @@ export const PLAYERS = Object.fromEntries(
 /** Name of the multivariant playlist or MPD. */
 export const MANIFESTS = { hls: "master.m3u8", dash: "manifest.mpd" };
 
-/** What `play` in a page is told: play `url`, and report to `collector`. */
-export function settings(player, url, collector, key, { sid = crypto.randomUUID(), cid = "live/river" } = {}) {
+/** What `play` in a page is told: play `url`, and report to `collector`. `impatient`: time-outs for players that wait long. */
+export function settings(player, url, collector, key, { sid = crypto.randomUUID(), cid = "live/river", impatient } = {}) {
   const target = player.batchSize && {
     url: `${collector}/v1/cmcd?k=${key}`,
     events: EVENTS,
@@ -41,5 +41,5 @@ export function settings(player, url, collector, key, { sid = crypto.randomUUID(
     interval: 5,
     batchSize: player.batchSize,
   };
-  return { url, sid, cid, target };
+  return { url, sid, cid, target, impatient };
 }

@@ -1,6 +1,7 @@
 // The steering suite: each case has a deployment of its own, tabs that play, and cells that say what came of it.
 
 import { writeFileSync } from "node:fs";
+import { availableParallelism, loadavg } from "node:os";
 import { join } from "node:path";
 import { PLAYERS } from "../players.mjs";
 import { DEAD_PATHWAYS } from "./cases/dead.mjs";
@@ -52,7 +53,7 @@ export async function runSteering({ browser, pages, spillway, origin, dir, playe
     }
     for (const stage of [...open]) await endStage(stage);
     for (const context of browser.contexts()) await context.close();
-    console.error(`players: ${name}: ${Math.round((Date.now() - begun) / 1_000)} s`);
+    console.error(`players: ${name}: ${Math.round((Date.now() - begun) / 1_000)} s, load ${loadavg()[0].toFixed(1)} on ${availableParallelism()} cores`);
   }
   const valid = { player: "all", protocol: "all", case: `answers-${answers.length}`, metric: "bad-answers", value: bad.length, unit: "answers", context: {} };
   seen(valid);

@@ -23,7 +23,7 @@ const watch = () => {
  * Opens a tab for `player` and lets it play `content` in `protocol`. Nothing is awaited but the call itself; `view.asked`
  * is when it was made, ms since epoch. It starts on the stage's first pathway, or `anywhere`.
  */
-export async function openView({ browser, pages, stage, player, protocol, name, content = "live/river", anywhere = false }) {
+export async function openView({ browser, pages, stage, player, protocol, name, content = "live/river", anywhere = false, impatient }) {
   const context = await browser.newContext({ userAgent: `${browser.agent} ${MARK}${name}` });
   const page = await context.newPage();
   const errors = [];
@@ -32,7 +32,7 @@ export async function openView({ browser, pages, stage, player, protocol, name, 
   await page.evaluate(watch);
   const sid = anywhere ? crypto.randomUUID() : await stage.sidOnFirst();
   const url = `${stage.tap.url}/v1/playlists/${protocol}/${content}/${MANIFESTS[protocol]}?sid=${sid}`;
-  const told = settings(PLAYERS[player], url, stage.collector, WRITE_KEY, { sid, cid: content });
+  const told = settings(PLAYERS[player], url, stage.collector, WRITE_KEY, { sid, cid: content, impatient });
   const asked = await page.evaluate((told) => {
     const asked = Date.now();
     Promise.resolve(window.play(told)).catch((error) => window.fatal.push(`play: ${error.message ?? error}`));

@@ -10,18 +10,18 @@ const PLAY_TIMEOUT_MS = 40_000;
 export const SETTLE_MS = 14_000;
 
 /** Opens a tab for each of `players` (`{player, protocol}`), `apartMs` after each other. */
-export async function openAll(run, stage, players, { content, apartMs = 0 } = {}) {
+export async function openAll(run, stage, players, { content, impatient, apartMs = 0 } = {}) {
   const views = [];
   for (const [at, { player, protocol }] of players.entries()) {
     if (at > 0) await sleep(apartMs);
-    views.push(await openView({ ...run, stage, player, protocol, content, name: `${player}-${protocol}-${at}` }));
+    views.push(await openView({ ...run, stage, player, protocol, content, impatient, name: `${player}-${protocol}-${at}` }));
   }
   return views;
 }
 
 /** Opens tabs and waits until all play. A view that doesn't is a fault of the case: it would say nothing. */
-export async function playing(run, stage, players) {
-  const views = await openAll(run, stage, players);
+export async function playing(run, stage, players, options) {
+  const views = await openAll(run, stage, players, options);
   const still = await allPlay(views, PLAY_TIMEOUT_MS);
   if (still.length > 0) throw new Error(`not playing after ${PLAY_TIMEOUT_MS / 1_000} s: ${still.map(({ name }) => name)}`);
   return views;

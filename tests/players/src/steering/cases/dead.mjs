@@ -17,11 +17,17 @@ const DETECTION_MAX_S = 16;
 /** A manifest that sends nobody to `DEAD` any more. */
 const leaves = (manifest) => manifest.states[DEAD].startsWith("DOWN");
 
-const dead = (fault, alone) => ({
-  name: `${alone ? "alone" : "dead"}-${fault}`,
+/** What docs/players.md advises for players that wait 12 and 20 s for a pathway that says nothing. */
+const WAITING = ["dashjs", "shaka"];
+const IMPATIENT = { request_ms: 6_000, progress_ms: 3_000 };
+
+const dead = (fault, { alone = false, impatient } = {}) => ({
+  name: `${alone ? "alone" : "dead"}-${fault}${impatient ? "-impatient" : ""}`,
+  fits: (players) => !impatient || players.some(({ player }) => WAITING.includes(player)),
   async run(run) {
     const stage = await run.stage({ alone });
-    const views = await playing(run, stage, run.players);
+    const players = impatient ? run.players.filter(({ player }) => WAITING.includes(player)) : run.players;
+    const views = await playing(run, stage, players, { impatient });
     await sleep(SETTLE_MS);
     const elsewhere = views.filter((view) => pathwayAt(stage.fronts.log, view.name, Date.now()) !== DEAD);
     if (elsewhere.length > 0) throw new Error(`not on ${DEAD}: ${elsewhere.map(({ name }) => name)}`);
@@ -80,4 +86,9 @@ const crowd = {
   },
 };
 
-export const DEAD_PATHWAYS = [...FAULTS.flatMap((fault) => [dead(fault, false), dead(fault, true)]), crowd];
+export const DEAD_PATHWAYS = [
+  ...FAULTS.flatMap((fault) => [dead(fault), dead(fault, { alone: true })]),
+  dead("hang", { impatient: IMPATIENT }),
+  dead("trickle", { impatient: IMPATIENT }),
+  crowd,
+];
