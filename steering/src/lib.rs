@@ -59,8 +59,8 @@ pub use static_plan::of_deployment as static_manifest;
 use answers::Answered;
 use config::Settings;
 use counters::Counters;
-use players::Unsteered;
 use manifests::Manifests;
+use players::Unsteered;
 use playlists::origin::Origins;
 use samples::Samples;
 

@@ -156,10 +156,10 @@ impl Bare {
     }
 }
 
-fn pairs<'m, K: Ord + Clone, V>(
-    a: &'m BTreeMap<K, V>,
-    b: &'m BTreeMap<K, V>,
-) -> Vec<(K, (Option<&'m V>, Option<&'m V>))> {
+/// A value in either of two tables.
+type InEither<'m, V> = (Option<&'m V>, Option<&'m V>);
+
+fn pairs<'m, K: Ord + Clone, V>(a: &'m BTreeMap<K, V>, b: &'m BTreeMap<K, V>) -> Vec<(K, InEither<'m, V>)> {
     let keys: BTreeSet<&K> = a.keys().chain(b.keys()).collect();
     keys.into_iter().map(|key| (key.clone(), (a.get(key), b.get(key)))).collect()
 }

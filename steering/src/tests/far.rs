@@ -110,6 +110,7 @@ impl Node {
             bus: LocalBus::new(),
             clock: Arc::clone(&clock) as Arc<dyn spillway_model::Clock>,
             listener,
+            public: None,
             readiness: Readiness::default(),
             metrics: None,
             shutdown: shutdown.clone(),
@@ -242,7 +243,8 @@ async fn pinned_keys_are_the_only_ones_that_count() {
     let mut config = config("http://127.0.0.1:9");
     config.manifests_from = vec![far.url.clone()];
     config.manifest_keys = vec![public.clone()];
-    let state = crate::SteerState::new(&config, deployment(), vec![], StoppedClock::new()).expect("valid");
+    let state =
+        crate::SteerState::new(&config, deployment(), (vec![], String::new()), StoppedClock::new()).expect("valid");
     drop(listener);
     let store: Arc<dyn spillway_bus::Store> = Arc::new(DirStore::open(dir.path()).expect("store"));
     let sources = crate::sources::Source::all(&config.manifests_from, &store).expect("sources");

@@ -38,7 +38,7 @@ fn changed(change: impl Fn(&mut Value)) -> Vec<u8> {
 
 /// Offers `bad` twice to a node that has good plans of both regions.
 fn refused(reason: &str, bad: &[u8]) {
-    let manifests = Manifests::new(&deployment()).expect("static plans");
+    let manifests = Manifests::new(&deployment(), std::sync::Arc::default()).expect("static plans");
     manifests.set_keys(BTreeMap::from([("k1".to_owned(), signing_key().verifying_key())]));
     manifests.offer(&region(), &good(HELD), NOW).expect("good");
     manifests.offer(&other(), &of_other(1), NOW).expect("good");
