@@ -40,7 +40,7 @@ async fn main() -> anyhow::Result<()> {
         deployment: Arc::new(Deployment::new(file.property, file.region, file.pathway, file.prefix)?),
         tokens: vec![],
         service_token: file.service_token,
-        store: Arc::new(DirStore::open(file.data_dir)?),
+        store: Arc::new(DirStore::open(&file.data_dir)?),
         bus: LocalBus::new(),
         clock,
         readiness: Readiness::default(),
