@@ -137,10 +137,13 @@ pub(crate) async fn decide(
         samples.push(sample, rate);
     }
     let session = decide::session(&asker.token, asker.family);
-    let content = query.first("content").filter(|path| !path.is_empty()).unwrap_or(asker.token.content.as_str());
-    let granted = granted(&state, manifest, &declared, content, now);
+    // As it stands in a URL. What a token says of the title is its folder, unless that was no id.
+    let content = query.first("content").map(|path| encoded(path.trim_start_matches('/')));
+    let content = content.filter(|path| !path.is_empty());
+    let title = content.as_deref().unwrap_or(asker.token.content.as_str());
+    let granted = granted(&state, manifest, &declared, title, now);
     let decision = Decision {
-        pathways: ranked.iter().filter_map(|r| Some(choice(r, granted.get(&r.pathway)?, content))).collect(),
+        pathways: ranked.iter().filter_map(|r| Some(choice(r, granted.get(&r.pathway)?, content.as_deref()))).collect(),
         ttl_s,
         epoch: manifest.epoch,
         sid: asker.token.view.as_str(),
@@ -280,18 +283,21 @@ fn granted(
     declared.iter().filter_map(grant).collect()
 }
 
-fn choice<'a>(ranked: &'a Ranked, grant: &Grant, content: &str) -> Choice<'a> {
-    // A decoded path is no URL's where it has other characters than these.
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-~".contains(c);
-    let path = content.trim_start_matches('/');
-    let is_path = !path.is_empty() && path.chars().all(plain);
+fn choice<'a>(ranked: &'a Ranked, grant: &Grant, content: Option<&str>) -> Choice<'a> {
     Choice {
         id: ranked.pathway.as_str(),
         base_url: grant.base_url(),
         query: grant.query().map(str::to_owned),
-        url: (grant.is_signed() && is_path).then(|| grant.url(&format!("/{path}"))),
+        url: content.filter(|_| grant.is_signed()).map(|path| grant.url(&format!("/{path}"))),
         place: ranked.place.as_str(),
     }
+}
+
+/// A decoded path as a URL has it.
+fn encoded(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte);
+    let one = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    path.bytes().map(one).collect()
 }
 
 fn by_name(weights: &Weights) -> BTreeMap<&str, u32> {

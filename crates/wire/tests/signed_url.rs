@@ -270,6 +270,20 @@ fn nginx_links_are_those_of_its_documentation() {
     assert!(matches!(nginx::Key::new("a $uri of some length"), Err(KeyError::Form(_))));
 }
 
+#[test]
+fn a_folder_s_name_opens_no_other_folder() {
+    let folder = "/x~acl=!*&;,?/";
+    let akamai = Signer::Akamai(akamai::Key::from_hex(AKAMAI_KEY, None).expect("a key"));
+    let query = akamai.sign(Place::Query, &resource("/x", folder)).expect("signed").query;
+    assert!(query.starts_with("hdnts=exp=1800021600~acl=/x%7eacl%3d%21%2a%26%3b%2c%3f/*~hmac="), "{query}");
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("a key");
+    let key = pem("PRIVATE KEY", pair.as_der().expect("DER").as_ref());
+    let cloudfront = Signer::CloudFront(cloudfront::Key::from_pem("K1", &key).expect("a key"));
+    let cookies = cloudfront.sign(Place::Cookie, &resource("/x", "/*/")).expect("signed").cookies;
+    let policy = String::from_utf8(from_cloudfront(&cookies[0].1)).expect("text");
+    assert!(policy.contains("\"https://h.example/%2a/*\""), "{policy}");
+}
+
 fn own_url(keys: &Keys, path: &str, folder: &str) -> String {
     Signer::Own(keys.clone()).sign(Place::Path, &resource(path, folder)).expect("signed").url("", path)
 }

@@ -13,7 +13,7 @@ use spillway_model::TimestampMs;
 use spillway_routing::Pathway;
 use spillway_service::config::ConfigError;
 use spillway_service::deployment::{Deployment, host_of};
-use spillway_wire::signed_url::{Place, Resource, Signed, Signer};
+use spillway_wire::signed_url::{Place, Resource, Signed, Signer, without_meaning};
 
 pub use config::SignerConfig;
 
@@ -196,7 +196,7 @@ impl Grant {
     /// Values of `Set-Cookie`.
     pub(crate) fn cookies(&self) -> Vec<String> {
         let Some(domain) = self.entry.as_ref().and_then(|entry| entry.domain.as_ref()) else { return vec![] };
-        let rest = format!("Domain={domain}; Path={}; Secure; HttpOnly; SameSite=None", self.folder);
+        let rest = format!("Domain={domain}; Path={}; Secure; HttpOnly; SameSite=None", without_meaning(&self.folder));
         self.signed.cookies.iter().map(|(name, value)| format!("{name}={value}; {rest}")).collect()
     }
 }

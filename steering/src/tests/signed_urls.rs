@@ -297,6 +297,11 @@ async fn a_decision_and_a_redirect_carry_signed_urls_and_a_pathway_without_a_key
     }
     assert_eq!(pathways[0]["id"], "cdn-a");
 
+    let odd = node.json("/v1/decide?content=vod/la%20ke/ma%3Bster.m3u8&sid=v1").await;
+    let url = odd["pathways"][0]["url"].as_str().expect("a URL").to_owned();
+    assert!(url.starts_with("http://cdn-a.example/p/vod/la%20ke/ma%3Bster.m3u8?hdnts=exp="), "{url}");
+    assert!(fronts.accepts("cdn-a", &url, NOW.0 / 1_000).is_some(), "{url}");
+
     let redirect = node.get("/v1/go/vod/lake/master.m3u8?sid=v1").await;
     assert_eq!(redirect.status(), 307);
     let location = redirect.headers()["location"].to_str().expect("text").to_owned();

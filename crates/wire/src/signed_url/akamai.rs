@@ -7,7 +7,7 @@
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-use super::{Hidden, KeyError, Place, Resource, Signed, from_hex, hex};
+use super::{Hidden, KeyError, Place, Resource, Signed, from_hex, hex, without_meaning};
 
 /// Parameter and cookie that the Property Manager proposes for segmented media.
 pub const DEFAULT_NAME: &str = "hdnts";
@@ -81,7 +81,7 @@ impl Key {
     }
 
     pub(super) fn sign(&self, place: Place, resource: &Resource<'_>) -> Signed {
-        let acl = format!("{}*", resource.folder);
+        let acl = format!("{}*", without_meaning(resource.folder));
         let salt = self.salt.as_ref().map(|salt| String::from_utf8_lossy(&salt.0));
         let fields = Fields { salt: salt.as_deref(), ..Fields::new(About::Acl(&acl), resource.expires_s) };
         let token = token(&self.key.0, &fields);

@@ -115,7 +115,8 @@ impl Key {
     }
 
     pub(super) fn sign(&self, place: Place, resource: &Resource<'_>) -> Result<Signed, SignError> {
-        let wildcard = format!("{}{}*", resource.host, resource.folder);
+        // A folder with a wildcard in its name must not open others.
+        let wildcard = format!("{}{}*", resource.host, resource.folder.replace('*', "%2a"));
         let policy = policy(&wildcard, resource.expires_s, &Conditions::default());
         let mut signed = Signed { covers_folder: true, ..Signed::default() };
         match place {

@@ -179,6 +179,14 @@ pub(crate) fn percent_decoded(path: &str) -> Vec<u8> {
     out
 }
 
+/// A path whose other characters than these can't be taken for a wildcard, the end of a field, or a cookie's.
+#[must_use]
+pub fn without_meaning(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/%-._".contains(&byte);
+    let one = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") };
+    path.bytes().map(one).collect()
+}
+
 /// Parts between the slashes of a folder (`/a/b/` has two).
 pub(crate) fn depth(folder: &str) -> usize {
     folder.split('/').filter(|part| !part.is_empty()).count()

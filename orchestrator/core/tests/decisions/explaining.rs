@@ -1,7 +1,7 @@
 use spillway_model::{ContentId, TimestampMs};
 use spillway_routing::Session;
 
-use crate::world::World;
+use crate::world::{World, pathway, setup};
 
 #[test]
 fn an_order_is_explained_in_numbers_rules_and_at_most_five_lines() {
@@ -28,4 +28,14 @@ fn an_order_is_explained_in_numbers_rules_and_at_most_five_lines() {
     assert!((3..=5).contains(&why.words.len()), "{:?}", why.words);
     assert!(why.words[0].contains("own-1") || why.words[0].contains("cdn-b"), "{:?}", why.words);
     assert_eq!(why, world.engine.explain(plan, &session, &content));
+}
+
+#[test]
+fn a_manifest_names_the_signer_of_each_pathway() {
+    let mut setup = setup(&["eu"], &[("cdn-a", 1_000, 0.01), ("cdn-b", 1_000, 0.01)]);
+    setup.pathways.get_mut(&pathway("cdn-a")).expect("there").signer = Some("akamai-eu".into());
+    let output = World::new(setup).round();
+    let manifest = &output.regions["eu"].manifest;
+    let signer = |id: &str| manifest.pathways[&pathway(id)].signer.as_deref();
+    assert_eq!((signer("cdn-a"), signer("cdn-b")), (Some("akamai-eu"), None));
 }
