@@ -10,7 +10,7 @@ use crate::engine::{Engine, LastMove, RegionMemory};
 use crate::fill::Limits;
 use crate::relief::WORTH_RELIEF;
 use crate::weights::{Shares, distance, towards};
-use crate::wish::Wish;
+use crate::wish::{Wish, apply_orders};
 use crate::{LogEntry, Parameters};
 
 /// Bits that views brought which were moved to a pathway.
@@ -64,7 +64,9 @@ impl Engine {
     ) {
         let (tick, p) = (round.tick, round.p_of(region));
         let guards_on = self.setup.switches.guards;
-        let statics = self.static_shares_of(region, wish);
+        // An order holds also where nobody is known yet.
+        let mut statics = self.static_shares_of(region, wish);
+        apply_orders(&mut statics, round.orders.get(region), &wish.candidates);
         let ids = round.orders.get(region).map(|orders| orders.ids.clone()).unwrap_or_default();
         let Some(memory) = self.regions.get_mut(region) else { return };
         memory.guards.clear();

@@ -114,7 +114,7 @@ impl Engine {
         let classes = self.class_wishes(region, movable, &mut candidates, p);
         let movable = (movable - classes.values().map(|class| class.demand).sum::<f64>()).max(0.0);
         let mut filled = fill(movable, &candidates, p);
-        apply_orders(&mut filled, round.orders.get(region), &candidates);
+        apply_orders(&mut filled.shares, round.orders.get(region), &candidates);
         let mut unmet = filled.unmet;
         if let Some(most) = self.setup.shared.regions.get(region).filter(|_| self.setup.switches.capacity) {
             unmet = unmet.max(1.0 - most.0 as f64 * p.ceiling / demand.max(1.0));
@@ -275,10 +275,10 @@ impl Engine {
 }
 
 /// Fixed shares and pins come before the fill.
-fn apply_orders(filled: &mut Filled, orders: Option<&Orders>, candidates: &[Candidate]) {
+pub(crate) fn apply_orders(shares: &mut Shares, orders: Option<&Orders>, candidates: &[Candidate]) {
     let Some(orders) = orders else { return };
     if let Some(pinned) = orders.pinned() {
-        filled.shares = [(pinned.clone(), 1.0)].into();
+        *shares = [(pinned.clone(), 1.0)].into();
         return;
     }
     let usable = candidates.iter().filter(|candidate| candidate.factor > 0.0);
@@ -290,14 +290,14 @@ fn apply_orders(filled: &mut Filled, orders: Option<&Orders>, candidates: &[Cand
     }
     // All at once: one after the other, each would take from those before it.
     let fixed: f64 = wanted.values().sum();
-    let rest: f64 = filled.shares.iter().filter(|(id, _)| !wanted.contains_key(*id)).map(|(_, share)| share).sum();
+    let rest: f64 = shares.iter().filter(|(id, _)| !wanted.contains_key(*id)).map(|(_, share)| share).sum();
     let scale = if rest > 0.0 { (1.0 - fixed).max(0.0) / rest } else { 0.0 };
     if fixed + rest * scale <= 0.0 {
         return;
     }
-    let mut shares = wanted;
-    for (id, share) in &filled.shares {
-        shares.entry(id.clone()).or_insert(share * scale);
+    let mut fixed_first = wanted;
+    for (id, share) in &*shares {
+        fixed_first.entry(id.clone()).or_insert(share * scale);
     }
-    filled.shares = crate::weights::normalised(&shares);
+    *shares = crate::weights::normalised(&fixed_first);
 }

@@ -139,6 +139,15 @@ fn fixed_weights_of_all_pathways_hold_together_and_a_dead_one_leaves_its_part_to
 }
 
 #[test]
+fn an_order_holds_also_where_nobody_watches_yet() {
+    let mut world = World::new(setup(&["eu"], &[("cdn-a", 100, 0.01), ("cdn-b", 100, 0.02)]));
+    world.round();
+    world.order("o-1", OverrideKind::Weight(0.9), "cdn-b", 100);
+    assert_eq!(weight(&world.round(), "cdn-b"), 900_000);
+    assert_eq!(weight(&world.rounds(20), "cdn-b"), 900_000);
+}
+
+#[test]
 fn if_everything_is_dead_the_least_bad_carries_it() {
     let mut world = World::one_region(&[("cdn-a", 100), ("cdn-b", 100), ("cdn-c", 100)]);
     world.rounds(30);
