@@ -90,7 +90,6 @@ async fn a_rollback_holds_against_rounds_and_restarts_until_it_ends_and_is_writt
     let one = start().await;
     let (first, before) = one.weights().await;
     assert!(before.len() > 1, "{before:?}");
-    one.play();
     let exclude =
         json!({"kind": "weight", "target": "cdn-b", "region": "eu-b", "value": 1.0, "reason": "x", "expires_s": 600});
     let (status, order) = one.ask(Method::POST, "/v1/admin/overrides", "operator-token", &exclude).await;
@@ -118,7 +117,6 @@ async fn a_rollback_holds_against_rounds_and_restarts_until_it_ends_and_is_writt
     one.stop().await;
 
     let two = start().await;
-    two.play();
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!(two.weights().await.1, before, "after a restart");
     let id = stored["id"].as_str().expect("an id");

@@ -61,7 +61,7 @@ fn a_missing_file_and_bad_usage_are_told_apart() {
     assert_eq!(status, 64);
     assert!(said.contains("/nowhere/spillway.toml"), "{said}");
     assert_eq!(run(&["all"]).0, 2);
-    let (status, _, said) = run(&["manifest"]);
+    let (status, _, said) = run(&["probe"]);
     assert_eq!(status, 1);
     assert!(said.contains("not there yet"), "{said}");
 }
