@@ -36,6 +36,7 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = shutdown_on_signal()?;
     spillway_steering::run(Parts {
         listener: TcpListener::bind(file.steer.listen).await?,
+        public: None,
         config: file.steer,
         deployment: Arc::new(Deployment::new(file.property, file.region, file.pathway, file.prefix)?),
         tokens: vec![],

@@ -23,6 +23,7 @@ use crate::decide::{self, Assignment};
 use crate::params::{Query, percent_decode};
 use crate::playlists::origin::is_plain;
 use crate::prepared::Prepared;
+use crate::signers::title_folder;
 use crate::{SteerState, reply};
 
 /// What is wrong with a request: field, value, and what would be valid.
@@ -95,10 +96,11 @@ fn answer(
     // Identity, and what it may use if that was said: the playlist and each poll go by the same.
     let pathways = if allowed.is_empty() { vec![] } else { declared.clone() };
     let signed = state.settings.keys.sign(&Token { pathways, ..token.clone() });
+    let folder = title_folder(path);
     let named = ranked.iter().filter(|ranked| declared.contains(&ranked.pathway));
     let pathways = named.filter_map(|ranked| {
         let (id, pathway) = manifest.pathways.get_key_value(&ranked.pathway)?;
-        let url = format!("{}/{path}", pathway.base_url);
+        let url = state.settings.signers.grant(pathway, &folder, now).url(&format!("/{path}"));
         Some(SessionPathway { id: id.to_string(), url, place: ranked.place.as_str().to_owned() })
     });
     let session = decide::session(token, asker.family);

@@ -29,6 +29,7 @@ use crate::counters::Asked;
 use crate::decide::{self, Assignment};
 use crate::manifests::Current;
 use crate::params::{DEBUG, DEBUG_ARGUMENT, Query, percent_decode};
+use crate::signers::{Grant, title_folder};
 use crate::{SteerState, players, reply};
 
 const HLS_MEDIA_TYPE: &str = "application/vnd.apple.mpegurl";
@@ -155,7 +156,7 @@ impl<'r> Request<'r> {
         Steering {
             server_uri: (!self.unsteered)
                 .then(|| format!("{url}/v1/steer/{protocol}?t={}{debug}", settings.keys.sign(&token))),
-            offers: offers(manifest, assignment),
+            offers: self.offers(manifest, assignment),
             max_bitrate_kbps: decide::max_bitrate_kbps(identity, manifest),
             reload_url: (protocol == Protocol::Dash).then(|| {
                 format!("{url}/v1/playlists/{protocol}/{}?t={}{debug}", self.path, settings.keys.sign(&again))
@@ -177,7 +178,22 @@ impl<'r> Request<'r> {
             }
         }
         let media_type = if self.protocol == Protocol::Dash { DASH_MEDIA_TYPE } else { HLS_MEDIA_TYPE };
-        reply::with_epoch(reply::body(StatusCode::OK, media_type, body), manifest.epoch)
+        let offers = self.offers(manifest, assignment);
+        let cookies = offers.iter().filter_map(|offer| offer.grant.as_ref()).flat_map(Grant::cookies);
+        let written = reply::with_cookies(reply::body(StatusCode::OK, media_type, body), cookies);
+        reply::with_epoch(written, manifest.epoch)
+    }
+
+    /// What is declared, each with its URLs signed for the title.
+    fn offers(&self, manifest: &Manifest, assignment: &Assignment) -> Vec<Offer> {
+        let folder = title_folder(self.path);
+        let offer = |id| {
+            let (id, pathway) = manifest.pathways.get_key_value(id)?;
+            let sign = || self.state.settings.signers.grant(pathway, &folder, self.state.clock.now());
+            let grant = pathway.signer.as_ref().map(|_| sign());
+            Some(Offer { id: id.clone(), base_url: pathway.base_url.clone(), grant })
+        };
+        assignment.declared.iter().filter_map(offer).collect()
     }
 
     /// Sends the player to the playlist on its best pathway: relative URIs hold there, as they would not here.
@@ -186,7 +202,7 @@ impl<'r> Request<'r> {
         tracing::warn!(path = self.path, %error, reason, "playlist not rewritten");
         let manifest = &*self.current.manifest;
         let assignment = decide::assign(&self.asker.token, self.asker.family, manifest);
-        let Some(offer) = offers(manifest, &assignment).into_iter().next() else {
+        let Some(offer) = self.offers(manifest, &assignment).into_iter().next() else {
             return reply::refusal(StatusCode::BAD_GATEWAY, "no_pathway", "no pathway serves this region");
         };
         let mut response = reply::redirect(&offer.url(&format!("/{}", self.path)));
@@ -202,10 +218,4 @@ impl<'r> Request<'r> {
         metrics::counter!("spillway_steer_playlists_total", "protocol" => self.protocol.as_str(), "outcome" => outcome)
             .increment(1);
     }
-}
-
-fn offers(manifest: &Manifest, assignment: &Assignment) -> Vec<Offer> {
-    let offer = |id| manifest.pathways.get_key_value(id);
-    let found = assignment.declared.iter().filter_map(offer);
-    found.map(|(id, pathway)| Offer { id: id.clone(), base_url: pathway.base_url.clone() }).collect()
 }

@@ -29,6 +29,7 @@ impl Rewrite {
         let offer = |(id, base_url): &(PathwayId, String)| Offer {
             id: id.clone(),
             base_url: base_url.trim_end_matches('/').to_owned(),
+            grant: None,
         };
         let steering = Steering {
             server_uri: Some(server_uri.to_owned()),

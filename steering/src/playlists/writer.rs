@@ -3,6 +3,8 @@
 use spillway_model::PathwayId;
 use spillway_model::limits::PLAYLIST_MAX_PATHWAYS;
 
+use crate::signers::Grant;
+
 /// Longest URI of a playlist, variables filled in. Signed ones have a few thousand bytes.
 pub(crate) const URI_MAX_BYTES: usize = 16 * 1024;
 /// What steering may add beyond a copy of the playlist per pathway: 60 variants on 5 pathways need 0.1 MB of it.
@@ -14,11 +16,22 @@ pub(crate) struct Offer {
     pub(crate) id: PathwayId,
     /// Absolute, without a trailing slash.
     pub(crate) base_url: String,
+    /// Signs its URLs, where the pathway wants that.
+    pub(crate) grant: Option<Grant>,
 }
 
 impl Offer {
+    /// A pathway whose URLs nobody signs.
+    #[cfg(test)]
+    pub(crate) const fn plain(id: PathwayId, base_url: String) -> Self {
+        Self { id, base_url, grant: None }
+    }
+
     /// The URL of `path_and_query` on this pathway; the path begins with a slash. Every URL of a playlist is made here.
     pub(crate) fn url(&self, path_and_query: &str) -> String {
+        if let Some(grant) = &self.grant {
+            return grant.url(path_and_query);
+        }
         let mut out = String::with_capacity(self.base_url.len() + path_and_query.len());
         out.push_str(&self.base_url);
         out.push_str(path_and_query);

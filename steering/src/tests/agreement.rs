@@ -171,7 +171,7 @@ fn written(
     keys: &TokenKeys,
 ) -> String {
     let token = Token { pathways: declared.to_vec(), first: declared.first().cloned(), ..viewer.clone() };
-    let offer = |id: &PathwayId| Offer { id: id.clone(), base_url: manifest.pathways[id].base_url.clone() };
+    let offer = |id: &PathwayId| Offer::plain(id.clone(), manifest.pathways[id].base_url.clone());
     let steering = Steering {
         server_uri: Some(format!("http://steer.example/v1/steer/{protocol}?t={}", keys.sign(&token))),
         offers: declared.iter().map(offer).collect(),

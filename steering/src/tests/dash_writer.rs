@@ -14,7 +14,7 @@ fn space() -> Space {
 }
 
 fn steering(max_bitrate_kbps: Option<u32>) -> Steering {
-    let offer = |name: &str| Offer { id: id(name), base_url: format!("http://{name}.example/p?a=1&b") };
+    let offer = |name: &str| Offer::plain(id(name), format!("http://{name}.example/p?a=1&b"));
     Steering {
         server_uri: Some("http://steer.example/v1/steer/dash?t=v~r".into()),
         offers: ["cdn-b", "own-x-1"].map(offer).into(),

@@ -14,7 +14,7 @@ fn space() -> Space {
 }
 
 fn steering(pathways: &[&str], max_bitrate_kbps: Option<u32>) -> Steering {
-    let offer = |name: &&str| Offer { id: id(name), base_url: format!("http://{name}.example/p") };
+    let offer = |name: &&str| Offer::plain(id(name), format!("http://{name}.example/p"));
     Steering {
         server_uri: Some("http://steer.example/v1/steer/hls?t=v~r".into()),
         offers: pathways.iter().map(offer).collect(),

@@ -321,3 +321,37 @@ async fn a_decision_and_a_redirect_carry_signed_urls_and_a_pathway_without_a_key
     assert_eq!(decision["pathways"][0]["base_url"], "http://cdn-b.example/p", "{decision}");
     assert_eq!(decision["pathways"][0].get("url"), None, "{decision}");
 }
+
+#[tokio::test]
+async fn every_url_of_a_playlist_is_signed_for_its_pathway_and_a_session_too() {
+    let fronts = Fronts::new();
+    let keys = fronts.signers();
+    let node = Node::with(|config| config.signers = keys).await;
+    node.publish_keys().await;
+    node.publish(sealed(&signed_manifest(1)), |region| region["epoch"] == 1).await;
+    let now_s = NOW.0 / 1_000;
+    let mut seen = std::collections::BTreeSet::new();
+    for view in 0..12 {
+        let playlist = node.text(&format!("/v1/playlists/hls/vod/lake/master.m3u8?sid=view-{view}")).await;
+        let urls: Vec<&str> = playlist.lines().filter(|line| line.starts_with("http")).collect();
+        assert!(urls.len() >= 3, "{playlist}");
+        for url in urls {
+            let host = Url::parse(url).expect("a URL").host_str().expect("a host").to_owned();
+            let pathway = host.trim_end_matches(".example");
+            if pathway == "own-x-3" {
+                continue; // It has no signer.
+            }
+            assert_eq!(fronts.accepts(pathway, url, now_s).as_deref(), Some("/p/vod/lake/v.m3u8"), "{url}");
+            seen.insert(pathway.to_owned());
+        }
+    }
+    assert!(seen.len() >= 4, "{seen:?}");
+    let ask = serde_json::json!({"v": 1, "path": "vod/lake/master.m3u8", "client_ip": "127.11.1.9", "pathways": ["cdn-a", "cdn-b"]});
+    let created = node.post("/v1/sessions").bearer_auth("a-secret-of-roles").body(ask.to_string()).send().await;
+    let session: serde_json::Value = created.expect("an answer").json().await.expect("json");
+    for pathway in session["pathways"].as_array().expect("a list") {
+        let (name, url) = (pathway["id"].as_str().expect("an id"), pathway["url"].as_str().expect("a URL"));
+        assert_eq!(fronts.accepts(name, url, now_s).as_deref(), Some("/p/vod/lake/master.m3u8"), "{url}");
+    }
+    node.shutdown.cancel();
+}

@@ -20,7 +20,7 @@ const PATHWAYS: [(&str, &str); 3] = [
 const SERVER: &str = "http://steer.example/v1/steer/hls?t=v~r";
 
 fn steering(pathways: &[(&str, &str)], max_bitrate_kbps: Option<u32>) -> Steering {
-    let offer = |(name, base): &(&str, &str)| Offer { id: id(name), base_url: (*base).to_owned() };
+    let offer = |(name, base): &(&str, &str)| Offer::plain(id(name), (*base).to_owned());
     Steering {
         server_uri: Some(SERVER.into()),
         offers: pathways.iter().map(offer).collect(),
