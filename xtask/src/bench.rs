@@ -24,7 +24,15 @@ pub fn run(arguments: &[String]) -> Result<u8> {
             let python = tools::python("bench", &[DUCKDB])?;
             beside_a_peer(which, &["--python".as_ref(), python.as_os_str()], rest)
         }
-        Some((which, rest)) if which == "steer" => beside_a_peer(which, &[], rest),
+        Some((which, rest)) if which == "steer" => {
+            let knotd = tools::knotd()?;
+            // Alone: together with the others cargo would choose other features.
+            let example = ["build", "--release", "-p", "spillway-steering", "--example", "rewrite_speed"];
+            sh::run_aside(sh::cargo().args(example).current_dir(sh::root()))?;
+            let rewrites = sh::target_dir().join("release/examples/rewrite_speed");
+            let own = ["--knotd".as_ref(), knotd.as_os_str(), "--rewrites".as_ref(), rewrites.as_os_str()];
+            beside_a_peer(which, &own, rest)
+        }
         Some((which, rest)) if which == "decisions" => decisions(rest),
         other => {
             let given = other.map_or("", |(which, _)| which.as_str());

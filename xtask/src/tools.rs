@@ -45,6 +45,15 @@ pub fn chromium() -> Result<String> {
     if sh::exists("chromium") { Ok("chromium".into()) } else { Err("chromium was installed and does not start".into()) }
 }
 
+/// The peer of the DNS zone: Knot DNS, installed through apt where we are root. It is started by the benchmark alone.
+pub fn knotd() -> Result<PathBuf> {
+    let program = PathBuf::from("/usr/sbin/knotd");
+    if !program.exists() {
+        apt(&["knot"])?;
+    }
+    if program.exists() { Ok(program) } else { Err(format!("knot was installed without {}", program.display())) }
+}
+
 fn apt(packages: &[&str]) -> Result<()> {
     let names = packages.join(" ");
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout.trim_ascii() == b"0");

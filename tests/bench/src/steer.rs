@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::dns;
 use crate::http_load::{Answers, Effort, Target, connect, get, send};
 use crate::process::{CLIENT_CORE, SERVER_CORE, Server, median, pinned};
 
@@ -41,6 +42,12 @@ pub(crate) struct Arguments {
     /// Seconds of load in each run
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
+    /// The Knot DNS server: the zone's peer
+    #[arg(long, value_name = "FILE", default_value = "/usr/sbin/knotd")]
+    knotd: PathBuf,
+    /// The built example `rewrite_speed` of steering
+    #[arg(long, value_name = "FILE")]
+    rewrites: PathBuf,
     /// Sessions that poll
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=200_000))]
     sessions: u32,
@@ -69,14 +76,37 @@ pub(crate) fn run(spillway: &Path, arguments: &Arguments) -> anyhow::Result<()> 
     let own = std::process::id().to_string();
     let moved = Command::new("taskset").args(["-cp", &CLIENT_CORE.to_string(), &own]).output()?;
     ensure!(moved.status.success(), "taskset: {}", String::from_utf8_lossy(&moved.stderr));
-    let result =
+    let mut result =
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(spillway, arguments))?;
+    let dns = dns::measure(spillway, &arguments.knotd, arguments.runs, arguments.seconds)?;
+    for (key, value) in [
+        ("dns_per_s", json!(dns.dns_per_s)),
+        ("dns_peer", json!(dns.dns_peer)),
+        ("dns_ratio", json!(dns.dns_ratio)),
+        ("rewrites_per_s", rewrites(&arguments.rewrites)?),
+    ] {
+        result[key] = value;
+    }
     if arguments.json {
         println!("{result}");
     } else {
         println!("{result:#}");
     }
     Ok(())
+}
+
+/// Playlists a second and core, by protocol, variants and pathways.
+fn rewrites(example: &Path) -> anyhow::Result<Value> {
+    // It exits 1 if it misses a target, and tells its figures all the same.
+    let output = pinned(SERVER_CORE, example).arg("--json").output()?;
+    let mut out = serde_json::Map::new();
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let case: Value = serde_json::from_str(line).with_context(|| format!("{} said {line:?}", example.display()))?;
+        let protocol = case["protocol"].as_str().context("no protocol")?;
+        out.insert(format!("{protocol}_{}x{}", case["variants"], case["pathways"]), case["value"].clone());
+    }
+    ensure!(!out.is_empty(), "{} said nothing", example.display());
+    Ok(Value::Object(out))
 }
 
 async fn measure(spillway: &Path, arguments: &Arguments) -> anyhow::Result<Value> {
