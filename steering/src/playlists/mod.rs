@@ -15,7 +15,7 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::Response;
-use spillway_model::Protocol;
+use spillway_model::{PathwayId, Protocol};
 use spillway_routing::Manifest;
 use spillway_wire::token::Token;
 
@@ -53,6 +53,15 @@ struct Request<'r> {
     debug: &'static str,
 }
 
+/// A playlist with steering in it, and what goes with it.
+struct Written {
+    body: String,
+    /// The pathway that it puts first.
+    first: Option<PathwayId>,
+    /// Values of `Set-Cookie`.
+    cookies: Vec<String>,
+}
+
 /// `GET /v1/playlists/{protocol}/{path}?sid=&region=`.
 pub(crate) async fn fetched(
     protocol: Protocol,
@@ -66,9 +75,9 @@ pub(crate) async fn fetched(
     let request = Request::new(&state, protocol, peer, &headers, &Query::parse(query.as_deref()), path);
     match state.origins.get(path).await {
         Ok(found) => match request.write(&found.body, &found.space) {
-            Ok((body, assignment)) => {
+            Ok(written) => {
                 request.count(if found.stale { "stale" } else { request.outcome() });
-                request.answer(body, &assignment)
+                request.answer(written)
             }
             Err(error) => request.fail_open(error.name(), &error),
         },
@@ -102,9 +111,9 @@ pub(crate) async fn posted(
         }
     };
     match request.write(&body, &space) {
-        Ok((body, assignment)) => {
+        Ok(written) => {
             request.count(request.outcome());
-            request.answer(body, &assignment)
+            request.answer(written)
         }
         Err(error) => {
             request.count(error.name());
@@ -135,7 +144,7 @@ impl<'r> Request<'r> {
         Self { state, protocol, path, asker, current, forged, unsteered, device: state.device(headers), debug }
     }
 
-    fn write(&self, body: &[u8], space: &Space) -> Result<(String, Assignment), WriteError> {
+    fn write(&self, body: &[u8], space: &Space) -> Result<Written, WriteError> {
         let manifest = &*self.current.manifest;
         let mut assignment = decide::assign(&self.asker.token, self.asker.family, manifest);
         if self.unsteered {
@@ -144,7 +153,13 @@ impl<'r> Request<'r> {
         }
         let steering = self.steering(manifest, &assignment);
         let write = if self.protocol == Protocol::Dash { dash::write } else { hls::write };
-        Ok((write(body, space, &steering)?, assignment))
+        let body = write(body, space, &steering)?;
+        let grants = steering.offers.iter().filter_map(|offer| offer.grant.as_ref());
+        Ok(Written {
+            body,
+            first: assignment.declared.into_iter().next(),
+            cookies: grants.flat_map(Grant::cookies).collect(),
+        })
     }
 
     fn steering(&self, manifest: &Manifest, assignment: &Assignment) -> Steering {
@@ -165,9 +180,10 @@ impl<'r> Request<'r> {
         }
     }
 
-    fn answer(&self, body: String, assignment: &Assignment) -> Response {
+    fn answer(&self, written: Written) -> Response {
+        let Written { body, first, cookies } = written;
         let manifest = &*self.current.manifest;
-        if let (false, Some(first)) = (self.asker.known, assignment.declared.first()) {
+        if let (false, Some(first)) = (self.asker.known, &first) {
             let (counters, token) = (&self.state.counters, &self.asker.token);
             if self.forged {
                 counters.untrusted(token, self.protocol, first);
@@ -178,10 +194,8 @@ impl<'r> Request<'r> {
             }
         }
         let media_type = if self.protocol == Protocol::Dash { DASH_MEDIA_TYPE } else { HLS_MEDIA_TYPE };
-        let offers = self.offers(manifest, assignment);
-        let cookies = offers.iter().filter_map(|offer| offer.grant.as_ref()).flat_map(Grant::cookies);
-        let written = reply::with_cookies(reply::body(StatusCode::OK, media_type, body), cookies);
-        reply::with_epoch(written, manifest.epoch)
+        let response = reply::with_cookies(reply::body(StatusCode::OK, media_type, body), cookies.into_iter());
+        reply::with_epoch(response, manifest.epoch)
     }
 
     /// What is declared, each with its URLs signed for the title.

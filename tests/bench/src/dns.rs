@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use crate::process::{CLIENT_CORE, SERVER_CORE, Server, median, pinned};
+use crate::process::{SERVER_CORE, Server, median, pinned, stay_on_the_clients_core};
 
 /// Sockets of the load, each with its thread.
 const SOCKETS: u32 = 4;
@@ -86,14 +86,6 @@ pub(crate) fn measure(spillway: &Path, knotd: &Path, runs: u32, seconds: u32) ->
     let (dns_per_s, peer_per_s) = (median(node), median(peer));
     let dns_ratio = (dns_per_s / peer_per_s * 100.0).round() / 100.0;
     Ok(Figures { dns_per_s: dns_per_s.round(), dns_peer, dns_ratio, peer_per_s: peer_per_s.round() })
-}
-
-/// The load's threads are ours.
-fn stay_on_the_clients_core() -> anyhow::Result<()> {
-    let me = std::process::id().to_string();
-    let told = Command::new("taskset").args(["-a", "-c", "-p", &CLIENT_CORE.to_string(), &me]).output()?;
-    ensure!(told.status.success(), "taskset: {}", String::from_utf8_lossy(&told.stderr));
-    Ok(())
 }
 
 /// Writes a server's files, and gives the words that start it.

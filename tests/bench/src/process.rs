@@ -24,6 +24,14 @@ pub(crate) fn pinned(core: u8, program: &Path) -> Command {
     command
 }
 
+/// Puts this process, the client, onto its core; what it starts says itself where it belongs.
+pub(crate) fn stay_on_the_clients_core() -> anyhow::Result<()> {
+    let me = std::process::id().to_string();
+    let told = Command::new("taskset").args(["-a", "-c", "-p", &CLIENT_CORE.to_string(), &me]).output()?;
+    ensure!(told.status.success(), "taskset: {}", String::from_utf8_lossy(&told.stderr));
+    Ok(())
+}
+
 /// Runs to the end; the last line of its standard output as JSON.
 pub(crate) fn json(command: &mut Command) -> anyhow::Result<Value> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::piped()).output()?;

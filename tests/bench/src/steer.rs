@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::dns;
 use crate::http_load::{Answers, Effort, Target, connect, get, send};
-use crate::process::{CLIENT_CORE, SERVER_CORE, Server, median, pinned};
+use crate::process::{SERVER_CORE, Server, median, pinned, stay_on_the_clients_core};
 
 /// Targets of the design: shares of the bare handler's rate, and multiples of its p99.
 const RATIO_MIN: f64 = 0.8;
@@ -72,10 +71,7 @@ struct Rate {
 }
 
 pub(crate) fn run(spillway: &Path, arguments: &Arguments) -> anyhow::Result<()> {
-    // This process is the client; what it starts says itself where it belongs.
-    let own = std::process::id().to_string();
-    let moved = Command::new("taskset").args(["-cp", &CLIENT_CORE.to_string(), &own]).output()?;
-    ensure!(moved.status.success(), "taskset: {}", String::from_utf8_lossy(&moved.stderr));
+    stay_on_the_clients_core()?;
     let mut result =
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(spillway, arguments))?;
     let dns = dns::measure(spillway, &arguments.knotd, arguments.runs, arguments.seconds)?;
