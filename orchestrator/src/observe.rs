@@ -161,6 +161,8 @@ fn cell_evidence(
         sessions_polling: cell.sessions_polling,
         ghost_starts: cell.ghost_starts,
         sessions_untrusted: cell.sessions_untrusted,
+        sessions_settled: cell.sessions_settled,
+        sessions_fled: cell.sessions_fled,
         ..core::CellEvidence::empty(TimestampMs(frame.end_ms), &frame.source, kind, pathway, region)
     }
 }

@@ -21,6 +21,7 @@ use crate::counters::Asked;
 use crate::manifests::Source;
 use crate::params::{DEBUG, DEBUG_ARGUMENT, Query, reported};
 use crate::samples::Sample;
+use crate::trail::Trail;
 use crate::{SteerState, decide, reply};
 
 /// What is said where nothing else can be: a player keeps its own order.
@@ -49,22 +50,27 @@ fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response 
     let now = state.clock.now();
     let current = state.manifests.current(&asker.token.region, now);
     let stretch = state.counters.stretch_milli();
-    let mut answer = decide::answer(&asker.token, asker.family, &current.manifest, now, stretch);
+    let player_is_on = reported(&query, protocol).pathways.pop().map(|(id, _)| id);
+    let mut trail = Trail::read(&query, &asker.token, now);
+    let told = trail.hear(player_is_on, now);
+    let mut answer = decide::answer(&asker.token, asker.family, &current.manifest, now, stretch, &trail);
     answer.ttl_s = decide::within_buffer(answer.ttl_s, buffer_ms(request.uri().query(), headers));
     let debug = query.first(DEBUG).is_some();
     if let Some(first) = answer.order.first() {
         if asker.known {
             let asked = Asked { token: &asker.token, device: state.device(headers), protocol };
-            state.counters.polled(asked, first, answer.ttl_s, now);
+            state.counters.polled(asked, first, answer.ttl_s, (told, trail.settled()), now);
         } else {
             state.counters.untrusted(&asker.token, protocol, first);
         }
     }
-    let player_is_on = reported(&query, protocol).pathways.pop().map(|(id, _)| id);
     let kind = Kind::of(&asker, answer.first_answer);
     state.answered.count(protocol, current.source, kind, Follows::of(player_is_on, answer.order.first()));
     let token = query.first("t").filter(|_| asker.known);
-    let reload = reload_uri(state, protocol, &asker, token, debug);
+    let mut reload = reload_uri(state, protocol, &asker, token, debug);
+    if asker.known {
+        trail.write(&mut reload, answer.order.first(), player_is_on, answer.first_answer);
+    }
     let built = SteeringAnswer::new(answer.ttl_s, Some(Cow::Owned(reload)), &answer.order)
         .map_err(|error| error.to_string())
         .and_then(|answer| serde_json::to_vec(&answer).map_err(|error| error.to_string()));
@@ -87,6 +93,7 @@ fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response 
             ttl_s,
             first_answer,
             player_is_on,
+            fled: trail.fled().cloned().collect(),
             stretch_milli: stretch,
             at: now,
         };

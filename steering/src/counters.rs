@@ -15,11 +15,14 @@ use spillway_wire::frame::{Cell, CellKey, DeviceViews, FRAME_VERSION, Frame};
 use spillway_wire::token::Token;
 
 use crate::decide::{STRETCH_MAX_MILLI, STRETCH_NONE_MILLI};
+use crate::trail::Told;
 
 /// Sessions told apart; more are counted as polls but not as sessions.
 const SESSIONS_MAX: usize = 262_144;
 /// A poll may come this much later than its TTL said.
 const POLL_SLACK_MS: u64 = 2_000;
+/// Or this much earlier, and still be the poll that was due.
+const POLL_EARLY_MS: u64 = 1_000;
 /// A start without a poll for this many TTLs is a ghost.
 const GHOST_TTLS: u64 = 3;
 
@@ -109,10 +112,21 @@ impl Counters {
         });
     }
 
-    /// A poll by a valid token was answered with `first` in front.
-    pub(crate) fn polled(&self, asked: Asked<'_>, first: &PathwayId, ttl_s: u32, now: TimestampMs) {
+    /// A poll by a valid token was answered with `first` in front; `told`: what it says of the pathway on which it was
+    /// told to stay.
+    pub(crate) fn polled(
+        &self,
+        asked: Asked<'_>,
+        first: &PathwayId,
+        ttl_s: u32,
+        told: (Told, Option<&PathwayId>),
+        now: TimestampMs,
+    ) {
         let device = asked.device;
         self.with_place((asked.token, asked.token.asn), asked.protocol, first, |inner, place| {
+            if let (Told::Stayed | Told::Fled, Some(settled)) = told {
+                inner.settled(asked.token, &Place { pathway: settled.clone(), ..place.clone() }, told.0, now);
+            }
             inner.cell(&place).polls += 1;
             let until = TimestampMs(now.0 + u64::from(ttl_s) * 1_000 + POLL_SLACK_MS);
             inner.watch(&asked.token.view, Watched { place, device, until, ttl_s, polled: true });
@@ -216,6 +230,18 @@ impl Inner {
             known.insert(asn);
         }
         known.contains(&asn).then_some(asn)
+    }
+
+    /// A poll of a session that was told to stay at `place`. It is evidence only where this node told it so, at a poll,
+    /// and a TTL ago: what a URL says of that anyone can write, as often as they like.
+    fn settled(&mut self, token: &Token, place: &Place, told: Told, now: TimestampMs) {
+        let known = self.sessions.get(&self.hasher.hash_one(token.view.as_str()));
+        let due = |last: &&Watched| now.0 + POLL_EARLY_MS + POLL_SLACK_MS >= last.until.0;
+        if known.filter(|last| last.polled && last.place == *place).filter(due).is_some() {
+            let cell = self.cell(place);
+            cell.sessions_settled += 1;
+            cell.sessions_fled += u64::from(told == Told::Fled);
+        }
     }
 
     fn watch(&mut self, view: &ViewId, watched: Watched) {

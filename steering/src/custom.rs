@@ -21,6 +21,7 @@ use crate::params::{DEBUG, Query, percent_decode};
 use crate::prepared::Prepared;
 use crate::samples::Sample;
 use crate::signers::{Grant, title_folder};
+use crate::trail::Told;
 use crate::{SteerState, reply};
 
 #[derive(Serialize)]
@@ -110,7 +111,7 @@ pub(crate) async fn decide(
     if let Some(first) = declared.first() {
         let asked = Asked { token: &asker.token, device: state.device(&headers), protocol: Protocol::Other };
         if asker.known {
-            state.counters.polled(asked, first, ttl_s, now);
+            state.counters.polled(asked, first, ttl_s, (Told::Nothing, None), now);
         } else if query.first("t").is_some() {
             // It shows a token that is none of ours.
             state.counters.untrusted(&asker.token, Protocol::Other, first);
@@ -131,6 +132,7 @@ pub(crate) async fn decide(
             ttl_s,
             first_answer: false,
             player_is_on: None,
+            fled: vec![],
             stretch_milli: state.counters.stretch_milli(),
             at: now,
         };

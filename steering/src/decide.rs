@@ -6,6 +6,7 @@ use spillway_routing::{AddressFamily, Manifest, Place, Ranked, Session, playlist
 use spillway_wire::token::{Token, Word};
 
 use crate::prepared::Prepared;
+use crate::trail::Trail;
 
 /// A playlist's own token repeats its first pathway for so long. A player that never follows RELOAD-URI would
 /// otherwise be kept there for ever.
@@ -91,15 +92,18 @@ pub(crate) fn ranked(token: &Token, family: Option<AddressFamily>, manifest: &Pr
 
 /// Answers a poll: every pathway of its playlist, by today's order. The playlist's own token names the pathway that
 /// the playlist put first, and that one is repeated whatever has happened since, since a first answer that disagrees
-/// hangs players at startup; the move then comes with the next poll, soon.
+/// hangs players at startup; the move then comes with the next poll, soon. What the player left by itself a short while
+/// ago comes last.
 pub(crate) fn answer(
     token: &Token,
     family: Option<AddressFamily>,
     manifest: &Prepared,
     now: TimestampMs,
     stretch_milli: u64,
+    trail: &Trail,
 ) -> PollAnswer {
     let mut order = among_declared(&ranked(token, family, manifest), token, manifest);
+    trail.put_last(&mut order, manifest);
     let mut ttl_s = ttl_s(token, manifest, stretch_milli);
     let first = token.first.as_ref().filter(|_| now.since(token.started) <= FIRST_ANSWER_MAX_AGE);
     if let Some(first) = first {

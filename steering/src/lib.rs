@@ -34,6 +34,7 @@ mod signers;
 mod sources;
 mod static_plan;
 mod status;
+mod trail;
 
 use std::sync::Arc;
 use std::time::Duration;

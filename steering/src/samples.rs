@@ -39,6 +39,8 @@ pub(crate) struct Sample {
     pub(crate) first_answer: bool,
     /// Where the player says that it is.
     pub(crate) player_is_on: Option<PathwayId>,
+    /// What the player left by itself a short while ago.
+    pub(crate) fled: Vec<PathwayId>,
     pub(crate) stretch_milli: u64,
     pub(crate) at: TimestampMs,
 }
@@ -117,7 +119,8 @@ impl Sample {
     }
 
     /// `first_answer` (the playlist's pathway again), or what put the first pathway in front: `weight`, `static`,
-    /// `spare`, `leftover`, `dead`; `declared`: the plan's own first is not in the playlist.
+    /// `spare`, `leftover`, `dead`; `fled`: the player left the plan's own first by itself; `declared`: that is not in the
+    /// playlist.
     fn reason(&self) -> &'static str {
         if self.first_answer {
             return "first_answer";
@@ -127,6 +130,7 @@ impl Sample {
         let place = ranked.iter().find(|ranked| Some(&ranked.pathway) == self.order.first());
         match (best, place) {
             (Some(best), Some(first)) if best.pathway == first.pathway => first.place.as_str(),
+            (Some(best), _) if self.fled.contains(&best.pathway) => "fled",
             _ => "declared",
         }
     }
@@ -159,6 +163,7 @@ impl Sample {
             "weights_ppm": weights,
             "states": states,
             "player_is_on": self.player_is_on.as_ref().map(PathwayId::as_str),
+            "fled": self.fled.iter().map(PathwayId::as_str).collect::<Vec<_>>(),
             "family": self.asker.family.map(family),
             "ttl_stretch_milli": self.stretch_milli,
         });

@@ -4,6 +4,7 @@ mod agreement;
 mod dash_writer;
 mod far;
 pub(crate) mod fixtures;
+mod fled;
 mod hls_checker;
 mod hls_writer;
 pub(crate) mod node;

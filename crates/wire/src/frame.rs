@@ -138,6 +138,13 @@ pub struct Cell {
     /// of older senders.
     #[serde(skip_serializing_if = "is_zero")]
     pub sessions_untrusted: u64,
+    /// Steering: polls of sessions that were on this pathway at their last poll and were told to stay there. Absent in
+    /// frames of older senders, like the next.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sessions_settled: u64,
+    /// Steering: of these, sessions that are elsewhere now.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sessions_fled: u64,
 }
 
 /// Views of one title.

@@ -168,6 +168,12 @@ pub struct HeardCell {
     /// Steering: requests without a valid token.
     #[serde(skip_serializing_if = "is_zero")]
     pub sessions_untrusted: u64,
+    /// Steering: polls of sessions that were told to stay here. Absent in older recordings, like the next.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sessions_settled: u64,
+    /// Steering: of these, sessions that left by themselves.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub sessions_fled: u64,
 }
 
 /// What an own edge said of itself.

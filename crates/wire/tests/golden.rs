@@ -166,6 +166,7 @@ fn frames_loads_probes_overviews_and_answers_read_and_write_themselves_back() {
     round_trip::<Frame>("frame/v1-empty.json", &[""]);
     round_trip::<Frame>("frame/v1-devices.json", &["", "/devices/0", "/devices/1"]);
     round_trip::<Frame>("frame/v1-untrusted.json", &["", "/cells/0"]);
+    round_trip::<Frame>("frame/v1-fled.json", &["", "/cells/0"]);
     round_trip::<LoadReport>("load/v1.json", &["", "/origin", "/top_content/0"]);
     round_trip::<LoadReport>("load/v1-least.json", &["", "/origin"]);
     round_trip::<Directives>("load/directives-v1.json", &[""]);

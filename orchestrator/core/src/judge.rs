@@ -82,6 +82,9 @@ impl Engine {
     fn found(&self, now: TimestampMs, input: &RoundInput, p: &Parameters) -> BTreeMap<RegionId, Found> {
         let failing: BTreeMap<RegionId, BTreeMap<PathwayId, Failing>> =
             self.regions.keys().map(|region| (region.clone(), failing_in(&self.observed, region, now, p))).collect();
+        let fled_in = |region| self.observed.region(region).map(|(id, cell)| (id.clone(), cell.fled())).collect();
+        let fled: BTreeMap<RegionId, BTreeMap<PathwayId, Failing>> =
+            self.regions.keys().map(|region| (region.clone(), fled_in(region))).collect();
         let strained =
             self.pathways.iter().filter_map(|(id, pathway)| Some((id.clone(), pathway.carried.strain(p)?))).collect();
         let is_full = |(id, pathway): (&PathwayId, &PathwayMemory)| pathway.carried.is_full(p).then(|| id.clone());
@@ -105,6 +108,7 @@ impl Engine {
                     origin_of: &self.origin_of,
                     parents: &parents,
                     failing: &failing,
+                    fled: &fled,
                     telemetry_lost: memory.telemetry_lost,
                     strained: &strained,
                     full: &full,

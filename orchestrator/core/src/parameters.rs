@@ -115,6 +115,7 @@ parameters! {
     fast_small_views_min: f64 = 5.0, "views", "Distinct failing views in a small cell";
     fast_small_share: f64 = 0.5, "share", "Failing share in a small cell";
     fast_times_reference: f64 = 3.0, "times", "How much worse than the other pathways of the region: origin and ISP faults raise the reference too";
+    fled_window_s: u64 = 10, "s", "Seconds of polls of which the fast lane asks how many sessions left a pathway by themselves: players poll seldom, and leave within 4 s";
     reference_prior_views: f64 = 3.0, "views", "Pseudo-views that pull the reference towards its parent";
     reference_single_views: u64 = 20, "views", "A single other pathway with this many good views shows that the fault is not common to all";
     asn_concentration: f64 = 0.8, "share", "Failing views in one network above this, without another pathway to compare with there: ACCESS, not PATH";

@@ -286,6 +286,8 @@ fn cell_out(cell: &core::CellEvidence) -> wire::HeardCell {
         sessions_polling,
         ghost_starts,
         sessions_untrusted,
+        sessions_settled,
+        sessions_fled,
     } = cell.clone();
     wire::HeardCell {
         at_ms: at.0,
@@ -320,6 +322,8 @@ fn cell_out(cell: &core::CellEvidence) -> wire::HeardCell {
         sessions_polling,
         ghost_starts,
         sessions_untrusted,
+        sessions_settled,
+        sessions_fled,
     }
 }
 
@@ -358,6 +362,8 @@ fn cell_in(cell: wire::HeardCell) -> Result<core::CellEvidence, ShapeError> {
         sessions_polling: cell.sessions_polling,
         ghost_starts: cell.ghost_starts,
         sessions_untrusted: cell.sessions_untrusted,
+        sessions_settled: cell.sessions_settled,
+        sessions_fled: cell.sessions_fled,
     })
 }
 

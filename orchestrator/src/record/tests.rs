@@ -43,7 +43,7 @@ fn cell() -> impl Strategy<Value = core::CellEvidence> {
     let kind = prop_oneof![Just(core::SourceKind::Collector), Just(core::SourceKind::Steer)];
     let protocol = prop_oneof![Just(Protocol::Hls), Just(Protocol::Dash), Just(Protocol::Other)];
     let named = (at(), any::<u64>(), ".*", kind, pathway(), region(), any::<Option<u32>>(), protocol);
-    (named, prop::array::uniform21(prop_oneof![Just(0), any::<u64>()])).prop_map(|(named, n)| {
+    (named, prop::array::uniform23(prop_oneof![Just(0), any::<u64>()])).prop_map(|(named, n)| {
         let (at, interval, source, kind, pathway, region, asn, protocol) = named;
         core::CellEvidence {
             at,
@@ -75,6 +75,8 @@ fn cell() -> impl Strategy<Value = core::CellEvidence> {
             sessions_polling: n[18],
             ghost_starts: n[19],
             sessions_untrusted: n[20],
+            sessions_settled: n[21],
+            sessions_fled: n[22],
         }
     })
 }

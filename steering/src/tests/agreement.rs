@@ -11,19 +11,22 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
 use proptest::prelude::*;
-use spillway_model::{ContentId, Millis, PathwayId, PathwayState, Ppm, Protocol, TimestampMs, ViewId};
+use spillway_model::{ContentId, Millis, PathwayId, PathwayState, Ppm, Protocol, TimestampMs};
 use spillway_routing::{Manifest, Target, Weights, rank, share_of};
 use spillway_wire::steering::SteeringAnswer;
-use spillway_wire::token::{Needs, Token, TokenKeys};
+use spillway_wire::token::{Token, TokenKeys};
 use url::Url;
 
-use super::fixtures::{NOW, StoppedClock, config, deployment, id, manifest, region, sealed, signing_key, weights};
+use super::fixtures::{
+    NOW, StoppedClock, config, deployment, id, manifest, region, sealed, signing_key, token, weights,
+};
 use crate::decide::{self, STRETCH_NONE_MILLI};
 use crate::manifests::Manifests;
 use crate::playlists::space::Space;
 use crate::playlists::writer::{Offer, Steering};
 use crate::playlists::{self, dash, hls};
 use crate::prepared::Prepared;
+use crate::trail::Trail;
 use crate::{SteerState, answers, static_plan};
 
 const PLAYLIST: &[u8] = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n";
@@ -31,20 +34,6 @@ const MPD: &[u8] = b"<MPD><Period/></MPD>";
 
 fn keys() -> TokenKeys {
     TokenKeys::new(("k".into(), b"secret".to_vec()), vec![])
-}
-
-fn token(view: &str, content: &str) -> Token {
-    Token {
-        view: ViewId::new(view).expect("id"),
-        region: region(),
-        asn: None,
-        class: None,
-        started: NOW,
-        content: ContentId::new(content).expect("id"),
-        pathways: vec![],
-        first: None,
-        needs: Needs::default(),
-    }
 }
 
 /// A manifest drawn from `seed`: weights, states, node weights, running line, holdback, hot titles.
@@ -140,7 +129,7 @@ fn one_session(seed: u32, keys: &TokenKeys, fixed: &Prepared, tally: &mut Tally)
     let after = swapped(how, seed, &before, &first, fixed);
     let asked = keys.verify(signed).expect("our own");
     let now = NOW.after(Millis(u64::from(seed % 4_000)));
-    let one = decide::answer(&asked, None, &after, now, STRETCH_NONE_MILLI);
+    let one = decide::answer(&asked, None, &after, now, STRETCH_NONE_MILLI, &Trail::default());
     assert!(one.first_answer);
     assert_eq!(one.order.first(), Some(&first), "seed {seed}");
     let all: BTreeSet<&PathwayId> = playlist.declared.iter().collect();
@@ -149,7 +138,7 @@ fn one_session(seed: u32, keys: &TokenKeys, fixed: &Prepared, tally: &mut Tally)
     assert!((2..=300).contains(&one.ttl_s));
 
     let again = Token { first: None, ..asked };
-    let two = decide::answer(&again, None, &after, now, STRETCH_NONE_MILLI);
+    let two = decide::answer(&again, None, &after, now, STRETCH_NONE_MILLI, &Trail::default());
     assert!(!two.first_answer && same(&two.order), "seed {seed}");
     assert!((2..=300).contains(&two.ttl_s));
     let state = after.pathways.get(&first).map(|pathway| pathway.state);
@@ -296,7 +285,7 @@ fn without_a_swap_the_second_answer_stays() {
         let viewer = token(&format!("view-{seed}"), "vod/lake");
         let declared = decide::assign(&viewer, None, &manifest).declared;
         let again = Token { pathways: declared.clone(), ..viewer };
-        let answer = decide::answer(&again, None, &manifest, NOW, STRETCH_NONE_MILLI);
+        let answer = decide::answer(&again, None, &manifest, NOW, STRETCH_NONE_MILLI, &Trail::default());
         assert_eq!(answer.order, declared);
     }
 }
@@ -312,7 +301,7 @@ fn a_player_that_ignores_reload_uri_is_not_kept_for_ever() {
     let token = Token { first: declared.first().cloned(), pathways: declared, ..viewer };
     let first = |seconds| {
         let now = NOW.after(Millis::from_secs(seconds));
-        decide::answer(&token, None, &after, now, STRETCH_NONE_MILLI).order[0].to_string()
+        decide::answer(&token, None, &after, now, STRETCH_NONE_MILLI, &Trail::default()).order[0].to_string()
     };
     assert_eq!((first(300), first(301)), ("cdn-a".into(), "cdn-b".into()));
 }
@@ -327,7 +316,7 @@ fn a_group_that_wants_a_third_node_gets_a_sister_that_the_playlist_has() {
     let token = Token { pathways: vec![id("cdn-a"), others[0].clone(), others[1].clone()], ..viewer };
     let first = |manifest: &Manifest| {
         let prepared = Prepared::new(manifest.clone());
-        decide::answer(&token, None, &prepared, NOW, STRETCH_NONE_MILLI).order[0].clone()
+        decide::answer(&token, None, &prepared, NOW, STRETCH_NONE_MILLI, &Trail::default()).order[0].clone()
     };
     assert!(others.contains(&first(&manifest)), "a sister, not the CDN");
     for sister in &others {
@@ -360,7 +349,7 @@ proptest! {
     fn a_session_asks_the_same_and_hears_the_same(view in "[a-z0-9-]{1,40}", seed in 0_u32..100_000) {
         let manifest = random_manifest(1, seed);
         let token = token(&view, "vod/lake");
-        let answer = || decide::answer(&token, None, &manifest, NOW, STRETCH_NONE_MILLI);
+        let answer = || decide::answer(&token, None, &manifest, NOW, STRETCH_NONE_MILLI, &Trail::default());
         prop_assert_eq!(answer(), answer());
         prop_assert_eq!(answer().order.len(), manifest.pathways.len());
     }

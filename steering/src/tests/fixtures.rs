@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use ed25519_dalek::SigningKey;
-use spillway_model::{BitsPerSecond, GroupId, Millis, Mode, PathwayState, Ppm, TimestampMs};
+use spillway_model::{BitsPerSecond, ContentId, GroupId, Millis, Mode, PathwayState, Ppm, TimestampMs, ViewId};
 use spillway_routing::{CohortRule, Group, Manifest, ModeRule, Pathway, Serves, Target, TtlPolicy, Weights};
 use spillway_service::deployment::kind_of;
+use spillway_wire::token::{Needs, Token};
 use spillway_wire::{envelope, manifest};
 
 pub(crate) use super::world::{NOW, StoppedClock, deployment, id, region};
@@ -43,6 +44,21 @@ pub(crate) fn weights(of: &[(&str, u32)]) -> Weights {
         if name == "own-x" { Target::Group(GroupId::new(name).expect("id")) } else { Target::Pathway(id(name)) }
     };
     of.iter().map(|(name, ppm)| (target(name), *ppm)).collect()
+}
+
+/// A session of `content` that began at [`NOW`] and has no playlist yet.
+pub(crate) fn token(view: &str, content: &str) -> Token {
+    Token {
+        view: ViewId::new(view).expect("id"),
+        region: region(),
+        asn: None,
+        class: None,
+        started: NOW,
+        content: ContentId::new(content).expect("id"),
+        pathways: vec![],
+        first: None,
+        needs: Needs::default(),
+    }
 }
 
 fn pathway(name: &str) -> Pathway {

@@ -36,7 +36,7 @@ pub(crate) struct Node {
     url: String,
     client: reqwest::Client,
     origin: Origin,
-    clock: Arc<StoppedClock>,
+    pub(super) clock: Arc<StoppedClock>,
     store: Arc<dyn Store>,
     pub(super) frames: Subscription,
     pub(crate) shutdown: CancellationToken,

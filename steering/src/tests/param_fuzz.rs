@@ -20,7 +20,8 @@ use crate::params::Query;
 use crate::{SteerState, answers};
 
 /// What players send, and what they might.
-const QUERIES: [&str; 12] = [
+const QUERIES: [&str; 13] = [
+    "t={t}&at=cdn-a&fled=1800000000:cdn-b~1799999990:cdn-a&_HLS_pathway=cdn-c",
     "t={t}&_HLS_pathway=cdn-a&_HLS_throughput=500000",
     "t={t}&_HLS_pathway=%22cdn-a%22&_HLS_throughput=4194304.5",
     "t={t}&_HLS_pathway=cdn-a&_HLS_throughput=1&_HLS_pathway=cdn-b&_HLS_throughput=2",
@@ -34,7 +35,9 @@ const QUERIES: [&str; 12] = [
     "",
     "&&&=&%&%2&%zz=%00&+=+",
 ];
-const WORDS: [&str; 24] = [
+const WORDS: [&str; 26] = [
+    "&at=",
+    "&fled=99999999999999999999:cdn-a",
     "&",
     "=",
     "%22",

@@ -76,6 +76,10 @@ pub struct CellEvidence {
     pub ghost_starts: u64,
     /// Steering: requests without a valid session token; no audience, whatever their number.
     pub sessions_untrusted: u64,
+    /// Steering: polls of sessions that were here at their last poll and were told to stay.
+    pub sessions_settled: u64,
+    /// Steering: of these, sessions that are elsewhere now: their players left by themselves.
+    pub sessions_fled: u64,
 }
 
 impl CellEvidence {
@@ -112,6 +116,8 @@ impl CellEvidence {
             sessions_polling: 0,
             ghost_starts: 0,
             sessions_untrusted: 0,
+            sessions_settled: 0,
+            sessions_fled: 0,
         }
     }
 }

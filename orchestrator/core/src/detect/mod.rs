@@ -61,6 +61,8 @@ pub(crate) struct Scene<'a> {
     pub parents: &'a BTreeMap<PathwayId, f64>,
     /// Failing views by region and pathway.
     pub failing: &'a BTreeMap<RegionId, BTreeMap<PathwayId, Failing>>,
+    /// Sessions that left by themselves by region and pathway.
+    pub fled: &'a BTreeMap<RegionId, BTreeMap<PathwayId, Failing>>,
     /// Beacons can't be trusted here now.
     pub telemetry_lost: bool,
     /// Pathways whose illness would be taken for too much load, and why.
@@ -131,7 +133,8 @@ impl Scene<'_> {
     ) -> Finding {
         let candidates = [
             self.gone(id, memory),
-            self.fast_lane(id, memory, networks, notes),
+            self.fast_lane(&self.reports(), id, memory, networks, notes),
+            self.fast_lane(&self.polls(), id, memory, networks, notes),
             self.slow_lane(id, memory, seen, networks, notes),
             self.silence(id, memory, seen),
             self.ghosts(id, memory, seen),
@@ -170,10 +173,12 @@ impl Scene<'_> {
 
     fn quiet(&self, id: &PathwayId, memory: &CellMemory) -> bool {
         let parent = self.parent(id, memory);
-        let failing = self.failing.get(self.region).and_then(|here| here.get(id)).map_or(0.0, Failing::share);
+        let share = |of: &BTreeMap<RegionId, BTreeMap<PathwayId, Failing>>| {
+            of.get(self.region).and_then(|here| here.get(id)).map_or(0.0, Failing::share)
+        };
         memory.cusum.sum < 1.0
             && memory.health.estimate(parent, self.parameters) < 2.0 * memory.baseline.max(parent)
-            && failing < self.parameters.fast_share / 2.0
+            && share(self.failing).max(share(self.fled)) < self.parameters.fast_share / 2.0
             && memory.probes.bad_rounds(self.now, self.parameters) == 0
     }
 

@@ -83,7 +83,7 @@ impl Observed {
         let sources: Vec<(u32, TimestampMs)> = self.sources.values().map(|source| (source.index, source.at)).collect();
         for region in self.regions.values_mut() {
             for cell in region.cells.values_mut() {
-                cell.age(region.latest_s, p.fast_window_s);
+                cell.age(region.latest_s, p.fast_window_s, p.fled_window_s);
                 let mut all = Counted::default();
                 for network in &mut cell.networks {
                     let counted = network.count(&sources);
@@ -156,6 +156,9 @@ fn count(cell: &mut CellSeen, evidence: &CellEvidence, source: u32) {
     let failing = evidence.views_failing + evidence.views_late;
     if failing > 0 {
         cell.fail(evidence.asn, at_s, failing);
+    }
+    if evidence.sessions_settled > 0 {
+        cell.settle(evidence.asn, at_s, evidence.sessions_settled, evidence.sessions_fled);
     }
     let Some(second) = cell.second(at_s) else { return };
     second.windows += windows.all;

@@ -73,6 +73,8 @@ pub(crate) struct CellSeen {
     pub networks: Vec<Network>,
     /// Distinct views with a failed or late request by network and second.
     failing: BTreeMap<Option<u32>, Vec<(u64, u64)>>,
+    /// (second, sessions that had been told to stay here, those of them that left) by network.
+    settled: BTreeMap<Option<u32>, Vec<(u64, u64, u64)>>,
     hint: usize,
 }
 
@@ -157,8 +159,21 @@ impl CellSeen {
         }
     }
 
-    /// Forgets what is older than a minute before `latest_s`, failing views older than `window_s`.
-    pub(crate) fn age(&mut self, latest_s: u64, window_s: u64) {
+    pub(crate) fn settle(&mut self, asn: Option<u32>, at_s: u64, sessions: u64, fled: u64) {
+        let seconds = self.settled.entry(asn).or_default();
+        match seconds.iter_mut().find(|(second, ..)| *second == at_s) {
+            Some((_, all, left)) => (*all, *left) = (*all + sessions, *left + fled),
+            None => seconds.push((at_s, sessions, fled)),
+        }
+    }
+
+    /// Forgets what is older than a minute before `latest_s`, failing views older than `window_s`, polls older than
+    /// `fled_window_s`.
+    pub(crate) fn age(&mut self, latest_s: u64, window_s: u64, fled_window_s: u64) {
+        self.settled.retain(|_, seconds| {
+            seconds.retain(|(at_s, ..)| at_s + fled_window_s > latest_s);
+            !seconds.is_empty()
+        });
         while self.seconds.front().is_some_and(|second| second.at_s + SECONDS_KEPT <= latest_s) {
             self.seconds.pop_front();
         }
@@ -210,7 +225,18 @@ impl CellSeen {
         out
     }
 
-    /// The same with every network.
+    /// Sessions that polled, and those of them that had left by themselves, of all seconds kept.
+    pub(crate) fn fled(&self) -> Failing {
+        let mut out = Failing::default();
+        for (asn, seconds) in &self.settled {
+            let sums = seconds.iter().fold((0, 0), |(all, left), (_, more, gone)| (all + more, left + gone));
+            let (views, failing) = (sums.0 as f64, sums.1.min(sums.0) as f64);
+            out.add(&Failing { networks: [(*asn, (views, failing))].into(), views, failing });
+        }
+        out
+    }
+
+    /// [`CellSeen::failing_since`] with every network.
     pub(crate) fn failing_in_detail(&self, from_s: u64) -> Failing {
         let mut out = self.failing_since(from_s);
         for network in self.networks.iter().filter(|network| network.views > 0) {

@@ -285,3 +285,45 @@ fn an_origin_that_suffers_from_our_move_gets_it_back() {
     assert!(weight(&output, "own-1") < moved, "taken back: {:?}", world.log);
     assert_eq!(world.changes(), Vec::<&str>::new());
 }
+
+/// A round with polls of sessions that were told to stay, by pathway and network: (settled, of them gone).
+fn told_to_stay(world: &mut World, cells: &[(&str, u32, u64, u64)]) -> RoundOutput {
+    world.extra = cells
+        .iter()
+        .map(|(id, asn, settled, fled)| CellEvidence {
+            asn: Some(*asn),
+            sessions_settled: *settled,
+            sessions_fled: *fled,
+            ..CellEvidence::empty(world.now, "steer-1", SourceKind::Steer, pathway(id), region("eu"))
+        })
+        .collect();
+    world.round()
+}
+
+#[test]
+fn players_that_leave_a_pathway_by_themselves_take_it_down_without_a_beacon() {
+    let mut world = World::one_region(&[("cdn-a", 100), ("cdn-b", 100)]);
+    world.rounds(30);
+    let output = told_to_stay(&mut world, &[("cdn-a", 1, 4, 4), ("cdn-b", 1, 4, 0)]);
+    assert_eq!(state_of(&output, "cdn-a"), Healthy, "four players are not enough");
+    let output = told_to_stay(&mut world, &[("cdn-a", 1, 4, 4), ("cdn-b", 1, 4, 0)]);
+    assert_eq!(state_of(&output, "cdn-a"), Down, "{:?}", world.changes());
+    let note = output.regions["eu"].findings.iter().find(|note| note.verdict == Verdict::Path).expect("a finding");
+    assert_eq!(note.text, "8 of 8 polling sessions gone by themselves in 10 s, others 0 %");
+}
+
+#[test]
+fn players_that_leave_everything_or_leave_in_one_network_alone_blame_no_pathway() {
+    let mut world = World::one_region(&[("cdn-a", 100), ("cdn-b", 100)]);
+    world.rounds(30);
+    for _ in 0..5 {
+        let output = told_to_stay(&mut world, &[("cdn-a", 1, 10, 6), ("cdn-b", 1, 10, 5)]);
+        assert_eq!([state_of(&output, "cdn-a"), state_of(&output, "cdn-b")], [Healthy; 2], "{:?}", world.changes());
+    }
+    world.rounds(30);
+    for _ in 0..5 {
+        let cells = [("cdn-a", 1, 20, 0), ("cdn-a", 2, 10, 10), ("cdn-b", 1, 20, 0), ("cdn-b", 2, 10, 10)];
+        let output = told_to_stay(&mut world, &cells);
+        assert_eq!([state_of(&output, "cdn-a"), state_of(&output, "cdn-b")], [Healthy; 2], "{:?}", world.changes());
+    }
+}
