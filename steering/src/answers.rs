@@ -4,12 +4,10 @@
 //! token goes back as it came.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use metrics::Counter;
 use spillway_model::{ContentId, PathwayId, Protocol};
@@ -17,6 +15,7 @@ use spillway_wire::cmcd::parse_request;
 use spillway_wire::steering::{STEERING_MEDIA_TYPE, SteeringAnswer};
 
 use crate::asker::Asker;
+use crate::caller::Caller;
 use crate::counters::Asked;
 use crate::manifests::Source;
 use crate::params::{DEBUG, DEBUG_ARGUMENT, Query, reported};
@@ -38,10 +37,7 @@ pub(crate) async fn dash(State(state): State<Arc<SteerState>>, request: Request)
 }
 
 fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response {
-    let headers = request.headers();
-    let query = Query::parse(request.uri().query());
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().expect("every listener of ours tells the peer").0;
-    let client = state.deployment.client(peer, headers, state.settings.trusted_header.as_deref());
+    let Caller { query, headers, client } = Caller::of(state, request);
     let asker = Asker::by_token(state, &query, &client).unwrap_or_else(|error| {
         metrics::counter!("spillway_steer_bad_tokens_total", "reason" => error.name()).increment(1);
         let unknown = ContentId::new("unknown").expect("letters make an id");
@@ -66,8 +62,7 @@ fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response 
     }
     let kind = Kind::of(&asker, answer.first_answer);
     state.answered.count(protocol, current.source, kind, Follows::of(player_is_on, answer.order.first()));
-    let token = query.first("t").filter(|_| asker.known);
-    let mut reload = reload_uri(state, protocol, &asker, token, debug);
+    let mut reload = reload_uri(state, protocol, &asker, &query, debug);
     if asker.known {
         trail.write(&mut reload, answer.order.first(), player_is_on, answer.first_answer);
     }
@@ -99,22 +94,7 @@ fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response 
         };
         samples.push(sample, rate);
     }
-    response(bytes, epoch)
-}
-
-/// 200 with everything that a player on any page needs; never stored.
-fn response(body: Vec<u8>, epoch: u64) -> Response {
-    const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after,x-spillway-epoch");
-    // Six fit into the smallest table: one more, and it would take twice the memory and twice the time.
-    let mut headers = HeaderMap::with_capacity(6);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(STEERING_MEDIA_TYPE));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    headers.insert(HeaderName::from_static(reply::EPOCH_HEADER), HeaderValue::from(epoch));
-    let mut response = Response::new(Body::from(body));
-    *response.headers_mut() = headers;
-    response
+    reply::open(STEERING_MEDIA_TYPE, bytes, epoch)
 }
 
 /// What the player has left to play, if it says so by CMCD (dash.js can, with steering requests); the least of several.
@@ -127,21 +107,18 @@ fn buffer_ms(query: Option<&str>, headers: &HeaderMap) -> Option<u64> {
     record.bl_ms?.into_iter().map(|buffer| buffer.value).min()
 }
 
-/// Absolute, and with identity only. A stranger gets no token: it would make an audience of a flood. A token that says
-/// no more than identity, and is signed by today's key, goes back as it came.
-fn reload_uri(state: &SteerState, protocol: Protocol, asker: &Asker, token: Option<&str>, debug: bool) -> String {
-    let (url, keys) = (&state.settings.public_url, &state.settings.keys);
+/// Absolute, and with identity only. A stranger gets no token: it would make an audience of a flood.
+fn reload_uri(state: &SteerState, protocol: Protocol, asker: &Asker, query: &Query<'_>, debug: bool) -> String {
+    let url = &state.settings.public_url;
     let mut out = String::with_capacity(url.len() + 320);
     for part in [url, "/v1/steer/", protocol.as_str()] {
         out.push_str(part);
     }
-    let Some(token) = token else { return out };
-    out.push_str("?t=");
-    if asker.token.first.is_none() && keys.is_current(token) {
-        out.push_str(token);
-    } else {
-        out.push_str(&keys.sign(&asker.identity()));
+    if !asker.known {
+        return out;
     }
+    out.push_str("?t=");
+    out.push_str(&asker.identity_token(state, query));
     out.push_str(if debug { DEBUG_ARGUMENT } else { "" });
     out
 }

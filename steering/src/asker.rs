@@ -1,5 +1,6 @@
 //! Who asks: the session of a request, from its token, its `sid`, or its address.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use spillway_model::{ContentId, Millis, RegionId, TimestampMs, ViewId};
@@ -69,9 +70,15 @@ impl Asker {
         Self { token, family: family(client.address), known: false }
     }
 
-    /// What RELOAD-URI carries: identity only.
-    pub(crate) fn identity(&self) -> Token {
-        Token { first: None, ..self.token.clone() }
+    /// What RELOAD-URI carries: identity only, signed. A token that says no more, and is signed by today's key, goes back
+    /// as it came.
+    pub(crate) fn identity_token<'q>(&self, state: &SteerState, query: &'q Query<'_>) -> Cow<'q, str> {
+        let keys = &state.settings.keys;
+        let came = query.first("t").filter(|token| self.known && self.token.first.is_none() && keys.is_current(token));
+        match came {
+            Some(token) => Cow::Borrowed(token),
+            None => Cow::Owned(keys.sign(&Token { first: None, ..self.token.clone() })),
+        }
     }
 }
 

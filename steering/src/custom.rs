@@ -1,24 +1,23 @@
-//! For what knows neither HLS nor DASH steering: `GET /v1/decide` (JSON), `GET /v1/go/{path}` (redirect); and
-//! `GET /v1/explain`, which says why.
+//! For what knows neither HLS nor DASH steering: `GET /v1/decide` (JSON) and `GET /v1/go/{path}` (redirect).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::response::Response;
+use metrics::Counter;
 use serde::Serialize;
-use spillway_model::{ContentClass, PathwayId, Protocol, TimestampMs};
-use spillway_routing::{CohortRule, Manifest, Ranked, Weights, rank_shadow, rule_for};
-use spillway_service::auth::{AuthError, Role, authorize};
-use spillway_service::geo::Client;
+use spillway_model::{PathwayId, Protocol, TimestampMs};
+use spillway_routing::{Manifest, Ranked, rule_for};
 
 use crate::asker::{Asker, content_of};
+use crate::caller::Caller;
 use crate::counters::Asked;
 use crate::decide::{self, Assignment};
-use crate::params::{DEBUG, Query, percent_decode};
-use crate::prepared::Prepared;
+use crate::manifests::Source;
+use crate::params::{DEBUG, percent_decode};
 use crate::samples::Sample;
 use crate::signers::{Grant, title_folder};
 use crate::trail::Told;
@@ -32,7 +31,7 @@ struct Decision<'a> {
     epoch: u64,
     sid: &'a str,
     /// Identity for the next question (`t=`), and for `/v1/explain`.
-    token: String,
+    token: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_bitrate_kbps: Option<u32>,
     reason: &'a str,
@@ -52,64 +51,18 @@ struct Choice<'a> {
     place: &'static str,
 }
 
-#[derive(Serialize)]
-struct Explanation<'a> {
-    epoch: u64,
-    plan: &'static str,
-    policy: &'a str,
-    region: &'a str,
-    asn: Option<u32>,
-    class: Option<&'a str>,
-    sid: &'a str,
-    content: &'a str,
-    started_ms: u64,
-    ttl_s: u32,
-    rule: Option<Rule<'a>>,
-    order: Vec<Step<'a>>,
-    /// Where the shadow plan would send it first; absent without one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shadow_first: Option<Step<'a>>,
-    declared: Vec<&'a str>,
-    static_weights: BTreeMap<&'a str, u32>,
-}
-
-#[derive(Serialize)]
-struct Rule<'a> {
-    reason: &'a str,
-    asn: Option<u32>,
-    class: Option<&'a str>,
-    device_class: Option<&'a str>,
-    /// `new` or `running`: which weights hold for this session.
-    session_is: &'static str,
-    weights_ppm: BTreeMap<&'a str, u32>,
-    spare_ppm: BTreeMap<&'a str, u32>,
-}
-
-#[derive(Serialize)]
-struct Step<'a> {
-    id: &'a str,
-    place: &'static str,
-    state: &'static str,
-    reason: &'a str,
-    utilisation_ppm: u32,
-}
-
 /// `GET /v1/decide?content=&sid=&region=` (or `t=` from the last answer).
-pub(crate) async fn decide(
-    State(state): State<Arc<SteerState>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-) -> Response {
-    let query = Query::parse(query.as_deref());
-    let asker = asker(&state, &query, &client(&state, peer, &headers), query.first("content").unwrap_or_default());
+pub(crate) async fn decide(State(state): State<Arc<SteerState>>, request: Request) -> Response {
+    let caller = Caller::of(&state, &request);
+    let query = &caller.query;
+    let asker = asker(&state, &caller, query.first("content").unwrap_or_default());
     let now = state.clock.now();
     let current = state.manifests.current(&asker.token.region, now);
     let manifest = &*current.manifest;
     let Assignment { ranked, declared } = decide::assign(&asker.token, asker.family, manifest);
     let ttl_s = decide::ttl_s(&asker.token, manifest, state.counters.stretch_milli());
     if let Some(first) = declared.first() {
-        let asked = Asked { token: &asker.token, device: state.device(&headers), protocol: Protocol::Other };
+        let asked = Asked { token: &asker.token, device: state.device(caller.headers), protocol: Protocol::Other };
         if asker.known {
             state.counters.polled(asked, first, ttl_s, (Told::Nothing, None), now);
         } else if query.first("t").is_some() {
@@ -119,8 +72,7 @@ pub(crate) async fn decide(
             state.counters.assigned(asked, first, ttl_s, false, now);
         }
     }
-    metrics::counter!("spillway_steer_answers_total", "protocol" => "decide", "plan" => current.source.as_str())
-        .increment(1);
+    state.decided.count(current.source);
     if let Some(samples) = &state.samples
         && let Some(rate) = samples.rate(&asker, query.first(DEBUG).is_some(), now)
     {
@@ -149,29 +101,25 @@ pub(crate) async fn decide(
         ttl_s,
         epoch: manifest.epoch,
         sid: asker.token.view.as_str(),
-        token: state.settings.keys.sign(&asker.identity()),
+        token: asker.identity_token(&state, query),
         max_bitrate_kbps: decide::max_bitrate_kbps(&asker.token, manifest),
         reason: rule_for(&session, manifest).map_or("", |rule| rule.reason.as_str()),
     };
     let cookies = granted.values().flat_map(Grant::cookies);
-    reply::with_cookies(reply::with_epoch(reply::json(&decision), manifest.epoch), cookies)
+    match serde_json::to_vec(&decision) {
+        Ok(body) => reply::with_cookies(reply::open(reply::JSON, body, manifest.epoch), cookies),
+        Err(error) => reply::refusal(StatusCode::INTERNAL_SERVER_ERROR, "no_json", &error.to_string()),
+    }
 }
 
 /// `GET /v1/go/{path}`: 307 to the path on the best pathway. The same session, or else the same address, always goes
 /// to the same one while the plan stands.
-pub(crate) async fn go(
-    State(state): State<Arc<SteerState>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-    uri: Uri,
-) -> Response {
-    let path = uri.path().strip_prefix("/v1/go/").unwrap_or_default();
-    let query = Query::parse(query.as_deref());
-    let client = client(&state, peer, &headers);
-    let asker = match query.first("sid").or(query.first("t")) {
-        Some(_) => asker(&state, &query, &client, &percent_decode(path)),
-        None => Asker::anonymous(&state, &query, &client, content_of(&percent_decode(path))),
+pub(crate) async fn go(State(state): State<Arc<SteerState>>, request: Request) -> Response {
+    let path = request.uri().path().strip_prefix("/v1/go/").unwrap_or_default();
+    let caller = Caller::of(&state, &request);
+    let asker = match caller.query.first("sid").or(caller.query.first("t")) {
+        Some(_) => asker(&state, &caller, &percent_decode(path)),
+        None => Asker::anonymous(&state, &caller.query, &caller.client, content_of(&percent_decode(path))),
     };
     let now = state.clock.now();
     let current = state.manifests.current(&asker.token.region, now);
@@ -187,86 +135,6 @@ pub(crate) async fn go(
         }
         None => reply::refusal(StatusCode::BAD_GATEWAY, "no_pathway", "no pathway serves this region"),
     }
-}
-
-/// `GET /v1/explain?t=TOKEN`, or `?sid=&content=&region=` with a viewer's bearer token: it tells of policy.
-pub(crate) async fn explain(
-    State(state): State<Arc<SteerState>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-) -> Response {
-    let query = Query::parse(query.as_deref());
-    let client = client(&state, peer, &headers);
-    let asker = match Asker::by_token(&state, &query, &client) {
-        Ok(asker) => asker,
-        Err(error) => match authorize(&headers, &state.tokens, Role::Viewer) {
-            Ok(_) => asker(&state, &query, &client, query.first("content").unwrap_or_default()),
-            Err(AuthError::Forbidden { .. }) => {
-                return reply::refusal(StatusCode::FORBIDDEN, "forbidden", "the bearer token allows too little");
-            }
-            Err(AuthError::Unknown(_)) => {
-                let detail = format!("{error}; a signed t, or a bearer token of role viewer, is needed");
-                return reply::refusal(StatusCode::UNAUTHORIZED, "unauthorized", &detail);
-            }
-        },
-    };
-    let current = state.manifests.current(&asker.token.region, state.clock.now());
-    let explanation = explanation(&state, &asker, &current.manifest, current.source.as_str());
-    reply::with_epoch(reply::json(&explanation), current.manifest.epoch)
-}
-
-fn explanation<'a>(
-    state: &SteerState,
-    asker: &'a Asker,
-    manifest: &'a Prepared,
-    plan: &'static str,
-) -> Explanation<'a> {
-    let token = &asker.token;
-    let session = decide::session(token, asker.family);
-    let Assignment { ranked, declared } = decide::assign(token, asker.family, manifest);
-    let shadow = rank_shadow(&session, &token.content, manifest);
-    let names = |id: &spillway_model::PathwayId| manifest.pathways.get_key_value(id).map(|(id, _)| id.as_str());
-    Explanation {
-        epoch: manifest.epoch,
-        plan,
-        policy: &manifest.policy,
-        region: manifest.region.as_str(),
-        asn: token.asn,
-        class: token.class.as_ref().map(ContentClass::as_str),
-        sid: token.view.as_str(),
-        content: token.content.as_str(),
-        started_ms: token.started.0,
-        ttl_s: decide::ttl_s(token, manifest, state.counters.stretch_milli()),
-        rule: rule_for(&session, manifest).map(|rule| explained(rule, token.started < rule.running_before)),
-        order: ranked.iter().filter_map(|ranked| step(manifest, ranked)).collect(),
-        shadow_first: shadow.and_then(|order| step(manifest, order.first()?)),
-        declared: declared.iter().filter_map(names).collect(),
-        static_weights: by_name(&manifest.static_weights),
-    }
-}
-
-fn explained(rule: &CohortRule, running: bool) -> Rule<'_> {
-    Rule {
-        reason: &rule.reason,
-        asn: rule.asn,
-        class: rule.class.as_ref().map(ContentClass::as_str),
-        device_class: rule.device_class.as_deref(),
-        session_is: if running { "running" } else { "new" },
-        weights_ppm: by_name(if running { &rule.weights_running } else { &rule.weights_new }),
-        spare_ppm: by_name(&rule.spare),
-    }
-}
-
-fn step<'a>(manifest: &'a Manifest, ranked: &Ranked) -> Option<Step<'a>> {
-    let (id, pathway) = manifest.pathways.get_key_value(&ranked.pathway)?;
-    Some(Step {
-        id: id.as_str(),
-        place: ranked.place.as_str(),
-        state: pathway.state.as_str(),
-        reason: &pathway.reason,
-        utilisation_ppm: pathway.utilisation.0,
-    })
 }
 
 /// Grants of all declared pathways for the title of `content`: a session keeps them when it moves.
@@ -302,15 +170,25 @@ fn encoded(path: &str) -> String {
     path.bytes().map(one).collect()
 }
 
-fn by_name(weights: &Weights) -> BTreeMap<&str, u32> {
-    weights.iter().map(|(target, ppm)| (target.as_str(), *ppm)).collect()
+/// The session of `t`, else a new one of `content`.
+pub(crate) fn asker(state: &SteerState, caller: &Caller<'_>, content: &str) -> Asker {
+    Asker::by_token(state, &caller.query, &caller.client)
+        .unwrap_or_else(|_| Asker::new_session(state, &caller.query, &caller.client, content_of(content)))
 }
 
-fn client(state: &SteerState, peer: SocketAddr, headers: &HeaderMap) -> Client {
-    state.deployment.client(peer, headers, state.settings.trusted_header.as_deref())
+/// `spillway_steer_answers_total` of `/v1/decide`, each of its counters looked up once.
+pub(crate) struct Decided([Counter; Source::ALL.len()]);
+
+impl Default for Decided {
+    fn default() -> Self {
+        Self(Source::ALL.map(
+            |plan| metrics::counter!("spillway_steer_answers_total", "protocol" => "decide", "plan" => plan.as_str()),
+        ))
+    }
 }
 
-fn asker(state: &SteerState, query: &Query<'_>, client: &Client, content: &str) -> Asker {
-    Asker::by_token(state, query, client)
-        .unwrap_or_else(|_| Asker::new_session(state, query, client, content_of(content)))
+impl Decided {
+    fn count(&self, plan: Source) {
+        self.0[plan as usize].increment(1);
+    }
 }

@@ -12,7 +12,7 @@ use spillway_model::limits::PLAYLIST_MAX_BYTES;
 use tower::Layer as _;
 use tower_http::cors::{Any, Cors, CorsLayer};
 
-use crate::{SteerState, answers, custom, playlists, reply, sessions, status};
+use crate::{SteerState, answers, custom, explain, playlists, reply, sessions, status};
 
 /// Browsers cap this at two hours or less.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(7_200);
@@ -43,14 +43,14 @@ pub(crate) fn router(state: Arc<SteerState>) -> Router {
             .route(&format!("/v1/playlists/{protocol}"), post(posted))
             .route(&format!("/v1/playlists/{protocol}/{{*path}}"), get(fetched));
     }
-    // Steering answers carry their headers themselves: a layer costs as much as the answer. Only the preflight is left.
+    // What is asked most carries its headers itself: a layer costs as much as the answer. Only the preflight is left.
     let steering = Router::new()
         .route("/v1/steer/hls", get(answers::hls).options_service(preflight()))
-        .route("/v1/steer/dash", get(answers::dash).options_service(preflight()));
+        .route("/v1/steer/dash", get(answers::dash).options_service(preflight()))
+        .route("/v1/decide", get(custom::decide).options_service(preflight()));
     let others = Router::new()
         .merge(playlists)
-        .route("/v1/decide", get(custom::decide))
-        .route("/v1/explain", get(custom::explain))
+        .route("/v1/explain", get(explain::explain))
         .route("/v1/go/{*path}", get(custom::go))
         .route("/v1/sessions", post(sessions::create))
         .layer(DefaultBodyLimit::max(PLAYLIST_MAX_BYTES))

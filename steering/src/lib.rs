@@ -6,7 +6,7 @@
 //! [`samples`] (some answers with their why, for the lake).
 //! [`follow`] takes manifests from [`sources`] (the store, orchestrators, files) and keeps [`copies`] on disk; [`manifests`]
 //! keeps each region's last good one, [`prepared`] to rank by; [`custom`] serves players that know neither HLS nor DASH
-//! steering; [`sessions`] playback services; [`dns`] devices that know only names; [`players`] knows who doesn't follow
+//! steering; [`explain`] says why; [`sessions`] playback services; [`dns`] devices that know only names; [`players`] knows who doesn't follow
 //! steering; [`signers`] signs what CDNs check; [`status`] tells operators.
 //!
 //! Invariants: a player never gets a 5xx, 429 or 410 from `/v1/steer`; no answer waits for a query, a round or a disk;
@@ -14,12 +14,14 @@
 
 mod answers;
 mod asker;
+mod caller;
 mod config;
 mod copies;
 mod counters;
 mod custom;
 mod decide;
 mod dns;
+mod explain;
 mod follow;
 mod http;
 mod manifests;
@@ -60,6 +62,7 @@ pub use static_plan::of_deployment as static_manifest;
 use answers::Answered;
 use config::Settings;
 use counters::Counters;
+use custom::Decided;
 use manifests::Manifests;
 use players::Unsteered;
 use playlists::origin::Origins;
@@ -108,6 +111,7 @@ pub(crate) struct SteerState {
     pub(crate) origins: Origins,
     pub(crate) counters: Counters,
     pub(crate) answered: Answered,
+    pub(crate) decided: Decided,
     pub(crate) unsteered: Unsteered,
     pub(crate) devices: Devices,
     /// Where there is a collector for them.
@@ -133,6 +137,7 @@ impl SteerState {
             origins: Origins::new(settings.origins.clone(), Arc::clone(&clock))?,
             counters: Counters::new(&settings.id, &deployment, settings.poll_budget_per_s, clock.now()),
             answered: Answered::default(),
+            decided: Decided::default(),
             unsteered: Unsteered::default(),
             devices: Devices::default(),
             samples: None,

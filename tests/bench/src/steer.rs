@@ -215,12 +215,12 @@ impl Stage {
             let written = String::from_utf8_lossy(&body).into_owned();
             ensure!(status == 200, "status {status}: {written}");
             let first = between(&written, "SERVER-URI=\"", "\"").context("no SERVER-URI in the playlist")?;
-            let (_, body) = connection
-                .ask(&get(&below_host(first, "&_HLS_pathway=cdn-a&_HLS_throughput=500000")?, &BTreeMap::new()))
-                .await?;
+            let on = between(&written, "PATHWAY-ID=\"", "\"").context("no PATHWAY-ID in the playlist")?;
+            let said = |bits: u32| format!("&_HLS_pathway={on}&_HLS_throughput={bits}");
+            let (_, body) = connection.ask(&get(&below_host(first, &said(500_000))?, &BTreeMap::new())).await?;
             let answer: Value = serde_json::from_slice(&body)?;
             let reload = answer["RELOAD-URI"].as_str().context("no RELOAD-URI")?;
-            let poll = get(&below_host(reload, "&_HLS_pathway=cdn-a&_HLS_throughput=4862113")?, &BTreeMap::new());
+            let poll = get(&below_host(reload, &said(4_862_113))?, &BTreeMap::new());
             if number == 0 {
                 bytes = connection.ask(&poll).await?.1.len();
             }
