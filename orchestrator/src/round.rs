@@ -163,15 +163,23 @@ impl Rounds {
         metrics::histogram!("spillway_round_seconds").record((self.shell.clock.monotonic() - begun).as_secs_f64());
     }
 
-    /// Publishes what routes differently from what is in force and says what it was; a failure leaves in force what is,
-    /// and is counted.
+    /// Publishes what routes differently from what is in force, or has held for half its time, and says what it was; a
+    /// failure leaves in force what is, and is counted.
     async fn publish(&mut self, output: &RoundOutput) -> Manifests {
         let mut published = Manifests::new();
         for (region, plan) in &output.regions {
-            if self.published.get(region).is_some_and(|current| core::same_routing(current, &plan.manifest)) {
-                continue;
-            }
-            match self.publisher.publish(plan.manifest.clone()).await {
+            let manifest = match self.published.get(region) {
+                Some(current) if core::same_routing(current, &plan.manifest) => {
+                    let issued = plan.manifest.issued;
+                    if issued.0 < current.issued.0.midpoint(current.valid_until.0) {
+                        continue;
+                    }
+                    // The same once more, before its time is over: nobody moves.
+                    Manifest { issued, ..current.clone() }
+                }
+                _ => plan.manifest.clone(),
+            };
+            match self.publisher.publish(manifest).await {
                 Ok(manifest) => {
                     metrics::counter!("spillway_manifests_published_total").increment(1);
                     self.decisions.record(&manifest);

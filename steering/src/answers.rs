@@ -21,7 +21,7 @@ use crate::manifests::Source;
 use crate::params::{DEBUG, DEBUG_ARGUMENT, Query, reported};
 use crate::samples::Sample;
 use crate::trail::Trail;
-use crate::{SteerState, decide, reply};
+use crate::{SteerState, decide, reply, why};
 
 /// What is said where nothing else can be: a player keeps its own order.
 const LAST_WORD: &[u8] = br#"{"VERSION":1,"TTL":30,"PATHWAY-PRIORITY":["."]}"#;
@@ -74,27 +74,32 @@ fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response 
         tracing::error!(error, "no steering answer");
         LAST_WORD.to_vec()
     });
-    let epoch = current.manifest.epoch;
-    if let Some(samples) = &state.samples
-        && let Some(rate) = samples.rate(&asker, debug, now)
-    {
-        let decide::PollAnswer { order, ttl_s, first_answer } = answer;
-        let player_is_on = player_is_on.and_then(|id| PathwayId::new(id).ok());
-        let sample = Sample {
-            asker,
-            current,
-            protocol,
-            order,
-            ttl_s,
-            first_answer,
-            player_is_on,
-            fled: trail.fled().cloned().collect(),
-            stretch_milli: stretch,
-            at: now,
-        };
+    let response = reply::open(STEERING_MEDIA_TYPE, bytes, current.manifest.epoch);
+    let rate = state.samples.as_ref().and_then(|samples| samples.rate(&asker, debug, now));
+    let asks_why = why::is_asked(state, headers, now);
+    if rate.is_none() && !asks_why {
+        return response;
+    }
+    let decide::PollAnswer { order, ttl_s, first_answer } = answer;
+    let player_is_on = player_is_on.and_then(|id| PathwayId::new(id).ok());
+    let fled = trail.fled().cloned().collect();
+    let sample = Sample {
+        asker,
+        current,
+        protocol,
+        order,
+        ttl_s,
+        first_answer,
+        player_is_on,
+        fled,
+        stretch_milli: stretch,
+        at: now,
+    };
+    let response = if asks_why { why::tell(response, &sample) } else { response };
+    if let (Some(samples), Some(rate)) = (&state.samples, rate) {
         samples.push(sample, rate);
     }
-    reply::open(STEERING_MEDIA_TYPE, bytes, epoch)
+    response
 }
 
 /// What the player has left to play, if it says so by CMCD (dash.js can, with steering requests); the least of several.

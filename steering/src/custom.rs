@@ -21,7 +21,7 @@ use crate::params::{DEBUG, percent_decode};
 use crate::samples::Sample;
 use crate::signers::{Grant, title_folder};
 use crate::trail::Told;
-use crate::{SteerState, reply};
+use crate::{SteerState, reply, why};
 
 #[derive(Serialize)]
 struct Decision<'a> {
@@ -73,23 +73,6 @@ pub(crate) async fn decide(State(state): State<Arc<SteerState>>, request: Reques
         }
     }
     state.decided.count(current.source);
-    if let Some(samples) = &state.samples
-        && let Some(rate) = samples.rate(&asker, query.first(DEBUG).is_some(), now)
-    {
-        let sample = Sample {
-            asker: asker.clone(),
-            current: current.clone(),
-            protocol: Protocol::Other,
-            order: declared.clone(),
-            ttl_s,
-            first_answer: false,
-            player_is_on: None,
-            fled: vec![],
-            stretch_milli: state.counters.stretch_milli(),
-            at: now,
-        };
-        samples.push(sample, rate);
-    }
     let session = decide::session(&asker.token, asker.family);
     // As it stands in a URL. What a token says of the title is its folder, unless that was no id.
     let content = query.first("content").map(|path| encoded(path.trim_start_matches('/')));
@@ -106,10 +89,32 @@ pub(crate) async fn decide(State(state): State<Arc<SteerState>>, request: Reques
         reason: rule_for(&session, manifest).map_or("", |rule| rule.reason.as_str()),
     };
     let cookies = granted.values().flat_map(Grant::cookies);
-    match serde_json::to_vec(&decision) {
+    let response = match serde_json::to_vec(&decision) {
         Ok(body) => reply::with_cookies(reply::open(reply::JSON, body, manifest.epoch), cookies),
-        Err(error) => reply::refusal(StatusCode::INTERNAL_SERVER_ERROR, "no_json", &error.to_string()),
+        Err(error) => return reply::refusal(StatusCode::INTERNAL_SERVER_ERROR, "no_json", &error.to_string()),
+    };
+    let rate = state.samples.as_ref().and_then(|samples| samples.rate(&asker, query.first(DEBUG).is_some(), now));
+    let asks_why = why::is_asked(&state, caller.headers, now);
+    if rate.is_none() && !asks_why {
+        return response;
     }
+    let sample = Sample {
+        asker: asker.clone(),
+        current: current.clone(),
+        protocol: Protocol::Other,
+        order: declared,
+        ttl_s,
+        first_answer: false,
+        player_is_on: None,
+        fled: vec![],
+        stretch_milli: state.counters.stretch_milli(),
+        at: now,
+    };
+    let response = if asks_why { why::tell(response, &sample) } else { response };
+    if let (Some(samples), Some(rate)) = (&state.samples, rate) {
+        samples.push(sample, rate);
+    }
+    response
 }
 
 /// `GET /v1/go/{path}`: 307 to the path on the best pathway. The same session, or else the same address, always goes

@@ -16,7 +16,7 @@ use crate::caller::Caller;
 use crate::custom::asker;
 use crate::decide::{self, Assignment};
 use crate::prepared::Prepared;
-use crate::{SteerState, reply};
+use crate::{SteerState, reply, why};
 
 #[derive(Serialize)]
 struct Explanation<'a> {
@@ -37,6 +37,9 @@ struct Explanation<'a> {
     shadow_first: Option<Step<'a>>,
     declared: Vec<&'a str>,
     static_weights: BTreeMap<&'a str, u32>,
+    /// Value of `x-spillway-debug` for an hour: answers to requests with it say why. Only for a bearer token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debug_header: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -76,8 +79,12 @@ pub(crate) async fn explain(State(state): State<Arc<SteerState>>, request: Reque
             }
         },
     };
-    let current = state.manifests.current(&asker.token.region, state.clock.now());
-    let explanation = explanation(&state, &asker, &current.manifest, current.source.as_str());
+    let now = state.clock.now();
+    let current = state.manifests.current(&asker.token.region, now);
+    let mut explanation = explanation(&state, &asker, &current.manifest, current.source.as_str());
+    if authorize(caller.headers, &state.tokens, Role::Viewer).is_ok() {
+        explanation.debug_header = Some(why::issue(&state, now));
+    }
     reply::with_epoch(reply::json(&explanation), current.manifest.epoch)
 }
 
@@ -108,6 +115,7 @@ fn explanation<'a>(
         shadow_first: shadow.and_then(|order| step(manifest, order.first()?)),
         declared: declared.iter().filter_map(names).collect(),
         static_weights: by_name(&manifest.static_weights),
+        debug_header: None,
     }
 }
 

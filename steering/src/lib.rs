@@ -6,7 +6,7 @@
 //! [`samples`] (some answers with their why, for the lake).
 //! [`follow`] takes manifests from [`sources`] (the store, orchestrators, files) and keeps [`copies`] on disk; [`manifests`]
 //! keeps each region's last good one, [`prepared`] to rank by; [`custom`] serves players that know neither HLS nor DASH
-//! steering; [`explain`] says why; [`sessions`] playback services; [`dns`] devices that know only names; [`players`] knows who doesn't follow
+//! steering; [`explain`] and [`why`] say why; [`sessions`] playback services; [`dns`] devices that know only names; [`players`] knows who doesn't follow
 //! steering; [`signers`] signs what CDNs check; [`status`] tells operators.
 //!
 //! Invariants: a player never gets a 5xx, 429 or 410 from `/v1/steer`; no answer waits for a query, a round or a disk;
@@ -37,6 +37,7 @@ mod sources;
 mod static_plan;
 mod status;
 mod trail;
+mod why;
 
 use std::sync::Arc;
 use std::time::Duration;

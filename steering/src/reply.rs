@@ -16,7 +16,7 @@ pub(crate) const JSON: &str = "application/json";
 
 /// 200 with everything that a player on any page needs, never stored. A layer for CORS costs as much as the answer.
 pub(crate) fn open(media_type: &'static str, body: Vec<u8>, epoch: u64) -> Response {
-    const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after,x-spillway-epoch");
+    const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after,x-spillway-epoch,x-spillway-why");
     // Six fit into the smallest table: one more, and it would take twice the memory and twice the time.
     let mut headers = HeaderMap::with_capacity(6);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));

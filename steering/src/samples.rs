@@ -121,7 +121,7 @@ impl Sample {
     /// `first_answer` (the playlist's pathway again), or what put the first pathway in front: `weight`, `static`,
     /// `spare`, `leftover`, `dead`; `fled`: the player left the plan's own first by itself; `declared`: that is not in the
     /// playlist.
-    fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         if self.first_answer {
             return "first_answer";
         }
@@ -135,7 +135,7 @@ impl Sample {
         }
     }
 
-    fn why(&self) -> Value {
+    pub(crate) fn why(&self) -> Value {
         let (token, manifest) = (&self.asker.token, &*self.current.manifest);
         let session = decide::session(token, self.asker.family);
         let rule = rule_for(&session, manifest);

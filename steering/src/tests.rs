@@ -16,5 +16,7 @@ mod refusals;
 mod samples;
 mod sessions;
 mod signed_urls;
+mod size;
+mod why;
 mod world;
 mod writer_fuzz;

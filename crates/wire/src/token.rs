@@ -15,6 +15,8 @@ use spillway_model::limits::PLAYLIST_MAX_PATHWAYS;
 use spillway_model::{ContentClass, ContentId, PathwayId, RegionId, TimestampMs, ViewId};
 
 const MAC_BYTES: usize = 16;
+/// First field of a leave to see reasons.
+const DEBUG: &str = "debug";
 const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Most tokens are shorter.
 const TOKEN_USUAL_BYTES: usize = 256;
@@ -187,13 +189,17 @@ impl TokenKeys {
             out.push('~');
         }
         out.push_str(&self.current);
-        let mac = self.keys.get(&self.current).map(|key| mac(key, &out).finalize().into_bytes()).unwrap_or_default();
+        self.push_mac(&mut out);
+        out
+    }
+
+    fn push_mac(&self, out: &mut String) {
+        let mac = self.keys.get(&self.current).map(|key| mac(key, out).finalize().into_bytes()).unwrap_or_default();
         out.push('~');
         for byte in &mac[..MAC_BYTES] {
             out.push(char::from(HEX_DIGITS[usize::from(byte >> 4)]));
             out.push(char::from(HEX_DIGITS[usize::from(byte & 15)]));
         }
-        out
     }
 
     /// Whether `text`, a token that verified, is what [`TokenKeys::sign`] would make of `token` today: then nobody need
@@ -201,6 +207,27 @@ impl TokenKeys {
     #[must_use]
     pub fn is_current(&self, text: &str) -> bool {
         text.rsplit('~').nth(1) == Some(&self.current)
+    }
+
+    /// A leave to see why answers are as they are, good until `until`: `debug~<until, s>~<kid>~<mac>`. It has fewer fields
+    /// than a session's token, so that neither passes for the other.
+    #[must_use]
+    pub fn sign_debug(&self, until: TimestampMs) -> String {
+        let mut out = format!("{DEBUG}~{}~{}", until.0 / 1_000, self.current);
+        self.push_mac(&mut out);
+        out
+    }
+
+    /// Whether `text` is such a leave, and still good.
+    #[must_use]
+    pub fn verifies_debug(&self, text: &str, now: TimestampMs) -> bool {
+        let until = |body: &str| {
+            let mut fields = body.split('~');
+            let (word, until, _kid) = (fields.next()?, fields.next()?, fields.next()?);
+            (word == DEBUG && fields.next().is_none()).then_some(until.parse::<u64>().ok()?)
+        };
+        text.len() <= TOKEN_MAX_BYTES
+            && self.body(text).is_ok_and(|body| until(body).is_some_and(|until_s| now.0 / 1_000 <= until_s))
     }
 
     /// Reads and checks a token.
@@ -214,13 +241,18 @@ impl TokenKeys {
         if text.len() > TOKEN_MAX_BYTES {
             return Err(TokenError::Malformed);
         }
+        parse(self.body(text)?).ok_or(TokenError::Malformed)
+    }
+
+    /// What the signature is about, if it fits.
+    fn body<'t>(&self, text: &'t str) -> Result<&'t str, TokenError> {
         let (body, hex) = text.rsplit_once('~').ok_or(TokenError::Malformed)?;
         let (_, kid) = body.rsplit_once('~').ok_or(TokenError::Malformed)?;
         let key = self.keys.get(kid).ok_or(TokenError::UnknownKey)?;
         let is_hex = hex.bytes().all(|byte| byte.is_ascii_hexdigit());
         let given = from_hex(hex).ok_or(if is_hex { TokenError::BadSignature } else { TokenError::Malformed })?;
         mac(key, body).verify_truncated_left(&given).map_err(|_| TokenError::BadSignature)?;
-        parse(body).ok_or(TokenError::Malformed)
+        Ok(body)
     }
 }
 
@@ -337,6 +369,19 @@ mod tests {
     fn a_token_of_the_previous_key_is_still_believed() {
         let old = TokenKeys::new(("k1".into(), b"old".to_vec()), vec![]);
         assert_eq!(keys().verify(&old.sign(&token())), Ok(token()));
+    }
+
+    #[test]
+    fn a_leave_to_see_reasons_ends_and_is_no_session_nor_a_session_one() {
+        let until = TimestampMs(1_800_000_000_000);
+        let leave = keys().sign_debug(until);
+        let later = TimestampMs(until.0 + 1_000);
+        assert!(keys().verifies_debug(&leave, until) && !keys().verifies_debug(&leave, later), "{leave}");
+        assert_eq!(keys().verify(&leave), Err(TokenError::Malformed));
+        let session = Token { view: ViewId::new("debug").expect("id"), ..token() };
+        for other in [keys().sign(&session), leave.replace("800", "900"), String::new(), "debug~9~k2".into()] {
+            assert!(!keys().verifies_debug(&other, until), "{other}");
+        }
     }
 
     #[test]

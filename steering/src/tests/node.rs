@@ -115,6 +115,16 @@ impl Node {
         request.send().await.expect("an answer")
     }
 
+    pub(super) async fn with_header(&self, path: &str, name: &str, value: &str) -> reqwest::Response {
+        self.client.get(format!("{}{path}", self.url)).header(name, value).send().await.expect("an answer")
+    }
+
+    /// JSON for an operator who may see.
+    pub(super) async fn as_viewer(&self, path: &str) -> serde_json::Value {
+        let request = self.client.get(format!("{}{path}", self.url)).bearer_auth("viewer-token");
+        request.send().await.expect("an answer").json().await.expect("json")
+    }
+
     pub(super) fn post(&self, path: &str) -> reqwest::RequestBuilder {
         self.client.post(format!("{}{path}", self.url))
     }
