@@ -15,6 +15,7 @@
 mod answers;
 mod asker;
 mod caller;
+pub mod check;
 mod config;
 mod copies;
 mod counters;

@@ -15,7 +15,7 @@ mod refusal_rules;
 mod refusals;
 mod samples;
 mod sessions;
-mod signed_urls;
+pub(crate) mod signed_urls;
 mod size;
 mod why;
 mod world;

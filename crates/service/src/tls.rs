@@ -1,5 +1,7 @@
 //! TLS for a listener: certificate and key from PEM files, HTTP/2 and HTTP/1.1 by negotiation.
 
+mod any;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::ConfigError;
 use crate::http::bind;
+
+pub use any::AnyCertificate;
 
 /// A port that speaks TLS, beside the plain one of the private network.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]

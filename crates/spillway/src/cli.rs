@@ -2,6 +2,7 @@
 
 pub mod lake;
 pub mod manifest;
+pub mod pathway;
 
 use std::path::PathBuf;
 
@@ -41,6 +42,8 @@ pub enum Command {
     Drill(Drill),
     /// Look at manifests, compare them, go back, or make one by hand
     Manifest(Box<manifest::Manifest>),
+    /// Ask a pathway as players do, and say what it does wrong
+    Pathway(Box<pathway::Pathway>),
     /// Why a session got its order, in five lines
     Explain(Explain),
     /// Send load, bounded, as many players would

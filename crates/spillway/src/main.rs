@@ -50,6 +50,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Lake(arguments) => tools::lake::run(&arguments).await,
             Command::Drill(arguments) => tools::drill::run(&arguments).await,
             Command::Manifest(arguments) => tools::manifest::run(&arguments).await,
+            Command::Pathway(arguments) => tools::pathway::run(&arguments).await,
             Command::Explain(arguments) => tools::explain::run(&arguments).await,
             Command::Load(load) => match &load.what {
                 cli::LoadWhat::Beacons(arguments) => tools::load::beacons(arguments).await,

@@ -6,6 +6,7 @@
 
 mod config;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -92,6 +93,16 @@ impl Signers {
         Ok(())
     }
 
+    /// How long URLs of `name` hold at least, s.
+    pub(crate) fn ttl_s(&self, name: &str) -> Option<u64> {
+        self.by_name.get(name).map(|entry| entry.ttl_s)
+    }
+
+    /// Whether tokens of `name` stand in cookies.
+    pub(crate) fn by_cookie(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|entry| entry.place == Place::Cookie)
+    }
+
     /// Whether this node has the key of `name`.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.by_name.contains_key(name)
@@ -100,9 +111,14 @@ impl Signers {
     /// Signs for `pathway` and the title in `folder` (a path below the base URL, as [`title_folder`] makes it). What can't
     /// be signed is left unsigned, and counted: the CDN will say so, and another pathway may play.
     pub(crate) fn grant(&self, pathway: &Pathway, folder: &str, now: TimestampMs) -> Grant {
-        let (host, base) = split(&pathway.base_url);
-        let entry = pathway.signer.as_ref().and_then(|name| self.by_name.get(name)).map(Arc::clone);
-        if let (Some(name), None) = (&pathway.signer, &entry) {
+        self.grant_by(pathway.signer.as_deref(), &pathway.base_url, folder, now)
+    }
+
+    /// As [`Signers::grant`], by the signer's name.
+    pub(crate) fn grant_by(&self, signer: Option<&str>, base_url: &str, folder: &str, now: TimestampMs) -> Grant {
+        let (host, base) = split(base_url);
+        let entry = signer.and_then(|name| self.by_name.get(name)).map(Arc::clone);
+        if let (Some(name), None) = (signer, &entry) {
             count_unsigned(name, "no_key");
         }
         let mut grant = Grant {
@@ -166,15 +182,27 @@ impl Grant {
     /// The URL of `path_and_query` (below the base URL, with leading slash), every byte kept.
     pub(crate) fn url(&self, path_and_query: &str) -> String {
         let whole = format!("{}{path_and_query}", self.base);
-        let Some(entry) = &self.entry else { return format!("{}{whole}", self.host) };
+        self.token(&whole).url(&self.host, &whole)
+    }
+
+    /// The token for `whole`, a path from the host's root (a query is not looked at).
+    pub(crate) fn token(&self, whole: &str) -> Cow<'_, Signed> {
         let path = &whole[..whole.find(['?', '#']).unwrap_or(whole.len())];
-        if self.signed.covers_folder && path.starts_with(&self.folder) {
-            return self.signed.url(&self.host, &whole);
+        let inside = self.signed.covers_folder && path.starts_with(&self.folder);
+        match &self.entry {
+            Some(entry) if !inside => {
+                // Outside the title's folder (shared audio, say), or of a kind whose token is for one URL.
+                let folder = entry.covered(path);
+                let resource = Resource { host: &self.host, path, folder: &folder, expires_s: self.expires_s };
+                Cow::Owned(entry.sign(&resource))
+            }
+            _ => Cow::Borrowed(&self.signed),
         }
-        // Outside the title's folder (shared audio, say), or of a kind whose token is for one URL.
-        let folder = entry.covered(path);
-        let resource = Resource { host: &self.host, path, folder: &folder, expires_s: self.expires_s };
-        entry.sign(&resource).url(&self.host, &whole)
+    }
+
+    /// The folder that the token covers, from the host's root.
+    pub(crate) fn folder(&self) -> &str {
+        &self.folder
     }
 
     /// The base URL that the title's paths are appended to, with the token if that stands in the path.
@@ -217,7 +245,7 @@ pub(crate) fn title_folder(path: &str) -> String {
 }
 
 /// `https://host` and the path behind it, without trailing slash.
-fn split(base_url: &str) -> (&str, &str) {
+pub(crate) fn split(base_url: &str) -> (&str, &str) {
     let after = base_url.find("://").map_or(0, |at| at + 3);
     let end = base_url[after..].find('/').map_or(base_url.len(), |at| after + at);
     let (host, path) = base_url.split_at(end);

@@ -26,20 +26,20 @@ const FASTLY_KEY: &str = "iqFPeN2u+Z0Lm5IrsKaOFKRqEU5Gw8ePtaEkHZWuD24=";
 const NGINX_KEY: &str = "nginx-secret-of-16";
 const OWN_KEY: &str = "own-edge-key-of-32-bytes-or-more";
 /// Pathway, signer.
-const SIGNED_BY: [(&str, &str); 5] =
+pub(crate) const SIGNED_BY: [(&str, &str); 5] =
     [("cdn-a", "akamai"), ("cdn-b", "cloudfront"), ("cdn-c", "nginx"), ("own-x-1", "own"), ("own-x-2", "fastly")];
 
 /// What the fronts know.
-struct Fronts {
+pub(crate) struct Fronts {
     rsa: RsaKeyPair,
 }
 
 impl Fronts {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { rsa: RsaKeyPair::generate(KeySize::Rsa2048).expect("a key") }
     }
 
-    fn signers(&self) -> BTreeMap<String, SignerConfig> {
+    pub(crate) fn signers(&self) -> BTreeMap<String, SignerConfig> {
         let der = self.rsa.as_der().expect("DER");
         let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----", STANDARD.encode(der.as_ref()));
         let text = format!(
@@ -53,7 +53,7 @@ impl Fronts {
     }
 
     /// What the pathway's front says to a URL: the path that it would serve, or nothing.
-    fn accepts(&self, pathway: &str, url: &str, now_s: u64) -> Option<String> {
+    pub(crate) fn accepts(&self, pathway: &str, url: &str, now_s: u64) -> Option<String> {
         let url = Url::parse(url).expect("a URL");
         assert_eq!(url.host_str(), Some(format!("{pathway}.example").as_str()));
         let signer = SIGNED_BY.into_iter().find(|(id, _)| *id == pathway).expect("signed").1;

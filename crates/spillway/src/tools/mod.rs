@@ -10,6 +10,7 @@ pub mod lake_files;
 pub mod lake_import;
 pub mod load;
 pub mod manifest;
+pub mod pathway;
 pub mod query;
 pub mod simulate;
 pub mod token;

@@ -8,7 +8,7 @@ mod choose;
 mod parse;
 mod render;
 mod stable;
-mod tags;
+pub(crate) mod tags;
 mod variables;
 
 use self::parse::Playlist;

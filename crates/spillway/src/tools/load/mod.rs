@@ -7,7 +7,6 @@
 mod client;
 pub mod events;
 pub mod freshness;
-mod insecure;
 mod ledger;
 mod tally;
 mod template;

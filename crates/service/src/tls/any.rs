@@ -1,4 +1,5 @@
-//! `--insecure`: a certificate verifier that takes any certificate, for test collectors with one of their own.
+//! A certificate verifier that takes any certificate: for test collectors with one of their own, and for who judges the
+//! certificate afterwards.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tokio_rustls::rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
 /// Takes any certificate whose key the server holds.
 #[derive(Debug)]
-pub(super) struct AnyCertificate(pub(super) Arc<CryptoProvider>);
+pub struct AnyCertificate(pub Arc<CryptoProvider>);
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
