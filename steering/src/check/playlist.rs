@@ -76,7 +76,8 @@ fn hls(text: &str) -> Read {
             _ if line.starts_with("#EXT-X-MEDIA:") => rendition = rendition.or_else(|| attribute(line, "URI")),
             _ if line.starts_with('#') => {
                 ends |= line == "#EXT-X-PLAYLIST-TYPE:VOD";
-                let seconds = after(line, "#EXT-X-TARGETDURATION:").and_then(|text| text.parse().ok());
+                let seconds = after(line, "#EXT-X-TARGETDURATION:").and_then(|text| text.parse::<f64>().ok());
+                let seconds = seconds.map(|seconds| seconds.ceil() as u64);
                 target_s = target_s.or(seconds);
             }
             _ => uris.push(line),

@@ -162,9 +162,8 @@ impl Walk<'_> {
         let folder = self.target.paths[0].rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         let absent = format!("{folder}spillway-check-{}.m4s", self.now.0);
         seen.absent = Some(self.get(&absent, &self.signed(&absent), ", which is not there", &[]).await);
-        if has_segment(seen) {
-            seen.tokens = self.tokens(&path, parent).await;
-        }
+        let segment = has_segment(seen).then_some(path.as_str());
+        seen.tokens = self.tokens(segment, parent).await;
     }
 
     /// The rest about an object, whose whole is there.
@@ -210,12 +209,12 @@ impl Walk<'_> {
         }
     }
 
-    async fn tokens(&self, segment: &str, parent: Option<(String, String)>) -> Option<SeenTokens> {
+    async fn tokens(&self, segment: Option<&str>, parent: Option<(String, String)>) -> Option<SeenTokens> {
         let (tokens, signing) = (self.tokens.as_ref()?, self.target.signing.as_ref()?);
         let title = self.target.paths[0].as_str();
         let bare = |path: &str| Signable { url: self.target.url(path), headers: vec![] };
         let mut unsigned = vec![(kind_by_name(title), self.get(title, &bare(title), " unsigned", &[]).await)];
-        if segment != title {
+        if let Some(segment) = segment.filter(|segment| *segment != title) {
             unsigned.push((Kind::Segment, self.get(segment, &bare(segment), " unsigned", &[]).await));
         }
         let other = match tokens.other_title(title) {
@@ -223,8 +222,8 @@ impl Walk<'_> {
             None => None,
         };
         let as_player = parent.and_then(|(url, next)| Url::parse(&url).ok()?.join(&next).ok());
-        let inherited = match as_player {
-            Some(url) => {
+        let inherited = match as_player.zip(segment) {
+            Some((url, segment)) => {
                 let signable = Signable { url: url.into(), headers: self.signed(segment).headers };
                 Some(self.get(segment, &signable, " relative to its signed playlist", &[]).await)
             }

@@ -53,3 +53,30 @@ async fn check(arguments: &Check) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_nobody_declared_is_bad_usage_and_a_pathway_that_is_gone_a_fault() {
+        let fails = async |what: &str| {
+            let check = Check {
+                what: what.into(),
+                config: None,
+                path: None,
+                origin: None,
+                page: None,
+                tls_ca: None,
+                at: vec![],
+                json: true,
+            };
+            run(&Pathway { action: Action::Check(check) }).await.expect_err("refused")
+        };
+        let unknown = fails("cdn-a").await;
+        assert!(unknown.is::<BadUsage>() && unknown.to_string().contains("--config"), "{unknown}");
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("port").local_addr().expect("address");
+        let gone = fails(&format!("http://{closed}")).await;
+        assert!(!gone.is::<BadUsage>() && gone.to_string().starts_with("1 faults of http://127.0.0.1"), "{gone}");
+    }
+}

@@ -98,6 +98,10 @@ async fn signed_urls_open_and_no_other_does() {
         let text = serde_json::to_string(&report).expect("JSON") + &report.to_string();
         assert!(!text.contains("/~"), "a token is told:\n{text}");
     }
+    let report = asked(&signed(Fault::AnotherKey), LIVE).await;
+    let found: Vec<&str> = faults(&report).iter().map(|line| line.check).collect();
+    assert_eq!(found, ["get", "token.signed"], "{report}");
+    assert!(lines_of(&report, "token.signed")[0].valid.contains("[steer.signers.edges]"), "{report}");
     for (fault, check, word) in [
         (Fault::AcceptsUnsigned, "token.unsigned", "anybody is let in"),
         (Fault::AcceptsTampered, "token.tampered", "not looked at"),
@@ -168,6 +172,23 @@ async fn nobody_there_is_said_once() {
     let wanted = Wanted { what: "http://no-such-name.invalid", ..wanted };
     let report = self::report(&Target::new(&wanted, None).expect("a target")).await;
     assert!(lines_of(&report, "ipv4")[0].came.contains("no-such-name.invalid is not found"), "{report}");
+}
+
+#[tokio::test]
+async fn each_family_is_tried_by_itself() {
+    let here = TcpListener::bind("[::1]:0").await.ok().and_then(|listener| listener.local_addr().ok());
+    let closed = here.unwrap_or_else(|| "[::1]:9".parse().expect("address"));
+    let (at, origin) = (Server::new(Fault::None).start().await, Server::new(Fault::None).start().await);
+    let asked = Asked { scheme: "http", at, path: None, origin, signed: false, authorities: None };
+    let target = Target { at: vec![at, closed], ..asked.target() };
+    let report = report(&target).await;
+    // A machine without IPv6 can say nothing of it.
+    let expected = if here.is_some() { Verdict::Fault } else { Verdict::Untried };
+    let line = lines_of(&report, "ipv6")[0];
+    assert_eq!(line.verdict, expected, "{line}");
+    assert!(line.came.contains("::1: "), "{line}");
+    assert_eq!(lines_of(&report, "ipv4")[0].verdict, Verdict::Ok, "{report}");
+    assert_eq!(report.faults, usize::from(here.is_some()), "the rest is asked by the address that answers\n{report}");
 }
 
 #[tokio::test]

@@ -32,6 +32,7 @@ pub(super) enum Fault {
     IgnoresRangeBeyond,
     LongLiveCache,
     OldCopy,
+    AnotherKey,
     AcceptsUnsigned,
     AcceptsTampered,
     AcceptsExpired,
@@ -109,7 +110,8 @@ fn opened(server: &Server, path: &str) -> Result<String, StatusCode> {
     if !server.signed {
         return Ok(path.to_owned());
     }
-    let keys = Keys::new(KEY, None).expect("key");
+    let key = if server.fault == Fault::AnotherKey { KEY.to_uppercase() } else { KEY.into() };
+    let keys = Keys::new(&key, None).expect("key");
     let behind = path.trim_start_matches('/').split_once('/').map_or(String::new(), |(_, rest)| format!("/{rest}"));
     let other = |token: &str| {
         let title = "/spillway-check-other-title/x";

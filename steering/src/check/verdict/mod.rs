@@ -72,7 +72,9 @@ impl Line {
 /// All lines, in the order of the questions.
 pub(super) fn judge(seen: &Seen) -> Vec<Line> {
     let mut lines = reach::addresses(&seen.addresses);
-    lines.extend(reach::tls(&seen.tls, &seen.addresses.host, seen.now.0 / 1_000));
+    if !seen.addresses.tried.is_empty() {
+        lines.extend(reach::tls(&seen.tls, &seen.addresses.host, seen.now.0 / 1_000));
+    }
     if let Some(why) = &seen.stopped {
         lines.push(Line::untried("get", "everything else", why, ""));
         return lines;
