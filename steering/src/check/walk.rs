@@ -179,7 +179,7 @@ impl Walk<'_> {
             let words = format!(" with {name}");
             out.again = Some(self.get(path, signed, &words, &[(name, value)]).await);
         }
-        if compare && !is_live {
+        if compare && !is_live && !answer.cut {
             out.origin = self.at_origin(path, "", &[]).await;
         }
         if kind == Kind::Segment && length > 0 {

@@ -2,12 +2,30 @@
 
 use std::sync::Arc;
 
+use axum::http::header;
 use spillway_model::TimestampMs;
 
 use crate::check::tokens::{Signable, Tokens};
 use crate::check::{Known, Target, Wanted};
 use crate::tests::fixtures::{NOW, config, deployment, id};
 use crate::tests::signed_urls::{Fronts, SIGNED_BY};
+
+#[test]
+fn a_token_in_a_cookie_is_sent_and_changed_there() {
+    let (mut deployment, mut steer) = (deployment(), config("http://origin.example"));
+    let signer = "kind = \"akamai\"\nkey = \"00112233445566778899aabbccddeeff\"\nwhere = \"cookie\"\ncookie_domain = \"cdn.example\"";
+    steer.signers.insert("akamai".into(), toml::from_str(signer).expect("a signer"));
+    let declared = Arc::make_mut(&mut deployment).pathways.get_mut(&id("cdn-a")).expect("declared");
+    declared.signer = Some("akamai".into());
+    let wanted = Wanted { what: "cdn-a", path: Some("live/x.mpd"), ..Wanted::default() };
+    let target = Target::new(&wanted, Some(Known { deployment: &deployment, steer: Some(&steer) })).expect("a target");
+    let signing = target.signing.as_ref().expect("a signer");
+    let tokens = Tokens::new(&target, signing, "live/x.mpd", NOW);
+    let (good, bad) = (tokens.good("live/x.mpd"), tokens.tampered("live/x.mpd"));
+    assert_eq!(good.url, "http://cdn-a.example/p/live/x.mpd");
+    assert!(signing.by_cookie && tokens.inherits() && good.headers[0].0 == header::COOKIE);
+    assert!(good.headers[0].1.contains("hmac=") && good.headers[0].1 != bad.headers[0].1, "{good:?} {bad:?}");
+}
 
 #[test]
 fn a_good_token_of_every_kind_opens_and_a_bad_one_does_not() {

@@ -96,6 +96,7 @@ fn body_of(path: &str) -> Option<(&'static str, &'static str, Vec<u8>)> {
         "/live/master.m3u8" => {
             (hls, "max-age=2", text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n7.m4s\n#EXTINF:2,\n8.m4s\n"))
         }
+        "/vod/big.mp4" => ("video/mp4", long, vec![7; 65 * 1024 * 1024]),
         "/vod/v360/1.m4s" | "/live/8.m4s" => {
             ("video/iso.segment", long, (0..5_000_u32).map(|n| (n % 251) as u8).collect())
         }

@@ -96,10 +96,10 @@ fn whole_at_origin(object: &Object, whole: &Answer, seen: &Seen) -> Option<Line>
         let is_segment = object.kind == Kind::Segment;
         return is_segment.then(|| Line::untried(check, asked, "no origin is known to compare with", "--origin URL"));
     }
-    let origin = object.origin.as_ref()?;
     if whole.cut {
         return Some(Line::untried(check, asked, "too large to compare; a part of it is", ""));
     }
+    let origin = object.origin.as_ref()?;
     let asked = format!("{asked} and {}", origin.asked);
     let Some(there) = origin.with_status(200).filter(|answer| !answer.cut) else {
         let came = format!("the origin: {}", origin.words());
