@@ -258,10 +258,11 @@ impl Client {
             let frame =
                 frame.map_err(|error| format!("the body breaks off after {} bytes: {}", read.len(), words(&error)))?;
             if let Some(data) = frame.data_ref() {
-                if read.len() + data.len() > BODY_MAX_BYTES {
+                let taken = data.len().min(BODY_MAX_BYTES - read.len());
+                read.extend_from_slice(&data[..taken]);
+                if taken < data.len() {
                     return Ok((read.freeze(), true));
                 }
-                read.extend_from_slice(data);
             }
         }
     }
