@@ -34,9 +34,13 @@ impl Cdn {
     fn start(port: u16) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime");
-        let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", port))).expect("a free port");
+        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+        listener.set_nonblocking(true).expect("a socket");
         let router = Router::new().route("/vod/master.m3u8", get(|| async { MASTER })).fallback(|| async { "bytes" });
-        runtime.spawn(async move { axum::serve(listener, router).await });
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+            axum::serve(listener, router).await
+        });
         Self { runtime: Some(runtime) }
     }
 }
@@ -118,7 +122,7 @@ async fn until_steered(port: u16) -> (u64, BTreeMap<String, String>) {
     panic!("no manifest reached the steering node within 20 s");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn telemetry_weights_stay_and_probes_still_find_a_dead_pathway() {
     let deployment = Deployment::new("[orchestrator.probe]\ninterval_s = 1\n", |text, _| text);
     let (cdn_a, _cdn_b) = (Cdn::start(deployment.ports.cdn_a), Cdn::start(deployment.ports.cdn_b));
@@ -241,7 +245,7 @@ async fn manifest_store_a_node_goes_on_and_starts_again_from_its_own_copy() {
     assert_eq!(orders(deployment.ports.steer).await, before);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn steering_node_another_one_answers_the_same_token_in_the_same_order() {
     let [origin, second] = free_ports();
     let _origin = Cdn::start(origin);
@@ -269,7 +273,7 @@ async fn steering_node_another_one_answers_the_same_token_in_the_same_order() {
     assert!(again.contains("?t=view-1~"), "{again}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn everything_a_playlist_that_was_handed_out_needs_none_of_us() {
     let [origin] = free_ports();
     let deployment = Deployment::new(NO_PROBES, |text, _| {
