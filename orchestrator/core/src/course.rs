@@ -65,6 +65,13 @@ impl Course {
         }
     }
 
+    /// Goes on with those that are `known`; they take the others' share as they have theirs.
+    pub(crate) fn keep(&mut self, known: impl Fn(&PathwayId) -> bool) {
+        self.current.retain(|id, _| known(id));
+        self.last_step.retain(|id, _| known(id));
+        self.current = normalised(&self.current);
+    }
+
     /// Goes to these weights at once. Always true.
     pub(crate) fn jump(&mut self, now: TimestampMs, to: &Shares) -> bool {
         self.settle(now, to.clone())

@@ -14,11 +14,13 @@ use crate::memory::{CellMemory, PathwayMemory};
 use crate::observe::Observed;
 use crate::orders::Orders;
 use crate::pace::Arrived;
+use crate::reconfigure::{apart, contracts, fresh, origin_of, served};
 use crate::state::Machine;
 use crate::weights::Shares;
-use crate::{FindingNote, HitRatio, OriginEvidence, Parameters, PriceSheet, RoundInput, RoundOutput, Setup};
+use crate::{FindingNote, HitRatio, OriginEvidence, Parameters, RoundInput, RoundOutput, Setup};
 
-/// Holds everything that decisions remember between rounds.
+/// Holds everything that decisions remember between rounds. A copy decides the same, and changes nothing of the original.
+#[derive(Clone)]
 pub struct Engine {
     pub(crate) setup: Setup,
     pub(crate) served: BTreeMap<RegionId, Vec<PathwayId>>,
@@ -74,6 +76,8 @@ pub(crate) struct RegionMemory {
     /// States of single networks on a pathway.
     pub networks: BTreeMap<(u32, PathwayId), Machine>,
     pub last_move: Option<LastMove>,
+    /// Weights before a reload took pathways away that had some, until the next move.
+    pub left: Option<Shares>,
     /// What moves brought lately.
     pub arrived: BTreeMap<PathwayId, Arrived>,
     /// Views by content class.
@@ -102,32 +106,16 @@ impl Engine {
     /// Starts with nothing heard and every pathway HEALTHY.
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let start = TimestampMs::ZERO;
-        let served: BTreeMap<RegionId, Vec<PathwayId>> = setup
-            .regions
-            .keys()
-            .map(|region| {
-                let serves = |id: &&PathwayId| {
-                    let regions = &setup.pathways[*id].regions;
-                    regions.is_empty() || regions.contains(region)
-                };
-                (region.clone(), setup.pathways.keys().filter(serves).cloned().collect())
-            })
-            .collect();
-        let regions = served
-            .iter()
-            .map(|(region, ids)| {
-                let cells = ids.iter().map(|id| (id.clone(), CellMemory::new(start, &setup.parameters))).collect();
-                (region.clone(), RegionMemory { cells, ..RegionMemory::default() })
-            })
-            .collect();
-        let contract = |id: &&PathwayId| setup.pathways[*id].price != PriceSheet::Flat;
+        let served = served(&setup);
+        let start = |(region, ids): (&RegionId, &Vec<PathwayId>)| {
+            (region.clone(), fresh(ids, TimestampMs::ZERO, &setup.parameters))
+        };
         Self {
-            levels: setup.pathways.keys().filter(contract).map(|id| (id.clone(), Usual::default())).collect(),
+            levels: contracts(&setup).map(|id| (id.clone(), Usual::default())).collect(),
             apart: apart(&setup),
-            origin_of: setup.pathways.iter().map(|(id, pathway)| (id.clone(), pathway.origin_group.clone())).collect(),
+            origin_of: origin_of(&setup),
             observed: Observed::new(&served),
-            regions,
+            regions: served.iter().map(start).collect(),
             pathways: setup.pathways.keys().map(|id| (id.clone(), PathwayMemory::new())).collect(),
             served,
             setup,
@@ -177,6 +165,11 @@ impl Engine {
             region.adopted = true;
             region.orders = manifest.overrides.iter().map(|note| note.id.clone()).collect();
         }
+    }
+
+    /// When the last round was.
+    pub(crate) const fn last_round(&self) -> Option<TimestampMs> {
+        self.last
     }
 
     /// What was declared.
@@ -245,25 +238,4 @@ impl Engine {
 pub(crate) fn drain_kept(since: TimestampMs, now: TimestampMs, p: &Parameters) -> f64 {
     let left = 1.0 - now.since(since).as_secs_f64() / p.drain_s.max(0.001);
     ((left * p.drain_steps).ceil() / p.drain_steps).clamp(0.0, 1.0)
-}
-
-/// By pathway: those that share no failure domain with it; all others, if each of them does.
-fn apart(setup: &Setup) -> BTreeMap<PathwayId, BTreeSet<PathwayId>> {
-    let domains = |id: &PathwayId| {
-        let pathway = &setup.pathways[id];
-        let mut domains = pathway.failure_domains.clone();
-        domains.insert(id.as_str().to_owned());
-        domains.extend(pathway.group.as_ref().map(|group| group.as_str().to_owned()));
-        domains
-    };
-    let all: BTreeMap<&PathwayId, BTreeSet<String>> = setup.pathways.keys().map(|id| (id, domains(id))).collect();
-    all.iter()
-        .map(|(id, own)| {
-            let others = || all.iter().filter(|(other, _)| *other != id);
-            let apart: BTreeSet<PathwayId> =
-                others().filter(|(_, domains)| domains.is_disjoint(own)).map(|(other, _)| (*other).clone()).collect();
-            let all_others = || others().map(|(other, _)| (*other).clone()).collect();
-            ((*id).clone(), if apart.is_empty() { all_others() } else { apart })
-        })
-        .collect()
 }

@@ -10,7 +10,7 @@
 //! enough; operators first, then own edges, then by cost) → `canary`, `pace`, `course`, `relief` (how far to move now,
 //! and what holds it back) → `spare`, `cohorts` (second places, single networks) → `plan`, `publish` (the manifest and
 //! what pages show) → `explain`.
-//! Beside it: `by_hand` (manifests for the night when nothing decides).
+//! Beside it: `by_hand` (manifests for the night when nothing decides), `reconfigure` (another setup between two rounds).
 //! `engine` calls `hear`, `judge` and `decide`, which call the others in this order.
 
 mod api;
@@ -41,6 +41,7 @@ mod plan;
 mod price;
 mod probes;
 mod publish;
+mod reconfigure;
 mod recovery;
 mod relief;
 mod sent;
@@ -62,3 +63,4 @@ pub use explain::{Explanation, Fact};
 pub use parameters::Parameters;
 pub use plan::same_routing;
 pub use price::projected_gb;
+pub use reconfigure::Reconfigured;

@@ -87,11 +87,13 @@ impl Engine {
         let holds = if guards_on { holds(memory, round, region, wish, p) } else { Holds::default() };
         // Neither is an optimisation: where measurements come at all, no guard keeps a view on a dead pathway or a
         // pathway above its ceiling, and the target is the one way to do it that all capacities allow.
-        let urgent = worse || relieved || evacuates || nobody_yet;
+        // Who was on a pathway that a reload took away moves anyway.
+        let left = memory.left.take();
+        let urgent = worse || relieved || evacuates || nobody_yet || left.is_some();
         let pace = match () {
             () if reordered => Pace::AtOnce,
             () if memory.telemetry_lost => Pace::Frozen,
-            () if holds.all && !relieved && !evacuates => Pace::Frozen,
+            () if holds.all && !relieved && !evacuates && left.is_none() => Pace::Frozen,
             () if urgent || !guards_on => Pace::AtOnce,
             () if holds.optional => Pace::Frozen,
             () if better => Pace::StepsNow,
@@ -100,15 +102,18 @@ impl Engine {
         if pace == Pace::Frozen || pace == Pace::Steps {
             memory.guards.clone_from(&holds.reasons);
         }
-        let before = memory.course.current.clone();
+        let gone = left.is_some();
+        let before = left.unwrap_or_else(|| memory.course.current.clone());
         let dead = |id: &PathwayId| wish.is_dead(id);
         let mut moved = memory.course.advance(tick.now, target, &dead, pace, p);
         let mut why = match () {
             () if reordered => "an override began or ended",
+            () if gone => "the configuration has a pathway no more",
             () if worse => "a pathway got worse",
             () if relieved => "a pathway would be too full",
             () => "by cost and capacity",
         };
+        moved |= gone;
         let taken_back = guards_on && !moved && memory.take_back(tick.now, &dead, p);
         if taken_back {
             (moved, why) = (true, "the origin suffers from our last move, which is taken back");

@@ -164,6 +164,11 @@ impl Machine {
         self.enter(now, PathwayState::Recovering, reason)
     }
 
+    /// Begins where a pathway does that comes back.
+    pub(crate) fn ramp(&mut self, now: TimestampMs, reason: &str) {
+        self.recover(now, reason);
+    }
+
     fn fail(&mut self, now: TimestampMs, state: PathwayState, reason: &str, p: &Parameters) -> bool {
         self.flaps += 1.0;
         let hold_s = (p.hold_s * 2.0_f64.powf((self.flaps - 1.0).max(0.0))).min(p.hold_max_s.max(p.hold_s));

@@ -43,6 +43,18 @@ impl Observed {
         Self { regions, ..Self::default() }
     }
 
+    /// Room for other regions and pathways; what stays keeps its counters.
+    pub(crate) fn reshape(&mut self, served: &BTreeMap<RegionId, Vec<PathwayId>>) {
+        self.regions.retain(|region, _| served.contains_key(region));
+        for (region, ids) in served {
+            let seen = self.regions.entry(region.clone()).or_default();
+            seen.cells.retain(|id, _| ids.contains(id));
+            for id in ids {
+                seen.cells.entry(id.clone()).or_default();
+            }
+        }
+    }
+
     /// Takes a round's cells. Cells that lie more than a minute ahead of `now` are ignored: a clock is wrong there.
     pub(crate) fn take(&mut self, now: TimestampMs, cells: &[CellEvidence], p: &Parameters) {
         for cell in self.regions.values_mut().flat_map(|region| region.cells.values_mut()) {

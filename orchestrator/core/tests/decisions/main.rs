@@ -8,5 +8,6 @@ mod filling;
 mod guards;
 mod networks;
 mod random_worlds;
+mod reloading;
 mod restart;
 mod world;
