@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_model::{BitsPerSecond, ContentClass, GroupId, OriginGroupId, PathwayId, Ppm, RegionId};
 use spillway_orchestrator_core as core;
-use spillway_routing::{Serves, Target, Weights};
+use spillway_routing::{AddressFamily, Serves, Target, Weights};
 use spillway_service::config::ConfigError;
 use spillway_service::deployment::{Deployment, PathwayConfig, RegionConfig, kind_of};
 use spillway_service::prices::PriceConfig;
@@ -149,13 +149,16 @@ fn pathway_setup(id: &PathwayId, pathway: &PathwayConfig) -> Result<core::Pathwa
         signer: pathway.signer.clone(),
         serves: Serves {
             classes: classes.collect::<Result<_, _>>().map_err(|e| bad("classes", e))?,
-            ..Serves::default()
+            codecs: pathway.codecs.iter().cloned().collect(),
+            drm: pathway.drm.iter().cloned().collect(),
+            territories: pathway.territories.iter().cloned().collect(),
+            address_families: pathway.address_families.iter().filter_map(|word| AddressFamily::named(word)).collect(),
         },
         ..core::PathwaySetup::bare(kind_of(id), origin_group)
     })
 }
 
-fn price_sheet(config: &PriceConfig) -> core::PriceSheet {
+pub(crate) fn price_sheet(config: &PriceConfig) -> core::PriceSheet {
     let tier = |tier: &spillway_service::prices::TierConfig| core::PriceTier {
         from_gb: tier.from_gb,
         usd_per_gb: tier.usd_per_gb,

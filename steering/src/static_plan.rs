@@ -7,7 +7,9 @@ use spillway_model::{
     BitsPerSecond, ContentClass, GroupId, IdError, Mode, OriginGroupId, PathwayId, PathwayState, Ppm, RegionId,
     TimestampMs,
 };
-use spillway_routing::{CohortRule, Group, Manifest, ModeRule, Pathway, Serves, Target, TtlPolicy, Weights};
+use spillway_routing::{
+    AddressFamily, CohortRule, Group, Manifest, ModeRule, Pathway, Serves, Target, TtlPolicy, Weights,
+};
 use spillway_service::deployment::{Deployment, PathwayConfig, RegionConfig, kind_of};
 
 /// Polling without a manifest: the defaults of the design.
@@ -110,7 +112,10 @@ fn pathway(id: &PathwayId, config: &PathwayConfig) -> anyhow::Result<Pathway> {
         learned_capacity: capacity,
         serves: Serves {
             classes: classes.collect::<Result<_, _>>().map_err(|error| anyhow::anyhow!("pathway {id}: {error}"))?,
-            ..Serves::default()
+            codecs: config.codecs.iter().cloned().collect(),
+            drm: config.drm.iter().cloned().collect(),
+            territories: config.territories.iter().cloned().collect(),
+            address_families: config.address_families.iter().filter_map(|word| AddressFamily::named(word)).collect(),
         },
         group: config.group.as_deref().map(GroupId::new).transpose().map_err(|error| anyhow::anyhow!("{error}"))?,
         origin_group: OriginGroupId::new(&config.origin_group).ok(),

@@ -43,6 +43,18 @@ pub enum AddressFamily {
     V6,
 }
 
+impl AddressFamily {
+    /// The one called `v4` or `v6`.
+    #[must_use]
+    pub fn named(word: &str) -> Option<Self> {
+        match word {
+            "v4" => Some(Self::V4),
+            "v6" => Some(Self::V6),
+            _ => None,
+        }
+    }
+}
+
 /// What a pathway can carry. An empty set means everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Serves {

@@ -98,6 +98,18 @@ pub struct PathwayConfig {
     /// Content classes that it may serve; empty: all.
     #[serde(default)]
     pub classes: Vec<String>,
+    /// Codecs that it may serve, as `CODECS` begins (`avc1`, `hev1`, `av01`); empty: all.
+    #[serde(default)]
+    pub codecs: Vec<String>,
+    /// DRM systems that it may serve, as sessions name them (`widevine`); empty: all.
+    #[serde(default)]
+    pub drm: Vec<String>,
+    /// Countries whose viewers it may serve (`["DE", "AT"]`, ISO 3166-1); empty: all.
+    #[serde(default)]
+    pub territories: Vec<String>,
+    /// IP versions of the viewers that it may serve, `v4` and `v6`; empty: all.
+    #[serde(default)]
+    pub address_families: Vec<String>,
     /// Signer of its URLs, a name of `[steer.signers]`. Default: none.
     pub signer: Option<String>,
     /// Where its CDN publishes what it can take (commercial pathways only). Default: nowhere.
@@ -207,6 +219,23 @@ impl Deployment {
     /// # Errors
     /// [`ConfigError::Invalid`] names key, value and what is valid; a database that can't be used among them.
     pub fn with_geo(mut self, config: &GeoConfig) -> Result<Self, ConfigError> {
+        self.take_default_region(config)?;
+        self.proxies = Proxies::new(config)?;
+        self.databases = Arc::new(Databases::open(config)?);
+        Ok(self)
+    }
+
+    /// With the databases and trusted proxies of `other`, which stay in use, and the default region of `[geo]`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] names key, value and what is valid.
+    pub fn with_geo_of(mut self, config: &GeoConfig, other: &Self) -> Result<Self, ConfigError> {
+        self.take_default_region(config)?;
+        (self.proxies, self.databases) = (other.proxies.clone(), Arc::clone(&other.databases));
+        Ok(self)
+    }
+
+    fn take_default_region(&mut self, config: &GeoConfig) -> Result<(), ConfigError> {
         if let Some(name) = &config.default_region {
             let (id, _) = self
                 .regions
@@ -214,9 +243,7 @@ impl Deployment {
                 .ok_or_else(|| ConfigError::invalid("geo.default_region", name, self.region_names()))?;
             self.default_region = id.clone();
         }
-        self.proxies = Proxies::new(config)?;
-        self.databases = Arc::new(Databases::open(config)?);
-        Ok(self)
+        Ok(())
     }
 
     fn add_prefix(&mut self, config: &PrefixConfig) -> Result<(), ConfigError> {
@@ -259,12 +286,13 @@ impl Deployment {
         Ok(())
     }
 
-    fn add_pathway(&mut self, pathway: PathwayConfig) -> Result<(), ConfigError> {
+    fn add_pathway(&mut self, mut pathway: PathwayConfig) -> Result<(), ConfigError> {
         let id = PathwayId::new(&pathway.id).map_err(|e| ConfigError::invalid("pathway.id", e, "an id"))?;
         let key = |name: &str| format!("pathway[{id}].{name}");
         let host = host_of(&pathway.base_url).ok_or_else(|| {
             ConfigError::invalid(key("base_url"), &pathway.base_url, "an absolute http:// or https:// URL")
         })?;
+        let host = host.to_owned();
         if !(pathway.capacity_mbps > 0.0 && pathway.capacity_mbps.is_finite()) {
             return Err(ConfigError::invalid(key("capacity_mbps"), pathway.capacity_mbps, "a number above 0"));
         }
@@ -276,6 +304,7 @@ impl Deployment {
             ));
         }
         pathway.price.check(&key("price"))?;
+        check_serves(&mut pathway, &key)?;
         if let Some(unknown) = pathway.regions.iter().find(|region| !self.regions.contains_key(region.as_str())) {
             return Err(ConfigError::invalid(key("regions"), unknown, self.region_names()));
         }
@@ -300,7 +329,7 @@ impl Deployment {
             }
             feed.check(&key("capacity_feed"), |region| self.regions.contains_key(region))?;
         }
-        if self.hosts.insert(host.to_owned(), id.clone()).is_some() {
+        if self.hosts.insert(host, id.clone()).is_some() {
             return Err(ConfigError::invalid(key("base_url"), &pathway.base_url, "a host that no other pathway has"));
         }
         if self.pathways.insert(id.clone(), pathway).is_some() {
@@ -413,6 +442,28 @@ fn check_mode(key: &str, mode: &str, control_share: f64) -> Result<(), ConfigErr
         return Err(ConfigError::invalid(format!("{key}.control_share"), control_share, "0 to 1"));
     }
     Ok(())
+}
+
+/// Longest word that a session may name a codec or DRM system by, bytes.
+const WORD_MAX_BYTES: usize = 32;
+
+/// Checks what a pathway may serve; countries are written as sessions have them.
+fn check_serves(pathway: &mut PathwayConfig, key: &impl Fn(&str) -> String) -> Result<(), ConfigError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let is_word = |word: &str| (1..=WORD_MAX_BYTES).contains(&word.len()) && word.bytes().all(plain);
+    for (name, words) in [("codecs", &pathway.codecs), ("drm", &pathway.drm)] {
+        if let Some(bad) = words.iter().find(|word| !is_word(word)) {
+            let valid = format!("words of 1 to {WORD_MAX_BYTES} of A-Z, a-z, 0-9, . _ -");
+            return Err(ConfigError::invalid(key(name), bad, valid));
+        }
+    }
+    for code in &mut pathway.territories {
+        *code = country(&key("territories"), code)?.as_str().to_owned();
+    }
+    match pathway.address_families.iter().find(|word| !matches!(word.as_str(), "v4" | "v6")) {
+        Some(bad) => Err(ConfigError::invalid(key("address_families"), bad, "v4, v6")),
+        None => Ok(()),
+    }
 }
 
 fn country(key: &str, code: &str) -> Result<Country, ConfigError> {

@@ -27,6 +27,10 @@ fn pathway(id: &str, base_url: &str) -> PathwayConfig {
         failure_domains: vec![],
         origin_group: default_origin_group(),
         classes: vec![],
+        codecs: vec![],
+        drm: vec![],
+        territories: vec![],
+        address_families: vec![],
         signer: None,
         capacity_feed: None,
     }
@@ -122,4 +126,32 @@ fn a_country_that_is_none_or_in_two_regions_is_refused() {
     let geo = GeoConfig { default_region: Some("mars".into()), ..GeoConfig::default() };
     let deployment = Deployment::new(vec![], vec![region("eu-a")], vec![pathway("cdn-a", "http://a.example")], vec![]);
     assert!(deployment.expect("valid").with_geo(&geo).expect_err("bad").to_string().contains("eu-a"));
+}
+
+#[test]
+fn what_a_pathway_may_serve_is_checked_and_countries_are_written_alike() {
+    let of = |change: &dyn Fn(&mut PathwayConfig)| {
+        let mut one = pathway("cdn-a", "http://a.example");
+        change(&mut one);
+        Deployment::new(vec![], vec![region("eu-a")], vec![one], vec![]).map_err(|error| error.to_string())
+    };
+    let good = of(&|one| {
+        one.territories = vec!["de".into(), "AT".into()];
+        one.address_families = vec!["v6".into()];
+        (one.codecs, one.drm) = (vec!["avc1".into()], vec!["com.widevine.alpha".into()]);
+    });
+    let id = PathwayId::new("cdn-a").expect("id");
+    assert_eq!(good.expect("valid").pathways[&id].territories, ["DE", "AT"]);
+    for (change, words) in [
+        (
+            &(|one: &mut PathwayConfig| one.codecs = vec!["avc1,mp4a".into()]) as &dyn Fn(&mut _),
+            ["codecs", "avc1,mp4a"],
+        ),
+        (&|one: &mut PathwayConfig| one.drm = vec![String::new()], ["drm", "1 to 32"]),
+        (&|one: &mut PathwayConfig| one.territories = vec!["Germany".into()], ["territories", "two letters"]),
+        (&|one: &mut PathwayConfig| one.address_families = vec!["ipv4".into()], ["address_families", "v4, v6"]),
+    ] {
+        let error = of(change).expect_err("refused");
+        assert!(words.iter().all(|word| error.contains(word)) && error.contains("pathway[cdn-a]."), "{error}");
+    }
 }

@@ -368,11 +368,9 @@ impl TryFrom<PathwayV1> for routing::Pathway {
         }
         let mut families = BTreeSet::new();
         for family in wire.serves.address_families {
-            families.insert(match family.as_str() {
-                "v4" => routing::AddressFamily::V4,
-                "v6" => routing::AddressFamily::V6,
-                _ => return Err(ManifestError::Unreadable(format!("address family {family:?} (valid: v4, v6)"))),
-            });
+            let named = routing::AddressFamily::named(&family);
+            let bad = || ManifestError::Unreadable(format!("address family {family:?} (valid: v4, v6)"));
+            families.insert(named.ok_or_else(bad)?);
         }
         let classes = wire.serves.classes.iter().map(|class| ContentClass::new(class));
         Ok(Self {

@@ -63,6 +63,10 @@ pub(crate) fn deployment() -> Arc<Deployment> {
         failure_domains: vec![],
         origin_group: "origin".into(),
         classes: vec![],
+        codecs: vec![],
+        drm: vec![],
+        territories: vec![],
+        address_families: vec![],
         signer: None,
         capacity_feed: None,
     };
