@@ -20,8 +20,9 @@ const WORD_MAX_BYTES: usize = 128;
 
 /// Pathways from hosts, no URL queries, short messages.
 pub(crate) fn event(app: &App, event: &mut Event) {
+    let deployment = app.deployed.now();
     let of_host = |host: &Option<String>| {
-        host.as_deref().and_then(|host| app.deployment.pathway_of_host(host)).map(|id| id.as_str().to_owned())
+        host.as_deref().and_then(|host| deployment.pathway_of_host(host)).map(|id| id.as_str().to_owned())
     };
     host(&mut event.host);
     if event.pathway.is_none() {

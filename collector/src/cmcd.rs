@@ -236,10 +236,11 @@ fn fill_in(all: &mut [(usize, Mapped, Identity)]) {
 /// A group as the beacon that an SDK would have sent, with what only CMCD has beside it.
 fn admit_group(app: &Arc<App>, sender: &Sender, group: Group, sent_ms: u64, received_ms: u64) -> Admitted {
     let Group { view_id, sdk, ctx, records, .. } = group;
+    let deployment = app.deployed.now();
     let mut events = Vec::with_capacity(records.len());
     let mut beside = Vec::with_capacity(records.len());
     for Mapped { mut event, live_latency_ms, cdn, rest, .. } in records {
-        event.pathway = cdn.filter(|cdn| app.deployment.pathways.contains_key(cdn.as_str()));
+        event.pathway = cdn.filter(|cdn| deployment.pathways.contains_key(cdn.as_str()));
         events.push(event);
         beside.push((live_latency_ms, rest));
     }

@@ -41,10 +41,9 @@ use spillway_lake::{EventLog, EventLogOptions, LakeError, Tail};
 use spillway_model::Clock;
 use spillway_service::auth::token_hash;
 use spillway_service::config::ConfigError;
-use spillway_service::deployment::Deployment;
 use spillway_service::device::Devices;
 use spillway_service::tls::Listener;
-use spillway_service::{CancellationToken, Readiness};
+use spillway_service::{CancellationToken, Deployed, Readiness};
 use spillway_wire::frame::FRAME_TOPIC;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
@@ -79,7 +78,7 @@ pub struct Shell {
     /// Directory of this collector's WAL.
     pub wal_dir: PathBuf,
     /// Properties, pathways, prefixes.
-    pub deployment: Arc<Deployment>,
+    pub deployed: Deployed,
     /// Where frames go.
     pub bus: Arc<dyn Bus>,
     /// The time.
@@ -108,7 +107,7 @@ pub enum CollectorError {
 /// What the handlers share.
 pub(crate) struct App {
     config: CollectorConfig,
-    deployment: Arc<Deployment>,
+    deployed: Deployed,
     clock: Arc<dyn Clock>,
     service_token_hash: String,
     log: Arc<EventLog>,
@@ -191,9 +190,9 @@ impl Collector {
             limits: Limits::new(&config),
             devices: Devices::default(),
             quarantine: quarantine::Budget::new(config.quarantine_bytes_per_s),
-            rollups: Rollups::new(settings, Arc::clone(&shell.deployment), shell.clock.now().0),
+            rollups: Rollups::new(settings, shell.deployed.clone(), shell.clock.now().0),
             config,
-            deployment: Arc::clone(&shell.deployment),
+            deployed: shell.deployed.clone(),
             clock: Arc::clone(&shell.clock),
             service_token_hash: token_hash(&shell.service_token),
             log: Arc::new(log),

@@ -162,11 +162,12 @@ fn check(
     headers: &HeaderMap,
 ) -> Result<Sender, Refusal> {
     let peer = peer.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let client = app.deployment.client(peer, headers, app.config.trusted_header.as_deref());
+    let deployment = app.deployed.now();
+    let client = deployment.client(peer, headers, app.config.trusted_header.as_deref());
     let prefix = Prefix::of(client.address);
     app.limits.check_prefix(prefix)?;
     let key = query.get("k").filter(|key| !key.is_empty()).ok_or(Refusal::MissingKey)?;
-    let (property, origins) = app.deployment.properties.get(key.as_str()).ok_or(Refusal::UnknownKey)?;
+    let (property, origins) = deployment.properties.get(key.as_str()).ok_or(Refusal::UnknownKey)?;
     app.limits.check_key(key)?;
     if let Some(origin) = headers.get(header::ORIGIN)
         && !origins.is_empty()
@@ -190,7 +191,7 @@ fn check(
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     Ok(Sender {
         property: property.clone(),
-        place: app.deployment.locate(&client),
+        place: deployment.locate(&client),
         prefix,
         device: app.devices.of(agent),
         gpc: headers.get("sec-gpc").is_some_and(|value| value.as_bytes() == b"1"),
@@ -255,7 +256,8 @@ pub(crate) async fn preflight(
     headers: HeaderMap,
 ) -> Response {
     let origin = headers.get(header::ORIGIN).cloned();
-    let known = query.get("k").and_then(|key| app.deployment.properties.get(key.as_str()));
+    let deployment = app.deployed.now();
+    let known = query.get("k").and_then(|key| deployment.properties.get(key.as_str()));
     if let (Some(origin), Some((_, origins))) = (&origin, known)
         && !origins.is_empty()
         && !origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())

@@ -64,7 +64,8 @@ pub(crate) async fn deliveries(
     request: Request<Body>,
 ) -> Response {
     let arrow = |app: &App, name: &BatchName, received_ms: u64, mut rows: Vec<(u64, Delivery)>| {
-        rows.iter_mut().for_each(|(_, row)| complete(&app.deployment, row));
+        let deployment = app.deployed.now();
+        rows.iter_mut().for_each(|(_, row)| complete(&deployment, row));
         let (source, batch_seq, format) = (name.source.clone(), name.seq, FORMAT.to_owned());
         deliveries::to_arrow(&DeliveryBatch { source, batch_seq, received_ms, format }, &rows)
     };

@@ -1,4 +1,4 @@
-//! The admin API: overrides, times of calm, rollbacks and drills, by bearer token and role; every change is audited.
+//! The admin API: overrides, times of calm, rollbacks, drills and reloads, by bearer token and role; every change is audited.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,10 +18,11 @@ use crate::drill::{Drill, DrillError};
 use crate::manifests_api;
 use crate::orders::{self, Order, OrderError};
 use crate::overrides::{self, OverrideRequest, StoredOverride};
+use crate::reload::{self, ReloadError};
 use crate::rollback::{self, RollbackRequest, StoredRollback};
 use crate::shell::Shell;
 
-/// Routes below `/v1/admin`.
+/// Routes below `/v1/admin`, and the reload.
 pub(crate) fn router(shell: Arc<Shell>) -> Router {
     Router::new()
         .route("/v1/admin/overrides", get(list::<StoredOverride>).post(add_override))
@@ -31,6 +32,7 @@ pub(crate) fn router(shell: Arc<Shell>) -> Router {
         .route("/v1/admin/manifests/{region}/rollback", post(roll_back))
         .route("/v1/admin/rollbacks", get(list::<StoredRollback>))
         .route("/v1/admin/rollbacks/{id}", delete(end::<StoredRollback>))
+        .route("/v1/reload", post(reload))
         .route("/v1/admin/drills", post(start_drill))
         .route("/v1/admin/drills/{id}", get(show_drill).delete(abort_drill))
         .with_state(shell)
@@ -80,12 +82,30 @@ impl From<DrillError> for Refusal {
     }
 }
 
+impl From<ReloadError> for Refusal {
+    fn from(error: ReloadError) -> Self {
+        let status = match &error {
+            ReloadError::Invalid(_) => StatusCode::BAD_REQUEST,
+            ReloadError::InUse(_) => StatusCode::CONFLICT,
+            ReloadError::Store(_) | ReloadError::Ending => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self(status, error.name(), error.to_string())
+    }
+}
+
 fn caller(shell: &Shell, headers: &HeaderMap, needed: Role) -> Result<Caller, Refusal> {
     Ok(auth::authorize(headers, &shell.tokens, needed)?)
 }
 
 /// Writes a change down: into the log at once, into the lake within seconds.
-fn audit(shell: &Shell, caller: &Caller, what: &'static str, id: &str, reason: &str, detail: &impl Serialize) {
+pub(crate) fn audit(
+    shell: &Shell,
+    caller: &Caller,
+    what: &'static str,
+    id: &str,
+    reason: &str,
+    detail: &impl Serialize,
+) {
     tracing::info!(target: "audit", by = caller.name, role = caller.role.as_str(), what, id, "admin change");
     shell.changes.record(Change {
         at_ms: shell.clock.now().0,
@@ -115,7 +135,7 @@ async fn add_override(
 ) -> Result<Response, Refusal> {
     let caller = caller(&shell, &headers, Role::Operator)?;
     let request: OverrideRequest = body(&bytes)?;
-    let stored = overrides::add(&shell.store, &shell.deployment, &caller.name, shell.clock.now(), request).await?;
+    let stored = overrides::add(&shell.store, &shell.deployed.now(), &caller.name, shell.clock.now(), request).await?;
     audit(&shell, &caller, "override.add", &stored.id, &stored.what.reason, &stored);
     shell.wake.notify_one();
     Ok((StatusCode::CREATED, Json(stored)).into_response())
@@ -128,7 +148,7 @@ async fn add_calm(
 ) -> Result<Response, Refusal> {
     let caller = caller(&shell, &headers, Role::Operator)?;
     let request: CalmRequest = body(&bytes)?;
-    let stored = calm::add(&shell.store, &shell.deployment, &caller.name, shell.clock.now(), request).await?;
+    let stored = calm::add(&shell.store, &shell.deployed.now(), &caller.name, shell.clock.now(), request).await?;
     audit(&shell, &caller, "calm.add", &stored.id, &stored.reason, &stored);
     shell.wake.notify_one();
     Ok((StatusCode::CREATED, Json(stored)).into_response())
@@ -143,8 +163,9 @@ async fn roll_back(
     let caller = caller(&shell, &headers, Role::Operator)?;
     let request: RollbackRequest = body(&bytes)?;
     let region = manifests_api::known_region(&shell, &region)?;
-    let to = manifests_api::at(&shell, region, Some(request.epoch)).await?;
-    let stored = rollback::add(&shell.store, &shell.deployment, &caller.name, shell.clock.now(), request, &to).await?;
+    let to = manifests_api::at(&shell, &region, Some(request.epoch)).await?;
+    let stored =
+        rollback::add(&shell.store, &shell.deployed.now(), &caller.name, shell.clock.now(), request, &to).await?;
     audit(&shell, &caller, "rollback.add", &stored.id, &stored.reason, &stored);
     shell.wake.notify_one();
     Ok((StatusCode::CREATED, Json(stored)).into_response())
@@ -166,6 +187,24 @@ async fn end<O: Order>(
     audit(&shell, &caller, O::ENDED, &id, reason, &ended);
     shell.wake.notify_one();
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Reads the configuration file again and puts it in force; with `?dry_run=true` only says what would change.
+async fn reload(
+    State(shell): State<Arc<Shell>>,
+    headers: HeaderMap,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Result<Response, Refusal> {
+    let caller = caller(&shell, &headers, Role::Operator)?;
+    let dry_run = match query.get("dry_run").map(String::as_str) {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            let detail = format!("dry_run {other:?} (valid: true, false)");
+            return Err(Refusal(StatusCode::BAD_REQUEST, "bad_value", detail));
+        }
+    };
+    Ok(Json(reload::reload(&shell, caller, dry_run).await?).into_response())
 }
 
 async fn start_drill(

@@ -49,9 +49,10 @@ async fn load(State(shell): State<Arc<Shell>>, headers: HeaderMap, body: axum::b
     if report.v != LOAD_VERSION {
         return refuse(StatusCode::BAD_REQUEST, "unknown_version", format!("{} (valid: {LOAD_VERSION})", report.v));
     }
-    let known = PathwayId::new(&report.pathway).ok().filter(|id| shell.deployment.pathways.contains_key(id));
+    let deployment = shell.deployed.now();
+    let known = PathwayId::new(&report.pathway).ok().filter(|id| deployment.pathways.contains_key(id));
     let Some(pathway) = known else {
-        let names: Vec<&str> = shell.deployment.pathways.keys().map(PathwayId::as_str).collect();
+        let names: Vec<&str> = deployment.pathways.keys().map(PathwayId::as_str).collect();
         return refuse(
             StatusCode::BAD_REQUEST,
             "unknown_pathway",

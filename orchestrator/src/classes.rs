@@ -28,13 +28,15 @@ pub(crate) struct ClassViews {
 
 impl ClassViews {
     pub(crate) fn new(table: ClassTable, deployment: &Deployment) -> Self {
-        let classes: BTreeSet<&ContentClass> = table.classes().collect();
-        let in_regions = |class: &ContentClass| {
-            let class = class.clone();
-            deployment.regions.keys().map(move |region| ((class.clone(), region.clone()), 0))
-        };
-        let nobody = classes.into_iter().flat_map(in_regions).collect();
-        Self { nobody, table, newest: BTreeMap::new() }
+        Self { nobody: nobody(&table, deployment), table, newest: BTreeMap::new() }
+    }
+
+    /// Goes on with another deployment's regions. What was counted in one that is gone is forgotten.
+    pub(crate) fn deploy(&mut self, deployment: &Deployment) {
+        self.nobody = nobody(&self.table, deployment);
+        for (_, counts) in self.newest.values_mut() {
+            counts.retain(|key, _| self.nobody.contains_key(key));
+        }
     }
 
     /// Takes a collector's newest table.
@@ -69,6 +71,15 @@ impl ClassViews {
         let evidence = |((class, region), views_active)| ClassEvidence { class, region, views_active };
         sums.into_iter().map(evidence).collect()
     }
+}
+
+fn nobody(table: &ClassTable, deployment: &Deployment) -> Counts {
+    let classes: BTreeSet<&ContentClass> = table.classes().collect();
+    let in_regions = |class: &ContentClass| {
+        let class = class.clone();
+        deployment.regions.keys().map(move |region| ((class.clone(), region.clone()), 0))
+    };
+    classes.into_iter().flat_map(in_regions).collect()
 }
 
 #[cfg(test)]

@@ -8,11 +8,14 @@ use spillway_bus::Store;
 use spillway_lake::{LakeError, LakeSession, TailSource, baseline, learned};
 use spillway_model::{BitsPerSecond, Clock, PathwayId, RegionId};
 use spillway_orchestrator_core as core;
+use spillway_service::Deployed;
+use spillway_service::deployment::PathwayConfig;
 use spillway_wire::follow::FollowRegistry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::follow;
+use crate::setup::price_sheet;
 
 const LEARN_EVERY: Duration = Duration::from_secs(60);
 /// Baselines rest on the last hour, but not on its newest minutes: an incident must not become normal while it lasts.
@@ -49,15 +52,10 @@ pub(crate) struct Learner {
 }
 
 impl Learner {
-    /// Starts; `prices` are the sheets of the pathways that have one.
-    pub(crate) fn start(
-        lake: Lake,
-        prices: BTreeMap<PathwayId, core::PriceSheet>,
-        store: Arc<dyn Store>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    /// Starts; the prices are those of the deployment in force.
+    pub(crate) fn start(lake: Lake, deployed: Deployed, store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
         let (sender, lessons) = watch::channel(Lessons::default());
-        Self { lessons, task: tokio::spawn(learn(lake, prices, (sender, store), clock)) }
+        Self { lessons, task: tokio::spawn(learn(lake, deployed, (sender, store), clock)) }
     }
 
     /// Adds what was learned last to a round's input.
@@ -84,7 +82,7 @@ impl Drop for Learner {
 
 async fn learn(
     lake: Lake,
-    prices: BTreeMap<PathwayId, core::PriceSheet>,
+    deployed: Deployed,
     (lessons, store): (watch::Sender<Lessons>, Arc<dyn Store>),
     clock: Arc<dyn Clock>,
 ) {
@@ -92,6 +90,8 @@ async fn learn(
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         pace.tick().await;
+        let sheet = |(id, pathway): (&PathwayId, &PathwayConfig)| (id.clone(), price_sheet(&pathway.price));
+        let prices = deployed.now().pathways.iter().map(sheet).collect();
         match read(&lake, &prices, clock.now().0).await {
             Ok(read) => {
                 if let Err(error) = follow::publish(store.as_ref(), &read.players).await {

@@ -8,7 +8,7 @@
 //! [`mirror`] (manifests as files elsewhere), [`keys`] (who signs), [`manifests_api`] (what is asked about manifests),
 //! [`learn`] (what the lake teaches comes back), [`follow`] (players that don't follow), [`capacity`] (what CDNs publish
 //! of themselves), [`canary`] (a policy on
-//! trial and its judgement). [`replay`] decides recorded rounds again under another policy.
+//! trial and its judgement), [`reload`] (another configuration between two rounds). [`replay`] decides recorded rounds again under another policy.
 //!
 //! Invariant: a request never triggers a round.
 
@@ -36,6 +36,7 @@ mod overrides;
 mod probe;
 mod publish;
 mod record;
+mod reload;
 pub mod replay;
 mod rollback;
 mod round;
@@ -50,10 +51,9 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use spillway_bus::{Bus as _, LocalBus, Store};
 use spillway_model::{Clock, Millis};
-use spillway_orchestrator_core::{Engine, Parameters};
+use spillway_orchestrator_core::Engine;
 use spillway_service::auth::TokenConfig;
-use spillway_service::deployment::Deployment;
-use spillway_service::{CancellationToken, Readiness};
+use spillway_service::{CancellationToken, Deploys, Readiness};
 use spillway_wire::frame::FRAME_TOPIC;
 use spillway_wire::overview::Overview;
 use spillway_wire::probe::PROBE_TOPIC;
@@ -66,6 +66,7 @@ pub use drill::{Drill, Report, Verdict};
 pub use learn::Lake;
 pub use publish::{PublishError, Publisher};
 pub use record::ShapeError;
+pub use reload::{Configured, KeyChange, Reread, Rereader, follow_file};
 pub use setup::setup;
 
 /// An operator's change is in the lake after so long.
@@ -73,14 +74,14 @@ const AUDIT_EVERY: Duration = Duration::from_secs(2);
 
 /// Everything that the shell hands to the orchestrator.
 pub struct Parts {
-    /// `[orchestrator]`.
-    pub config: OrchestratorConfig,
-    /// What there is.
-    pub deployment: Arc<Deployment>,
-    /// Every number that decides.
-    pub parameters: Parameters,
-    /// The configuration's sections that decide (TOML), for the recording of rounds; without secrets.
-    pub recorded_config: String,
+    /// What is in force until a reload.
+    pub configured: Configured,
+    /// Tells all who read the deployment of another one; it begins with that of `configured`.
+    pub deploys: Deploys,
+    /// Reads the configuration again.
+    pub reread: Rereader,
+    /// Counts requests to do so (SIGHUP).
+    pub hangups: watch::Receiver<u64>,
     /// Admin tokens.
     pub tokens: Vec<TokenConfig>,
     /// Secret shared between roles.
@@ -112,21 +113,22 @@ pub struct Parts {
 /// # Errors
 /// If it can't start: a bad deployment, an unreadable key, an unreachable store.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
-    let valid = Millis::from_secs(parts.config.manifest_valid_s);
+    let Configured { deployment, parameters, config, recorded } = parts.configured.clone();
+    let valid = Millis::from_secs(config.manifest_valid_s);
     let mut publisher = Publisher::open(Arc::clone(&parts.store), &parts.key_file, valid).await?;
-    if let Some(next) = &parts.config.next_key_file {
-        let lead = Millis::from_secs(parts.config.key_lead_s);
+    if let Some(next) = &config.next_key_file {
+        let lead = Millis::from_secs(config.key_lead_s);
         publisher.follow_with(next, lead, parts.clock.now()).await?;
     }
-    let mirrors = mirror::targets(&parts.config)?;
-    let mut setup = setup(&parts.deployment, parts.parameters, &parts.config)?;
-    let trial = canary::Trial::open(&parts.store, parts.config.canary.as_ref(), &mut setup).await?;
-    let prices = setup.pathways.iter().map(|(id, pathway)| (id.clone(), pathway.price.clone())).collect();
+    let mirrors = mirror::targets(&config)?;
+    let mut setup = setup(&deployment, parameters, &config)?;
+    let trial = canary::Trial::open(&parts.store, config.canary.as_ref(), &mut setup).await?;
     let engine = Engine::new(setup);
     let (overview, seen) = watch::channel(Overview::default());
+    let deployed = parts.deploys.deployed();
     let drills = Arc::new(drill::Drills::new(
-        Arc::clone(&parts.deployment),
-        parts.config.drill_hosts.clone(),
+        deployed.clone(),
+        config.drill_hosts.clone(),
         Arc::clone(&parts.clock),
         seen.clone(),
         parts.lake.root.clone(),
@@ -134,19 +136,18 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let ears = observe::Ears::new(
         parts.bus.subscribe(FRAME_TOPIC),
         parts.bus.subscribe(PROBE_TOPIC),
-        parts.config.frame_sources,
-        classes::ClassViews::new(spillway_service::classes::ClassTable::new(&parts.class_of)?, &parts.deployment),
+        config.frame_sources,
+        classes::ClassViews::new(spillway_service::classes::ClassTable::new(&parts.class_of)?, &deployment),
     );
-    let (changes, audit) = ledger::start(parts.lake.root.clone(), format!("{}-audit", parts.config.id), AUDIT_EVERY);
-    let decisions = decisions::Decisions::start(parts.lake.root.clone(), &parts.config.id);
-    let recorder = parts
-        .config
-        .record_rounds
-        .then(|| record::Recorder::start(parts.lake.root.clone(), &parts.config.id, parts.recorded_config));
-    let learner = learn::Learner::start(parts.lake, prices, Arc::clone(&parts.store), Arc::clone(&parts.clock));
-    let feeds = capacity::Feeds::start(&parts.deployment, &parts.clock);
+    let (changes, audit) = ledger::start(parts.lake.root.clone(), format!("{}-audit", config.id), AUDIT_EVERY);
+    let decisions = decisions::Decisions::start(parts.lake.root.clone(), &config.id);
+    let recorder = config.record_rounds.then(|| record::Recorder::start(parts.lake.root.clone(), &config.id, recorded));
+    let learner =
+        learn::Learner::start(parts.lake, deployed.clone(), Arc::clone(&parts.store), Arc::clone(&parts.clock));
+    let feeds = capacity::Feeds::start(&deployment, &parts.clock);
+    let (reloads, asks) = reload::Reloads::new(parts.reread);
     let shell = Arc::new(shell::Shell {
-        deployment: Arc::clone(&parts.deployment),
+        deployed: deployed.clone(),
         store: parts.store,
         bus: parts.bus.clone(),
         clock: Arc::clone(&parts.clock),
@@ -157,27 +158,25 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         overview: seen,
         loads: observe::Loads::default(),
         drills: Arc::clone(&drills),
-        id: parts.config.id.clone(),
+        id: config.id.clone(),
         changes,
+        reloads,
         wake: Notify::new(),
         shutdown: parts.shutdown.clone(),
     });
     let aides = round::Aides { decisions, learner, trial, feeds, recorder };
-    let mut rounds = round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, aides, overview);
-    rounds.adopt(parts.config.publish_dir.as_deref()).await?;
-    let mirrored = mirror::run(
-        mirrors,
-        Arc::clone(&shell.store),
-        parts.deployment.regions.keys().cloned().collect(),
-        rounds.publications(),
-        parts.shutdown.clone(),
-    );
-    let every = Duration::from_millis(parts.config.round_ms.max(100));
+    let configuration = round::Configuration { configured: parts.configured, deploys: parts.deploys, asks };
+    let mut rounds = round::Rounds::new(Arc::clone(&shell), engine, ears, publisher, aides, configuration, overview);
+    rounds.adopt(config.publish_dir.as_deref()).await?;
+    let (store, publications) = (Arc::clone(&shell.store), rounds.publications());
+    let mirrored = mirror::run(mirrors, store, deployed.clone(), publications, parts.shutdown.clone());
+    let every = Duration::from_millis(config.round_ms.max(100));
     let bus: Arc<dyn spillway_bus::Bus> = Arc::new(parts.bus);
     tokio::join!(
         rounds.run(every),
         mirrored,
-        probe::run(parts.config.probe, parts.deployment, Arc::clone(&bus), parts.clock, parts.shutdown.clone()),
+        reload::at_hangups(Arc::clone(&shell), parts.hangups),
+        probe::run(config.probe, deployed, Arc::clone(&bus), parts.clock, parts.shutdown.clone()),
         drills.listen(bus.as_ref(), parts.shutdown.clone()),
         spillway_service::serve(parts.listener, api::router(shell), parts.shutdown),
     );

@@ -39,9 +39,10 @@ fn not_published() -> Refusal {
     Refusal(StatusCode::NOT_FOUND, "not_published", "no manifest was published yet".into())
 }
 
-pub(crate) fn known_region<'s>(shell: &'s Shell, name: &str) -> Result<&'s RegionId, Refusal> {
-    shell.deployment.regions.get_key_value(name).map(|(id, _)| id).ok_or_else(|| {
-        let names: Vec<&str> = shell.deployment.regions.keys().map(RegionId::as_str).collect();
+pub(crate) fn known_region(shell: &Shell, name: &str) -> Result<RegionId, Refusal> {
+    let deployment = shell.deployed.now();
+    deployment.regions.get_key_value(name).map(|(id, _)| id.clone()).ok_or_else(|| {
+        let names: Vec<&str> = deployment.regions.keys().map(RegionId::as_str).collect();
         Refusal(StatusCode::NOT_FOUND, "unknown_region", format!("{name:?} (valid: {})", names.join(", ")))
     })
 }
@@ -62,7 +63,7 @@ async fn manifest(
     Query(query): Query<BTreeMap<String, String>>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let region = known_region(&shell, &region)?;
+    let region = &known_region(&shell, &region)?;
     let wait_s: u64 = number(&query, "wait_s")?.unwrap_or(0);
     let key = manifest_key(region);
     let mut found = shell.store.get(&key).await?;
@@ -108,7 +109,7 @@ async fn history(
     Path(region): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Response, Refusal> {
-    let region = known_region(&shell, &region)?;
+    let region = &known_region(&shell, &region)?;
     let limit = number(&query, "limit")?.unwrap_or(20);
     let mut epochs = epochs_kept(shell.store.as_ref(), region).await?;
     epochs.reverse();
@@ -139,7 +140,7 @@ async fn difference(
     Path(region): Path<String>,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Response, Refusal> {
-    let region = known_region(&shell, &region)?;
+    let region = &known_region(&shell, &region)?;
     let (from, to): (Option<u64>, Option<u64>) = (number(&query, "from")?, number(&query, "to")?);
     let to = at(&shell, region, to).await?;
     if query.get("shadow").is_some_and(|shadow| shadow == "1") {

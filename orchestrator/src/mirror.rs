@@ -16,8 +16,8 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use spillway_bus::{Store, StoreError};
 use spillway_model::RegionId;
-use spillway_service::CancellationToken;
 use spillway_service::config::ConfigError;
+use spillway_service::{CancellationToken, Deployed};
 use spillway_wire::envelope::{KEYS_FILE, KEYS_KEY, manifest_file, manifest_key};
 use tokio::sync::watch;
 use url::Url;
@@ -100,13 +100,13 @@ fn folder(dir: &FilePath) -> Result<Arc<dyn ObjectStore>, MirrorError> {
 pub(crate) async fn run(
     targets: Vec<Target>,
     store: Arc<dyn Store>,
-    regions: Vec<RegionId>,
+    deployed: Deployed,
     published: watch::Receiver<u64>,
     shutdown: CancellationToken,
 ) {
     let one = |target: Target| {
         let name = target.name();
-        follow(name, move || target.open(), Arc::clone(&store), regions.clone(), published.clone(), shutdown.clone())
+        follow(name, move || target.open(), Arc::clone(&store), deployed.clone(), published.clone(), shutdown.clone())
     };
     futures::future::join_all(targets.into_iter().map(one)).await;
 }
@@ -115,7 +115,7 @@ async fn follow(
     name: String,
     open: impl Fn() -> Result<(Arc<dyn ObjectStore>, Path), MirrorError>,
     store: Arc<dyn Store>,
-    regions: Vec<RegionId>,
+    deployed: Deployed,
     mut published: watch::Receiver<u64>,
     shutdown: CancellationToken,
 ) {
@@ -129,6 +129,7 @@ async fn follow(
                 Some(there) => there,
                 None => there.insert(open()?),
             };
+            let regions: Vec<RegionId> = deployed.now().regions.keys().cloned().collect();
             pass(&name, files.as_ref(), prefix, store.as_ref(), &regions, &mut done).await
         };
         let passed = tokio::select! {
@@ -216,7 +217,7 @@ mod tests {
     use spillway_bus::DirStore;
 
     use super::*;
-    use crate::fixtures::region;
+    use crate::fixtures::{deployment, region};
 
     fn config(text: &str) -> OrchestratorConfig {
         toml::from_str(text).expect("shape")
@@ -265,13 +266,14 @@ mod tests {
             "folder".into(),
             move || target.open(),
             Arc::clone(&store),
-            vec![region()],
+            deployment().into(),
             published.clone(),
             shutdown.clone(),
         );
         let there = Arc::clone(&bucket);
         let open = move || Ok((Arc::clone(&there), Path::from("m")));
-        let to_bucket = follow("bucket".into(), open, Arc::clone(&store), vec![region()], published, shutdown.clone());
+        let to_bucket =
+            follow("bucket".into(), open, Arc::clone(&store), deployment().into(), published, shutdown.clone());
         let tasks = [tokio::spawn(to_folder), tokio::spawn(to_bucket)];
 
         let in_bucket = async |file: &str| match bucket.get(&Path::from(file)).await {

@@ -71,7 +71,7 @@ pub(crate) struct Ears {
     frame_sources: u32,
     last_round: Option<TimestampMs>,
     pub(crate) coverage: Coverage,
-    classes: ClassViews,
+    pub(crate) classes: ClassViews,
 }
 
 impl Ears {

@@ -128,6 +128,25 @@ pub(crate) async fn in_force<O: Order>(
     Ok(out)
 }
 
+/// What another deployment takes away.
+pub(crate) struct Gone<'a> {
+    pub(crate) before: &'a Deployment,
+    pub(crate) after: &'a Deployment,
+}
+
+impl Gone<'_> {
+    /// Whether a pathway or group served `region`, and does not any more.
+    pub(crate) fn is(&self, target: &str, region: &RegionId) -> bool {
+        serves(self.before, target, region) && !serves(self.after, target, region)
+    }
+}
+
+fn serves(deployment: &Deployment, target: &str, region: &RegionId) -> bool {
+    let group = deployment.groups.get(target).into_iter().flatten();
+    let pathway = deployment.pathways.get_key_value(target).map(|(id, _)| id);
+    deployment.regions.contains_key(region) && group.chain(pathway).any(|id| deployment.serves(id, region))
+}
+
 /// The orders that rounds go by. When the store fails, the last known ones stay: an order must not end by accident.
 #[derive(Debug, Default)]
 pub(crate) struct Standing {
@@ -168,6 +187,42 @@ impl Standing {
             let calm = calm::to_core(stored, deployment).inspect_err(|error| left_out(&stored.id, error));
             input.calm.extend(calm.ok());
         }
+    }
+
+    /// Orders that name what is gone, and do nothing then. One that sends viewers there, in a region that stays, is an
+    /// error: a configuration must not end it by the way.
+    pub(crate) fn naming(&self, gone: &Gone<'_>) -> Result<Vec<String>, String> {
+        let mut out = Vec::new();
+        for StoredOverride { id, by, what, .. } in self.overrides.values() {
+            let here = |region: &&RegionId| what.region.as_deref().is_none_or(|wanted| wanted == region.as_str());
+            let regions = || gone.before.regions.keys().filter(here);
+            let order = || format!("override {id} ({} {} by {by})", what.kind, what.target);
+            let sends = what.kind == "pin" || (what.kind == "weight" && what.value.is_some_and(|value| value > 0.0));
+            let stays = |region: &RegionId| gone.after.regions.contains_key(region);
+            if sends && regions().any(|region| stays(region) && gone.is(&what.target, region)) {
+                return Err(order());
+            }
+            let nowhere = regions().all(|region| !serves(gone.after, &what.target, region));
+            if nowhere && regions().any(|region| gone.is(&what.target, region)) {
+                out.push(order());
+            }
+        }
+        for stored in self.rollbacks.values() {
+            let order =
+                || format!("rollback {} (epoch {} in {} by {})", stored.id, stored.epoch, stored.region, stored.by);
+            let weights = stored.weights_ppm.iter().filter(|(_, ppm)| **ppm > 0);
+            match gone.after.regions.get_key_value(stored.region.as_str()) {
+                None => out.push(order()),
+                Some((region, _)) if weights.into_iter().any(|(id, _)| gone.is(id, region)) => return Err(order()),
+                Some(_) => {}
+            }
+        }
+        for StoredCalm { id, kind, region, .. } in self.calm.values() {
+            if let Some(region) = region.as_deref().filter(|name| !gone.after.regions.contains_key(*name)) {
+                out.push(format!("{kind} {id} in {region}"));
+            }
+        }
+        Ok(out)
     }
 
     /// The same for pages.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use spillway_bus::Bus;
 use spillway_model::{Clock, PathwayId, RegionId};
-use spillway_service::CancellationToken;
 use spillway_service::deployment::Deployment;
+use spillway_service::{CancellationToken, Deployed};
 use spillway_wire::probe::{PROBE_TOPIC, ProbeResult};
 
 use crate::config::ProbeConfig;
@@ -25,30 +25,44 @@ struct Target {
 /// Probes until `shutdown`; results go onto the bus.
 pub async fn run(
     config: ProbeConfig,
-    deployment: Arc<Deployment>,
+    mut deployed: Deployed,
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
     shutdown: CancellationToken,
 ) {
-    let targets = targets(&deployment);
-    if !config.enabled || targets.is_empty() {
+    if !config.enabled {
         return shutdown.cancelled().await;
     }
+    let mut running = tokio::task::JoinSet::new();
+    while !shutdown.is_cancelled() {
+        let targets = targets(&deployed.now());
+        tokio::select! {
+            () = probe_all(&config, &targets, &bus, &clock, &mut running) => {}
+            () = deployed.changed() => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+}
+
+/// Probes these in turns, for ever.
+async fn probe_all(
+    config: &ProbeConfig,
+    targets: &[Target],
+    bus: &Arc<dyn Bus>,
+    clock: &Arc<dyn Clock>,
+    running: &mut tokio::task::JoinSet<()>,
+) {
     // Spread over the interval, so that no pathway sees them all in one moment.
-    let step = Duration::from_secs(config.interval_s.max(1)) / u32::try_from(targets.len()).unwrap_or(u32::MAX);
+    let step = Duration::from_secs(config.interval_s.max(1)) / u32::try_from(targets.len().max(1)).unwrap_or(u32::MAX);
     let mut pace = tokio::time::interval(step.max(Duration::from_millis(1)));
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut running = tokio::task::JoinSet::new();
     for target in targets.iter().cycle() {
-        tokio::select! {
-            _ = pace.tick() => {}
-            () = shutdown.cancelled() => break,
-        }
+        pace.tick().await;
         while running.try_join_next().is_some() {}
         if running.len() > 2 * targets.len() {
             continue;
         }
-        let (target, config, bus, clock) = (target.clone(), config.clone(), Arc::clone(&bus), Arc::clone(&clock));
+        let (target, config, bus, clock) = (target.clone(), config.clone(), Arc::clone(bus), Arc::clone(clock));
         running.spawn(async move {
             for (object, path, timeout_ms) in [
                 ("small", &config.small_path, config.small_timeout_ms),
@@ -60,6 +74,8 @@ pub async fn run(
             }
         });
     }
+    // Nothing to probe until there is another deployment.
+    std::future::pending().await
 }
 
 fn targets(deployment: &Deployment) -> Vec<Target> {

@@ -10,8 +10,9 @@ use spillway_lake::records::Change;
 use spillway_model::{PathwayId, RegionId, TimestampMs};
 use spillway_orchestrator_core::{self as core, Engine, RoundOutput};
 use spillway_routing::Manifest;
+use spillway_service::Deploys;
 use spillway_wire::overview::{LogLine, Note, OVERVIEW_TOPIC, Overview, PathwayTotals, PathwayView, RegionView};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::canary::Trial;
 use crate::capacity::Feeds;
@@ -22,6 +23,7 @@ use crate::observe::Ears;
 use crate::orders::Standing;
 use crate::publish::{PublishError, Publisher};
 use crate::record::{Manifests, Recorder};
+use crate::reload::{Ask, Configured};
 use crate::shell::Shell;
 
 /// Lines that pages show.
@@ -34,15 +36,20 @@ pub(crate) struct Rounds {
     pub(crate) ears: Ears,
     pub(crate) publisher: Publisher,
     pub(crate) decisions: Decisions,
-    learner: Learner,
-    trial: Trial,
-    feeds: Feeds,
+    pub(crate) learner: Learner,
+    pub(crate) trial: Trial,
+    pub(crate) feeds: Feeds,
     /// `None`: rounds are not recorded.
-    recorder: Option<Recorder>,
+    pub(crate) recorder: Option<Recorder>,
     pub(crate) overview: watch::Sender<Overview>,
-    published: BTreeMap<RegionId, Manifest>,
-    standing: Standing,
-    log: VecDeque<LogLine>,
+    pub(crate) published: BTreeMap<RegionId, Manifest>,
+    pub(crate) standing: Standing,
+    pub(crate) log: VecDeque<LogLine>,
+    /// In force.
+    pub(crate) configured: Configured,
+    /// Puts another deployment in force.
+    pub(crate) deploys: Deploys,
+    asks: mpsc::Receiver<Ask>,
     /// Counts publications: mirrors wait for it.
     publications: watch::Sender<u64>,
 }
@@ -57,6 +64,13 @@ pub(crate) struct Aides {
     pub(crate) recorder: Option<Recorder>,
 }
 
+/// What rounds go by, and how that changes.
+pub(crate) struct Configuration {
+    pub(crate) configured: Configured,
+    pub(crate) deploys: Deploys,
+    pub(crate) asks: mpsc::Receiver<Ask>,
+}
+
 impl Rounds {
     pub(crate) fn new(
         shell: Arc<Shell>,
@@ -64,10 +78,12 @@ impl Rounds {
         ears: Ears,
         publisher: Publisher,
         aides: Aides,
+        configuration: Configuration,
         overview: watch::Sender<Overview>,
     ) -> Self {
         let (published, log) = (BTreeMap::new(), VecDeque::new());
         let Aides { decisions, learner, trial, feeds, recorder } = aides;
+        let Configuration { configured, deploys, asks } = configuration;
         Self {
             shell,
             engine,
@@ -82,6 +98,9 @@ impl Rounds {
             published,
             standing: Standing::default(),
             log,
+            configured,
+            deploys,
+            asks,
             publications: watch::Sender::new(0),
         }
     }
@@ -96,7 +115,7 @@ impl Rounds {
     /// # Errors
     /// The store's.
     pub(crate) async fn adopt(&mut self, folder: Option<&Path>) -> Result<(), PublishError> {
-        for region in self.shell.deployment.regions.keys() {
+        for region in self.configured.deployment.regions.keys() {
             if let Some(folder) = folder {
                 self.publisher.catch_up(region, folder).await?;
             }
@@ -114,12 +133,20 @@ impl Rounds {
         let mut pace = tokio::time::interval(every);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = pace.tick() => {}
-                () = self.shell.wake.notified() => {}
+            let ask = tokio::select! {
+                _ = pace.tick() => None,
+                () = self.shell.wake.notified() => None,
+                Some(ask) = self.asks.recv() => Some(ask),
                 () = self.shell.shutdown.cancelled() => break,
+            };
+            let Some(ask) = ask else {
+                self.round().await;
+                continue;
+            };
+            if let Some(answer) = self.reload(ask).await {
+                self.round().await;
+                answer.send();
             }
-            self.round().await;
         }
         if let Some(recorder) = self.recorder {
             recorder.close().await;
@@ -130,9 +157,9 @@ impl Rounds {
     async fn round(&mut self) {
         let now = self.shell.clock.now();
         let begun = self.shell.clock.monotonic();
-        let mut input = self.ears.hear(now, &self.shell.deployment, &self.shell.loads);
+        let mut input = self.ears.hear(now, &self.configured.deployment, &self.shell.loads);
         self.standing.read(&self.shell.store, now).await;
-        self.standing.order(now, &self.shell.deployment, &mut input);
+        self.standing.order(now, &self.configured.deployment, &mut input);
         self.learner.teach(&mut input);
         input.limits = self.feeds.limits();
         input.drill = self.shell.drills.note();
@@ -196,7 +223,7 @@ impl Rounds {
         if !published.is_empty() {
             self.publications.send_modify(|count| *count += 1);
         }
-        self.shell.readiness.set(self.published.len() == self.shell.deployment.regions.len());
+        self.shell.readiness.set(self.published.len() == self.configured.deployment.regions.len());
         published
     }
 
@@ -217,7 +244,7 @@ impl Rounds {
     }
 
     fn totals(&self, id: &PathwayId, totals: &core::PathwayTotals) -> PathwayTotals {
-        let config = self.shell.deployment.pathways.get(id);
+        let config = self.configured.deployment.pathways.get(id);
         PathwayTotals {
             kind: spillway_service::deployment::kind_of(id).to_string(),
             utilisation_ppm: totals.utilisation.map(|share| share.0),

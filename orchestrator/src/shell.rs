@@ -7,8 +7,7 @@ use spillway_bus::{LocalBus, Store};
 use spillway_lake::records::Change;
 use spillway_model::{Clock, PathwayId};
 use spillway_service::auth::TokenConfig;
-use spillway_service::deployment::Deployment;
-use spillway_service::{CancellationToken, Readiness};
+use spillway_service::{CancellationToken, Deployed, Readiness};
 use spillway_wire::load::Directives;
 use spillway_wire::overview::Overview;
 use tokio::sync::{Notify, watch};
@@ -16,13 +15,15 @@ use tokio::sync::{Notify, watch};
 use crate::drill::Drills;
 use crate::ledger::Ledger;
 use crate::observe::Loads;
+use crate::reload::Reloads;
 
 /// Above this share of its ceiling an own edge takes no new session, ppm.
 const ADMIT_BELOW_PPM: u32 = 980_000;
 
 /// Shared by the round, the API and the drills.
 pub(crate) struct Shell {
-    pub(crate) deployment: Arc<Deployment>,
+    /// In force: ask for each request.
+    pub(crate) deployed: Deployed,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) bus: LocalBus,
     pub(crate) clock: Arc<dyn Clock>,
@@ -37,6 +38,8 @@ pub(crate) struct Shell {
     pub(crate) id: String,
     /// Changes by operators, for the lake.
     pub(crate) changes: Ledger<Change>,
+    /// Reads the configuration again.
+    pub(crate) reloads: Reloads,
     /// Begins the next round early: an operator's order should not wait.
     pub(crate) wake: Notify,
     pub(crate) shutdown: CancellationToken,

@@ -2,6 +2,7 @@
 
 mod flood;
 mod manifests;
+mod reload;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,11 +18,12 @@ use spillway_service::auth::{Role, TokenConfig, token_hash};
 use spillway_service::{CancellationToken, Readiness, SystemClock};
 use spillway_wire::frame::{Cell, CellKey, FRAME_TOPIC, Frame};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::canary::CanaryConfig;
 use crate::fixtures::deployment;
-use crate::{Lake, OrchestratorConfig, Parts, ProbeConfig, run};
+use crate::{Configured, Lake, OrchestratorConfig, Parts, ProbeConfig, run};
 
 struct Orchestrator {
     url: String,
@@ -29,6 +31,9 @@ struct Orchestrator {
     bus: LocalBus,
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
+    file: reload::File,
+    hangups: watch::Sender<u64>,
+    configured: Configured,
 }
 
 impl Orchestrator {
@@ -39,14 +44,22 @@ impl Orchestrator {
         let token = |name: &str, role| TokenConfig { name: name.into(), role, sha256: token_hash(name) };
         let (bus, shutdown) = (LocalBus::new(), CancellationToken::new());
         let probe = ProbeConfig { enabled: false, ..ProbeConfig::default() };
-        let parts = Parts {
-            config: OrchestratorConfig { round_ms: 100, probe, ..config },
+        let configured = Configured {
             deployment: deployment(),
             parameters,
+            config: OrchestratorConfig { round_ms: 100, probe, ..config },
+            recorded: String::new(),
+        };
+        let (file, hangups) = (reload::File::default(), watch::Sender::new(0));
+        let reread = file.rereader();
+        let parts = Parts {
+            configured: configured.clone(),
+            deploys: spillway_service::Deploys::new(Arc::clone(&configured.deployment)),
+            reread,
+            hangups: hangups.subscribe(),
             tokens: vec![token("viewer-token", Role::Viewer), token("operator-token", Role::Operator)],
             service_token: "a-secret-of-roles".into(),
             key_file: dir.join("key"),
-            recorded_config: String::new(),
             class_of: std::collections::BTreeMap::new(),
             lake: Lake { root: lake_root(dir.join("lake").to_str().expect("utf-8")).expect("root"), tails: vec![] },
             store: Arc::new(DirStore::open(&dir.join("store")).expect("store")),
@@ -58,7 +71,16 @@ impl Orchestrator {
             shutdown: shutdown.clone(),
         };
         let task = tokio::spawn(run(parts));
-        Self { url: format!("http://{address}"), client: reqwest::Client::new(), bus, shutdown, task }
+        Self {
+            url: format!("http://{address}"),
+            client: reqwest::Client::new(),
+            bus,
+            shutdown,
+            task,
+            file,
+            hangups,
+            configured,
+        }
     }
 
     async fn ask(&self, method: reqwest::Method, path: &str, token: &str, body: &Value) -> (u16, Value) {

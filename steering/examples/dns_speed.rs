@@ -38,7 +38,7 @@ async fn main() -> anyhow::Result<()> {
         listener: TcpListener::bind(file.steer.listen).await?,
         public: None,
         config: file.steer,
-        deployment: Arc::new(Deployment::new(file.property, file.region, file.pathway, file.prefix)?),
+        deployed: Arc::new(Deployment::new(file.property, file.region, file.pathway, file.prefix)?).into(),
         tokens: vec![],
         service_token: file.service_token,
         store: Arc::new(DirStore::open(&file.data_dir)?),

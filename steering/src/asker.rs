@@ -95,7 +95,7 @@ pub(crate) struct Placed {
 }
 
 fn place(state: &SteerState, query: &Query<'_>, client: &Client) -> Placed {
-    let place = state.deployment.locate(client);
+    let place = state.deployed.now().locate(client);
     let cohort = place.cohort;
     let asked =
         query.first("region").filter(|name| state.settings.allow_region_parameter && state.manifests.knows(name));

@@ -25,7 +25,7 @@ impl<'r> Caller<'r> {
         let headers = request.headers();
         let peer =
             request.extensions().get::<ConnectInfo<SocketAddr>>().expect("every listener of ours tells the peer");
-        let client = state.deployment.client(peer.0, headers, state.settings.trusted_header.as_deref());
+        let client = state.deployed.now().client(peer.0, headers, state.settings.trusted_header.as_deref());
         Self { query: Query::parse(request.uri().query()), headers, client }
     }
 }

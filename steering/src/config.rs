@@ -169,12 +169,14 @@ impl SteerConfig {
         self.check().map(drop)
     }
 
-    /// Checks that the signer of every pathway is among `signers`.
+    /// Checks that the signer of every pathway is among `signers`, and that the DNS zone knows where every pathway is.
     ///
     /// # Errors
-    /// [`ConfigError::Invalid`] names the pathway, its signer and the signers that there are.
+    /// [`ConfigError::Invalid`] names the pathway, its signer and the signers that there are, or its target.
     pub fn validate_with(&self, deployment: &Deployment) -> Result<(), ConfigError> {
-        self.check()?.signers.check(deployment, &self.public_url)
+        let settings = self.check()?;
+        settings.signers.check(deployment, &self.public_url)?;
+        settings.dns.as_ref().map_or(Ok(()), |dns| crate::dns::check(dns, deployment))
     }
 
     pub(crate) fn check(&self) -> Result<Settings, ConfigError> {

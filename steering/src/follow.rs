@@ -36,7 +36,7 @@ impl Follower {
         let pinned = pinned.filter_map(|text| Some((key_id(text), read_key(text)?)));
         self.state.manifests.set_keys(pinned.collect());
         let Some(copies) = self.copies.clone() else { return };
-        let regions: Vec<RegionId> = self.state.deployment.regions.keys().cloned().collect();
+        let regions: Vec<RegionId> = self.state.deployed.now().regions.keys().cloned().collect();
         let read = tokio::task::spawn_blocking(move || {
             let manifests = regions.into_iter().filter_map(|region| {
                 let bytes = copies.read_manifest(&region)?;
@@ -55,9 +55,8 @@ impl Follower {
 
     /// Until shutdown.
     pub(crate) async fn run(&self, shutdown: &CancellationToken) {
-        let regions = self.state.deployment.regions.keys();
         let follow = async {
-            tokio::join!(join_all(regions.map(|region| self.follow(region))), self.refresh_keys(), self.tell_age());
+            tokio::join!(self.follow_all(), self.refresh_keys(), self.tell_age());
         };
         let write = async {
             match &self.copies {
@@ -72,6 +71,21 @@ impl Follower {
             }
         };
         tokio::join!(follow, write);
+    }
+
+    /// Every region of the deployment in force.
+    async fn follow_all(&self) {
+        let mut deployed = self.state.deployed.clone();
+        loop {
+            let deployment = deployed.now();
+            if let Err(error) = self.state.manifests.deploy(&deployment) {
+                tracing::error!(%error, "no static plans of the new deployment; those before stay");
+            }
+            tokio::select! {
+                _ = join_all(deployment.regions.keys().map(|region| self.follow(region))) => {}
+                () = deployed.changed() => {}
+            }
+        }
     }
 
     async fn follow(&self, region: &RegionId) {

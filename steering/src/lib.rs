@@ -48,10 +48,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use spillway_bus::{Bus as _, LocalBus, Store};
 use spillway_model::Clock;
 use spillway_service::auth::TokenConfig;
-use spillway_service::deployment::Deployment;
 use spillway_service::device::{Devices, class_of};
 use spillway_service::tls::Listener;
-use spillway_service::{CancellationToken, Readiness};
+use spillway_service::{CancellationToken, Deployed, Readiness};
 use spillway_wire::frame::FRAME_TOPIC;
 use tokio::net::TcpListener;
 
@@ -78,7 +77,7 @@ pub struct Parts {
     /// `[steer]`.
     pub config: SteerConfig,
     /// What there is.
-    pub deployment: Arc<Deployment>,
+    pub deployed: Deployed,
     /// Admin tokens: a viewer may ask why.
     pub tokens: Vec<TokenConfig>,
     /// Secret shared between roles: bearer of sampled answers.
@@ -106,7 +105,8 @@ pub struct Parts {
 /// What the handlers share.
 pub(crate) struct SteerState {
     pub(crate) settings: Settings,
-    pub(crate) deployment: Arc<Deployment>,
+    /// In force: ask for each request.
+    pub(crate) deployed: Deployed,
     pub(crate) tokens: Vec<TokenConfig>,
     pub(crate) service_token: String,
     pub(crate) manifests: Manifests,
@@ -128,11 +128,13 @@ impl SteerState {
     /// `ConfigError::Invalid` names key, value and what is valid.
     pub(crate) fn new(
         config: &SteerConfig,
-        deployment: Arc<Deployment>,
+        deployed: impl Into<Deployed>,
         (tokens, service_token): (Vec<TokenConfig>, String),
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Self> {
         let settings = config.check()?;
+        let deployed = deployed.into();
+        let deployment = deployed.now();
         settings.signers.check(&deployment, &settings.public_url)?;
         Ok(Self {
             manifests: Manifests::new(&deployment, Arc::clone(&settings.signers))?,
@@ -144,7 +146,7 @@ impl SteerState {
             devices: Devices::default(),
             samples: None,
             settings,
-            deployment,
+            deployed,
             tokens,
             service_token,
             clock,
@@ -165,7 +167,7 @@ impl SteerState {
 /// # Errors
 /// A wrong configuration, or a port of the DNS zone that can't be bound; afterwards nothing ends it but `shutdown`.
 pub async fn run(parts: Parts) -> anyhow::Result<()> {
-    let mut state = SteerState::new(&parts.config, parts.deployment, (parts.tokens, parts.service_token), parts.clock)?;
+    let mut state = SteerState::new(&parts.config, parts.deployed, (parts.tokens, parts.service_token), parts.clock)?;
     let (samples, poster) = Samples::start(&state.settings, &state.service_token, state.clock.as_ref()).unzip();
     state.samples = samples;
     let state = Arc::new(state);

@@ -76,10 +76,11 @@ struct Held {
     from: String,
 }
 
+#[derive(Clone)]
 struct Slot {
     fallback: Arc<Prepared>,
-    held: RwLock<Option<Held>>,
-    refusals: Mutex<Refusals>,
+    held: Arc<RwLock<Option<Held>>>,
+    refusals: Arc<Mutex<Refusals>>,
 }
 
 /// Refusals of a region since the start.
@@ -102,30 +103,47 @@ pub(crate) struct RegionStatus {
 
 /// The plans of all regions.
 pub(crate) struct Manifests {
-    regions: BTreeMap<RegionId, Slot>,
+    regions: RwLock<Arc<BTreeMap<RegionId, Slot>>>,
     keys: RwLock<BTreeMap<String, VerifyingKey>>,
     signers: Arc<Signers>,
 }
 
 impl Manifests {
     pub(crate) fn new(deployment: &Deployment, signers: Arc<Signers>) -> anyhow::Result<Self> {
+        let out = Self { regions: RwLock::default(), keys: RwLock::default(), signers };
+        out.deploy(deployment)?;
+        Ok(out)
+    }
+
+    /// Goes on with another deployment: its static plans, and the manifests that are held of regions that stay.
+    pub(crate) fn deploy(&self, deployment: &Deployment) -> anyhow::Result<()> {
+        let before = self.slots();
         let mut regions = BTreeMap::new();
         for (id, config) in &deployment.regions {
-            let fallback = prepared(static_plan::of_deployment(deployment, id, config)?, &signers);
-            let slot = Slot { fallback, held: RwLock::new(None), refusals: Mutex::default() };
+            let fallback = prepared(static_plan::of_deployment(deployment, id, config)?, &self.signers);
+            let slot = match before.get(id) {
+                Some(slot) => Slot { fallback, ..slot.clone() },
+                None => Slot { fallback, held: Arc::default(), refusals: Arc::default() },
+            };
             regions.insert(id.clone(), slot);
         }
-        Ok(Self { regions, keys: RwLock::default(), signers })
+        *self.regions.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(regions);
+        Ok(())
+    }
+
+    fn slots(&self) -> Arc<BTreeMap<RegionId, Slot>> {
+        Arc::clone(&self.regions.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The plan in force; for a region that is no longer configured, the first one's.
     pub(crate) fn current(&self, region: &RegionId, now: TimestampMs) -> Current {
-        let slot = self.regions.get(region).or_else(|| self.regions.values().next());
+        let slots = self.slots();
+        let slot = slots.get(region).or_else(|| slots.values().next());
         slot.expect("a deployment has at least one region").current(now)
     }
 
     pub(crate) fn knows(&self, region: &str) -> bool {
-        self.regions.contains_key(region)
+        self.slots().contains_key(region)
     }
 
     pub(crate) fn set_keys(&self, keys: BTreeMap<String, VerifyingKey>) {
@@ -134,7 +152,8 @@ impl Manifests {
 
     /// Takes an envelope for `region`, or refuses it and counts why. The same manifest again is neither: false.
     pub(crate) fn offer(&self, region: &RegionId, bytes: &[u8], now: TimestampMs) -> Result<bool, Refusal> {
-        let Some(slot) = self.regions.get(region) else { return Err(Refusal::WrongRegion(region.clone())) };
+        let slots = self.slots();
+        let Some(slot) = slots.get(region) else { return Err(Refusal::WrongRegion(region.clone())) };
         let read = self.read(region, bytes).and_then(|manifest| slot.accept(manifest, &self.signers, now));
         if let Err(refusal) = &read {
             let mut refusals = slot.refusals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +171,8 @@ impl Manifests {
 
     /// Says where the manifest in force came from.
     pub(crate) fn came_from(&self, region: &RegionId, source: &str) {
-        let mut held = self.regions.get(region).map(|slot| slot.held.write().unwrap_or_else(PoisonError::into_inner));
+        let slots = self.slots();
+        let mut held = slots.get(region).map(|slot| slot.held.write().unwrap_or_else(PoisonError::into_inner));
         if let Some(held) = held.as_deref_mut().and_then(Option::as_mut) {
             source.clone_into(&mut held.from);
         }
@@ -175,7 +195,7 @@ impl Manifests {
             from: held(slot).1,
             refusals: slot.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         };
-        self.regions.iter().map(|(id, slot)| (id.clone(), status(slot))).collect()
+        self.slots().iter().map(|(id, slot)| (id.clone(), status(slot))).collect()
     }
 }
 

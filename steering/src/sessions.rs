@@ -131,7 +131,7 @@ fn asker(
     path: &str,
 ) -> Result<Asker, Invalid> {
     let client = match &request.client_ip {
-        None => state.deployment.client(peer, headers, state.settings.trusted_header.as_deref()),
+        None => state.deployed.now().client(peer, headers, state.settings.trusted_header.as_deref()),
         Some(text) => {
             let address: IpAddr = text.parse().map_err(|_| invalid("client_ip", text, "an IPv4 or IPv6 address"))?;
             Client::at(address)
@@ -148,7 +148,8 @@ fn asker(
     }
     if let Some(text) = &request.region {
         if !state.manifests.knows(text) {
-            let names: Vec<&str> = state.deployment.regions.keys().map(RegionId::as_str).collect();
+            let deployment = state.deployed.now();
+            let names: Vec<&str> = deployment.regions.keys().map(RegionId::as_str).collect();
             return Err(invalid("region", text, names.join(", ")));
         }
         let region = RegionId::new(text).map_err(|error| invalid("region", text, error.to_string()))?;

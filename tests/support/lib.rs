@@ -173,6 +173,15 @@ impl Role {
         self.child.wait().expect("it ends");
     }
 
+    /// SIGHUP: it reads its configuration again.
+    ///
+    /// # Panics
+    /// If the signal can't be sent.
+    pub fn hang_up(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().expect("kill runs").success());
+    }
+
     /// SIGTERM, then up to `patience` for its end; `None` if it did not end.
     ///
     /// # Panics

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use spillway_lake::events::EventBatch;
 use spillway_model::limits::{ASNS_PER_REGION_MAX, FRAME_CONTENT_MAX, VIEW_SILENCE_MS};
-use spillway_service::deployment::Deployment;
+use spillway_service::Deployed;
 use spillway_wire::cmcd::UNLINKED_PREFIX;
 use spillway_wire::frame::{CellKey, ContentViews, DeviceViews, FRAME_VERSION, Frame};
 
@@ -56,13 +56,13 @@ struct State {
 /// Live counters of one collector.
 pub(crate) struct Rollups {
     settings: Settings,
-    deployment: Arc<Deployment>,
+    deployed: Deployed,
     hasher: RandomState,
     state: Mutex<State>,
 }
 
 impl Rollups {
-    pub(crate) fn new(settings: Settings, deployment: Arc<Deployment>, now_ms: u64) -> Self {
+    pub(crate) fn new(settings: Settings, deployed: Deployed, now_ms: u64) -> Self {
         let state = State {
             views: HashMap::new(),
             cells: Cells::default(),
@@ -71,7 +71,7 @@ impl Rollups {
             seq: 0,
             start_ms: now_ms,
         };
-        Self { settings, deployment, hasher: RandomState::new(), state: Mutex::new(state) }
+        Self { settings, deployed, hasher: RandomState::new(), state: Mutex::new(state) }
     }
 
     /// Counts durable events of one beacon. `now_ms` is monotonic.
@@ -122,7 +122,8 @@ impl Rollups {
         view.place = place.clone();
         let mut events: Vec<_> = batch.events.iter().collect();
         events.sort_by_key(|stamped| stamped.event.seq);
-        let known = |pathway: &str| self.deployment.pathways.contains_key(pathway);
+        let deployment = self.deployed.now();
+        let known = |pathway: &str| deployment.pathways.contains_key(pathway);
         let mut sink = Sink::new(&mut state.cells, &place);
         for stamped in events {
             sink.mute(batch.received_ms.saturating_sub(stamped.event_ms) > LATE_MS);

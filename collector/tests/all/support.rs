@@ -114,7 +114,7 @@ pub async fn start_with(dir: &Path, config: CollectorConfig, clock: Arc<Hand>) -
     let shell = Shell {
         lake_root: root.clone(),
         wal_dir: dir.join("wal"),
-        deployment: Arc::new(deployment()),
+        deployed: Arc::new(deployment()).into(),
         bus: Arc::new(bus.clone()),
         clock: Arc::clone(&clock) as Arc<dyn Clock>,
         service_token: TOKEN.into(),

@@ -8,6 +8,7 @@ pub mod capacity_feed;
 pub mod classes;
 mod clock;
 pub mod config;
+mod deployed;
 pub mod deployment;
 pub mod device;
 pub mod geo;
@@ -21,7 +22,8 @@ mod shutdown;
 pub mod tls;
 
 pub use clock::SystemClock;
+pub use deployed::{Deployed, Deploys};
 pub use health::{Readiness, health_router, install_metrics};
 pub use http::{bind, client_ip, serve};
-pub use shutdown::{DRAIN, shutdown_on_signal};
+pub use shutdown::{DRAIN, hangups, shutdown_on_signal};
 pub use tokio_util::sync::CancellationToken;

@@ -1,9 +1,11 @@
-//! Ending well: a signal cancels a token, every role drains, and nobody waits for ever.
+//! Ending well: a signal cancels a token, every role drains, and nobody waits for ever. SIGHUP ends nothing: it asks for
+//! a reload.
 
 use std::io;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// How long open requests may take after a signal; the process ends within 10 s.
@@ -31,6 +33,24 @@ pub fn shutdown_on_signal() -> io::Result<CancellationToken> {
         std::process::exit(130);
     });
     Ok(token)
+}
+
+/// Counts SIGHUPs, which then end nothing any more. The handler stands when this returns.
+///
+/// # Errors
+/// If the system refuses a handler.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn hangups() -> io::Result<watch::Receiver<u64>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (sender, receiver) = watch::channel(0);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            sender.send_modify(|count| *count += 1);
+        }
+    });
+    Ok(receiver)
 }
 
 async fn either(interrupt: &mut Signal, terminate: &mut Signal) {

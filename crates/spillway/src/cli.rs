@@ -44,6 +44,8 @@ pub enum Command {
     Manifest(Box<manifest::Manifest>),
     /// Ask a pathway as players do, and say what it does wrong
     Pathway(Box<pathway::Pathway>),
+    /// Have an orchestrator read its configuration again, or say what that would change
+    Reload(Reload),
     /// Why a session got its order, in five lines
     Explain(Explain),
     /// Send load, bounded, as many players would
@@ -134,6 +136,23 @@ pub struct DrillRun {
     #[arg(long, env = "SPILLWAY_TOKEN", hide_env_values = true)]
     pub token: String,
     /// The report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `reload`.
+#[derive(Debug, Args)]
+pub struct Reload {
+    /// Base URL of the orchestrator
+    #[arg(long, value_name = "URL")]
+    pub orchestrator: String,
+    /// Change nothing, and say what would change
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Admin token of role operator
+    #[arg(long, env = "SPILLWAY_TOKEN", hide_env_values = true)]
+    pub token: String,
+    /// The answer as JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -68,9 +68,9 @@ pub struct Config {
     pub dashboard: DashboardConfig,
     /// Own edge (in an edge's own file).
     pub edge: Option<EdgeConfig>,
-    /// The file's sections that decide, as TOML.
+    /// The file as it was read.
     #[serde(skip)]
-    pub deciding: String,
+    pub table: toml::Table,
 }
 
 /// Sections that decisions follow from. They go into the lake with the recorded rounds: none may hold a secret.
@@ -84,10 +84,60 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] names key, value and what is valid.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = config::load(path)?;
-        config.deciding = deciding(&config::load(path)?);
+        let text = config::read(path)?;
+        let mut config: Self = config::parse(path, &text)?;
+        config.table = config::parse(path, &text)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Reads and checks what the file at `path` would be like as `table`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn of_table(path: &Path, table: toml::Table) -> Result<Self, ConfigError> {
+        let text = toml::to_string(&table).expect("what was read as TOML can be written");
+        let mut config: Self = config::parse(path, &text)?;
+        config.table = table;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks everything that the roles would, and returns the deployment; an own edge's file has none.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names key, value and what is valid.
+    pub fn validated(&self) -> Result<Option<Arc<Deployment>>, ConfigError> {
+        let parameters = self.parameters()?;
+        self.lake_root()?;
+        if let Some(edge) = &self.edge {
+            edge.check()?;
+            if self.region.is_empty() {
+                return Ok(None);
+            }
+        }
+        let deployment = self.deployment()?;
+        self.validate_with(&deployment, parameters)?;
+        Ok(Some(deployment))
+    }
+
+    /// Checks the roles' sections against a deployment.
+    ///
+    /// # Errors
+    /// As [`Config::validated`].
+    pub fn validate_with(&self, deployment: &Deployment, parameters: Parameters) -> Result<(), ConfigError> {
+        if let Some(steer) = &self.steer {
+            steer.validate()?;
+            steer.validate_with(deployment)?;
+        }
+        spillway_orchestrator::setup(deployment, parameters, &self.orchestrator)?;
+        Ok(())
+    }
+
+    /// The file's sections that decide, as TOML.
+    #[must_use]
+    pub fn deciding(&self) -> String {
+        deciding(&self.table)
     }
 
     /// Reads the sections that decide, as a recording keeps them; `named` tells people where they come from.
@@ -123,6 +173,16 @@ impl Config {
         let (property, region) = (self.property.clone(), self.region.clone());
         let deployment = Deployment::new(property, region, self.pathway.clone(), self.prefix.clone())?;
         Ok(Arc::new(deployment.with_geo(&self.geo)?))
+    }
+
+    /// The same with the geo databases of `other`, which are in use.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`].
+    pub fn deployment_beside(&self, other: &Deployment) -> Result<Arc<Deployment>, ConfigError> {
+        let (property, region) = (self.property.clone(), self.region.clone());
+        let deployment = Deployment::new(property, region, self.pathway.clone(), self.prefix.clone())?;
+        Ok(Arc::new(deployment.with_geo_of(&self.geo, other)?))
     }
 
     /// Decision parameters: production defaults with the operator's changes.
@@ -215,9 +275,10 @@ mod tests {
         let policy = "\n[policy]\nhold_s = 77\nfast_share = 0.5\nfast_window_s = 4\n";
         std::fs::write(&file, format!("{text}{policy}")).expect("written");
         let config = Config::load(&file).expect("valid");
-        assert!(!config.deciding.contains("change-me"), "{}", config.deciding);
-        assert!(config.deciding.contains("own-eu-1"), "{}", config.deciding);
-        let recorded = Config::recorded(Path::new("recorded"), &config.deciding).expect("valid");
+        let deciding = config.deciding();
+        assert!(!deciding.contains("change-me"), "{deciding}");
+        assert!(deciding.contains("own-eu-1"), "{deciding}");
+        let recorded = Config::recorded(Path::new("recorded"), &deciding).expect("valid");
         let of = |config: &Config| {
             let parameters = config.parameters().expect("parameters");
             assert_eq!((parameters.hold_s, parameters.fast_share, parameters.fast_window_s), (77.0, 0.5, 4));

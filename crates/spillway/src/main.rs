@@ -5,6 +5,7 @@
 mod cli;
 mod config;
 mod lease;
+mod reload;
 mod roles;
 mod tools;
 
@@ -51,6 +52,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Drill(arguments) => tools::drill::run(&arguments).await,
             Command::Manifest(arguments) => tools::manifest::run(&arguments).await,
             Command::Pathway(arguments) => tools::pathway::run(&arguments).await,
+            Command::Reload(arguments) => tools::reload::run(&arguments).await,
             Command::Explain(arguments) => tools::explain::run(&arguments).await,
             Command::Load(load) => match &load.what {
                 cli::LoadWhat::Beacons(arguments) => tools::load::beacons(arguments).await,

@@ -1,7 +1,7 @@
 //! The roles: read the configuration, bind every port, hand each role its parts, run until a signal.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,17 +13,20 @@ use spillway_lake::TailSource;
 use spillway_lake::jobs::Permit;
 use spillway_lake::jobs::runner::{self, JobsThread, Keeper};
 use spillway_model::Clock;
-use spillway_orchestrator::Lake;
+use spillway_orchestrator::{Configured, Lake, Rereader};
 use spillway_service::deployment::Deployment;
 use spillway_service::tls::{Listener, TlsConfig};
 use spillway_service::{
-    CancellationToken, Readiness, SystemClock, bind, geo, install_metrics, logging, shutdown_on_signal,
+    CancellationToken, Deployed, Deploys, Readiness, SystemClock, bind, geo, hangups, install_metrics, logging,
+    shutdown_on_signal,
 };
 use spillway_steering as steering;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::lease::StoredLease;
+use crate::reload;
 
 /// The end of a running job of the lake; it commits nothing after the signal.
 const DRAIN_JOBS: Duration = Duration::from_secs(5);
@@ -33,6 +36,7 @@ const LAST_ROWS: Duration = Duration::from_millis(1_200);
 
 /// What every role of this process shares.
 struct Process {
+    file: PathBuf,
     config: Config,
     clock: Arc<dyn Clock>,
     bus: LocalBus,
@@ -50,6 +54,7 @@ impl Process {
             LocalBus::with_push(HttpPush::new(&config.bus_peers, &config.service_token))
         };
         Ok(Self {
+            file: file.to_owned(),
             config,
             clock: Arc::new(SystemClock::new()),
             bus,
@@ -58,11 +63,16 @@ impl Process {
         })
     }
 
-    /// The deployment, with its geo databases looked after as long as the process runs.
-    fn deployment(&self) -> anyhow::Result<Arc<Deployment>> {
+    /// The deployment, with its geo databases looked after as long as the process runs, and the way to another one.
+    fn deployment(&self) -> anyhow::Result<Reloadable> {
         let deployment = self.config.deployment()?;
         tokio::spawn(geo::watch(deployment.databases(), self.shutdown.clone()));
-        Ok(deployment)
+        Ok(Reloadable {
+            reread: reload::rereader(self.file.clone(), &self.config, &deployment),
+            deploys: Deploys::new(Arc::clone(&deployment)),
+            hangups: hangups().context("listen for SIGHUP")?,
+            deployment,
+        })
     }
 
     fn store(&self) -> anyhow::Result<Arc<dyn Store>> {
@@ -95,6 +105,28 @@ impl Process {
     }
 }
 
+/// A deployment that a reload may change.
+struct Reloadable {
+    deployment: Arc<Deployment>,
+    deploys: Deploys,
+    reread: Rereader,
+    hangups: watch::Receiver<u64>,
+}
+
+impl Reloadable {
+    /// Reloads at SIGHUP, where no orchestrator does.
+    fn follow_file(self, process: &Process) -> Deployed {
+        let deployed = self.deploys.deployed();
+        tokio::spawn(spillway_orchestrator::follow_file(
+            self.reread,
+            self.deploys,
+            self.hangups,
+            process.shutdown.clone(),
+        ));
+        deployed
+    }
+}
+
 /// Says on standard output, once all ports are open, where each role listens: one JSON line.
 fn announce(ports: &[(&str, std::io::Result<SocketAddr>)]) -> anyhow::Result<()> {
     let mut out = serde_json::Map::new();
@@ -110,9 +142,10 @@ fn announce(ports: &[(&str, std::io::Result<SocketAddr>)]) -> anyhow::Result<()>
 pub async fn all(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
     let config = &process.config;
-    let deployment = process.deployment()?;
+    let reloadable = process.deployment()?;
+    let deployed = reloadable.deploys.deployed();
     let steer_config = config.steer()?;
-    spillway_orchestrator::setup(&deployment, config.parameters()?, &config.orchestrator)?;
+    spillway_orchestrator::setup(&reloadable.deployment, config.parameters()?, &config.orchestrator)?;
     let collector_at = bind("collector.listen", config.collector.listen).await?;
     let steer_at = bind("steer.listen", steer_config.listen).await?;
     let orchestrator_at = bind("orchestrator.listen", config.orchestrator.listen).await?;
@@ -134,15 +167,15 @@ pub async fn all(file: &Path) -> anyhow::Result<()> {
     }
     let posted = CancellationToken::new();
     let last = after_posting(&process, posted.clone());
-    let collector = open_collector(&process, &deployment, last).await?;
+    let collector = open_collector(&process, deployed.clone(), last).await?;
     let tail = collector.tail();
     tokio::try_join!(
         async {
             serve_collector(&process, collector, collector_at, public).await?;
             anyhow::Ok(())
         },
-        run_orchestrator(&process, &deployment, orchestrator_at, TailSource::Local(tail)),
-        run_steer(&process, &deployment, steer_config, (steer_at, steer_public), posted),
+        run_orchestrator(&process, reloadable, orchestrator_at, TailSource::Local(tail)),
+        run_steer(&process, deployed, steer_config, (steer_at, steer_public), posted),
         run_dashboard(&process, dashboard_at, axum::Router::new()),
     )?;
     Ok(())
@@ -151,37 +184,37 @@ pub async fn all(file: &Path) -> anyhow::Result<()> {
 /// The collector alone; `bus_peers` get its frames.
 pub async fn collector(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
-    let deployment = process.deployment()?;
+    let deployed = process.deployment()?.follow_file(&process);
     let listener = bind("collector.listen", process.config.collector.listen).await?;
     let public = public_port("collector.tls", process.config.collector.tls.as_ref()).await?;
     let mut ports = vec![("collector", listener.local_addr())];
     ports.extend(public.iter().map(|listener| ("collector_tls", listener.local_addr())));
     announce(&ports)?;
-    let collector = open_collector(&process, &deployment, process.shutdown.clone()).await?;
+    let collector = open_collector(&process, deployed, process.shutdown.clone()).await?;
     serve_collector(&process, collector, listener, public).await
 }
 
 /// The orchestrator alone.
 pub async fn orchestrator(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
-    let deployment = process.deployment()?;
-    spillway_orchestrator::setup(&deployment, process.config.parameters()?, &process.config.orchestrator)?;
+    let reloadable = process.deployment()?;
+    spillway_orchestrator::setup(&reloadable.deployment, process.config.parameters()?, &process.config.orchestrator)?;
     let listener = bind("orchestrator.listen", process.config.orchestrator.listen).await?;
     announce(&[("orchestrator", listener.local_addr())])?;
-    run_orchestrator(&process, &deployment, listener, process.remote_tail()).await
+    run_orchestrator(&process, reloadable, listener, process.remote_tail()).await
 }
 
 /// A steering node alone; `bus_peers` get its frames.
 pub async fn steer(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
-    let deployment = process.deployment()?;
+    let deployed = process.deployment()?.follow_file(&process);
     let config = process.config.steer()?;
     let listener = bind("steer.listen", config.listen).await?;
     let public = public_port("steer.tls", config.tls.as_ref()).await?;
     let mut ports = vec![("steer", listener.local_addr())];
     ports.extend(public.iter().map(|listener| ("steer_tls", listener.local_addr())));
     announce(&ports)?;
-    run_steer(&process, &deployment, config, (listener, public), CancellationToken::new()).await
+    run_steer(&process, deployed, config, (listener, public), CancellationToken::new()).await
 }
 
 /// The dashboard alone; the orchestrator's `bus_peers` must name it.
@@ -239,13 +272,13 @@ fn after_posting(process: &Process, posted: CancellationToken) -> CancellationTo
 
 async fn open_collector(
     process: &Process,
-    deployment: &Arc<Deployment>,
+    deployed: Deployed,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Collector> {
     let shell = spillway_collector::Shell {
         lake_root: process.config.lake_root()?,
         wal_dir: process.config.wal_dir(),
-        deployment: Arc::clone(deployment),
+        deployed,
         bus: Arc::new(process.bus.clone()),
         clock: Arc::clone(&process.clock),
         service_token: process.config.service_token.clone(),
@@ -277,15 +310,20 @@ async fn serve_collector(
 
 async fn run_orchestrator(
     process: &Process,
-    deployment: &Arc<Deployment>,
+    reloadable: Reloadable,
     listener: TcpListener,
     tail: TailSource,
 ) -> anyhow::Result<()> {
     spillway_orchestrator::run(spillway_orchestrator::Parts {
-        config: process.config.orchestrator.clone(),
-        deployment: Arc::clone(deployment),
-        parameters: process.config.parameters()?,
-        recorded_config: process.config.deciding.clone(),
+        configured: Configured {
+            deployment: reloadable.deployment,
+            parameters: process.config.parameters()?,
+            config: process.config.orchestrator.clone(),
+            recorded: process.config.deciding(),
+        },
+        deploys: reloadable.deploys,
+        reread: reloadable.reread,
+        hangups: reloadable.hangups,
         tokens: process.config.token.clone(),
         service_token: process.config.service_token.clone(),
         key_file: process.config.key_file(),
@@ -304,7 +342,7 @@ async fn run_orchestrator(
 
 async fn run_steer(
     process: &Process,
-    deployment: &Arc<Deployment>,
+    deployed: Deployed,
     mut config: steering::SteerConfig,
     (listener, public): (TcpListener, Option<Listener>),
     posted: CancellationToken,
@@ -312,7 +350,7 @@ async fn run_steer(
     config.manifest_copy_dir.get_or_insert_with(|| process.config.data_dir.join("manifests"));
     let parts = steering::Parts {
         config,
-        deployment: Arc::clone(deployment),
+        deployed,
         tokens: process.config.token.clone(),
         service_token: process.config.service_token.clone(),
         store: process.store()?,

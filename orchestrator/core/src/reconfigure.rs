@@ -110,6 +110,9 @@ impl Engine {
         let level = |id: &PathwayId| (id.clone(), levels.remove(id).unwrap_or_default());
         self.levels = contracts(&setup).map(level).collect::<BTreeMap<PathwayId, Usual>>();
         (self.apart, self.origin_of, self.served) = (apart(&setup), origin_of(&setup), served);
+        if setup.canary != self.setup.canary {
+            self.trial = None;
+        }
         self.setup = setup;
         out
     }

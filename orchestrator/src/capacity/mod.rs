@@ -66,23 +66,44 @@ impl From<reqwest::Error> for FeedError {
 
 /// Reads feeds until it is dropped.
 pub(crate) struct Feeds {
-    limits: watch::Receiver<Limits>,
-    _tasks: JoinSet<()>,
+    limits: Arc<watch::Sender<Limits>>,
+    running: BTreeMap<PathwayId, Running>,
+}
+
+/// A feed that is read, and by what.
+struct Running {
+    host: String,
+    config: CapacityFeedConfig,
+    /// Ends with it.
+    _task: JoinSet<()>,
 }
 
 impl Feeds {
     /// Starts one task for each configured feed.
     pub(crate) fn start(deployment: &Deployment, clock: &Arc<dyn Clock>) -> Self {
-        let (sender, limits) = watch::channel(Limits::new());
-        let sender = Arc::new(sender);
-        let mut tasks = JoinSet::new();
+        let mut out = Self { limits: Arc::new(watch::Sender::new(Limits::new())), running: BTreeMap::new() };
+        out.deploy(deployment, clock);
+        out
+    }
+
+    /// Goes on with another deployment's feeds. Those that are the same keep what was read last.
+    pub(crate) fn deploy(&mut self, deployment: &Deployment, clock: &Arc<dyn Clock>) {
+        let mut before = std::mem::take(&mut self.running);
         for (id, pathway) in &deployment.pathways {
-            if let Some(config) = &pathway.capacity_feed {
-                let feed = Feed::new(id, host_of(&pathway.base_url).unwrap_or_default(), config, Arc::clone(clock));
-                tasks.spawn(feed.run(Arc::clone(&sender)));
-            }
+            let Some(config) = &pathway.capacity_feed else { continue };
+            let host = host_of(&pathway.base_url).unwrap_or_default();
+            let same = before.remove(id).filter(|running| running.host == host && running.config == *config);
+            let running = same.unwrap_or_else(|| {
+                self.limits.send_modify(|limits| drop(limits.remove(id)));
+                let mut task = JoinSet::new();
+                task.spawn(Feed::new(id, host, config, Arc::clone(clock)).run(Arc::clone(&self.limits)));
+                Running { host: host.to_owned(), config: config.clone(), _task: task }
+            });
+            self.running.insert(id.clone(), running);
         }
-        Self { limits, _tasks: tasks }
+        // Ends the others first: none may say anything more.
+        drop(before);
+        self.limits.send_modify(|limits| limits.retain(|id, _| self.running.contains_key(id)));
     }
 
     /// All limits that were read last; those that are too old among them, which rounds ignore.

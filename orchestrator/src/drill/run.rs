@@ -10,8 +10,7 @@ use spillway_lake::schema::TableName;
 use spillway_lake::{append, records};
 use spillway_model::{Clock, PathwayId, RegionId, TimestampMs};
 use spillway_routing::DrillNote;
-use spillway_service::CancellationToken;
-use spillway_service::deployment::Deployment;
+use spillway_service::{CancellationToken, Deployed};
 use spillway_wire::frame::{FRAME_TOPIC, Frame};
 use spillway_wire::overview::Overview;
 use tokio::sync::watch;
@@ -29,7 +28,7 @@ const BEFORE_MS: u64 = 60_000;
 
 /// Every drill of this process: at most one runs.
 pub struct Drills {
-    deployment: Arc<Deployment>,
+    deployed: Deployed,
     hosts: Vec<String>,
     clock: Arc<dyn Clock>,
     overview: watch::Receiver<Overview>,
@@ -58,15 +57,15 @@ pub enum Progress {
 }
 
 impl Drills {
-    /// Drills on `deployment`, whose webhooks may reach `hosts` only; reports also go into the lake at `lake`.
+    /// Drills on the deployment in force, whose webhooks may reach `hosts` only; reports also go into the lake at `lake`.
     pub fn new(
-        deployment: Arc<Deployment>,
+        deployed: Deployed,
         hosts: Vec<String>,
         clock: Arc<dyn Clock>,
         overview: watch::Receiver<Overview>,
         lake: url::Url,
     ) -> Self {
-        Self { deployment, hosts, clock, overview, lake, history: Arc::default(), state: Mutex::default() }
+        Self { deployed, hosts, clock, overview, lake, history: Arc::default(), state: Mutex::default() }
     }
 
     /// Listens to frames for the reports until the bus ends or `shutdown`.
@@ -114,7 +113,7 @@ impl Drills {
     /// # Errors
     /// [`DrillError`] if it is not valid, another one runs, or there is an incident.
     pub fn start(self: &Arc<Self>, drill: Drill, by: &str, shutdown: &CancellationToken) -> Result<(), DrillError> {
-        let (pathway, region) = drill.check(&self.deployment, &self.hosts)?;
+        let (pathway, region) = drill.check(&self.deployed.now(), &self.hosts)?;
         let overview = self.overview.borrow().clone();
         let seen = overview.regions.get(region.as_str()).and_then(|view| view.pathways.get(pathway.as_str()));
         if let Some(view) = seen.filter(|view| view.state != "HEALTHY") {

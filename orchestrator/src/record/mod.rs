@@ -75,6 +75,12 @@ impl Recorder {
         Self { over, task, orchestrator: id.to_owned(), config, started: None, seq: 0, again }
     }
 
+    /// Decisions follow from `config` from the next round on: its row carries everything.
+    pub(crate) fn configured(&mut self, config: String) {
+        self.config = config;
+        self.again.store(true, Ordering::Relaxed);
+    }
+
     /// Call it before the round publishes: `in_force` is asked for if this row carries everything.
     pub(crate) fn before(&self, in_force: &Manifests) -> Option<Manifests> {
         let whole = self.seq.is_multiple_of(WHOLE_EVERY) || self.again.load(Ordering::Relaxed);

@@ -51,7 +51,7 @@ async fn decided(views: usize, (stranger, strangers): (&str, u64)) -> RoundOutpu
     };
     tokio::spawn(spillway_steering::run(spillway_steering::Parts {
         config,
-        deployment: deployment(),
+        deployed: deployment().into(),
         tokens: vec![],
         service_token: "a-secret-of-roles".into(),
         store: Arc::new(DirStore::open(dir.path()).expect("store")),

@@ -149,7 +149,7 @@ impl Query {
             return self.write(metadata, &sections, edns.as_ref(), max_bytes, Outcome::BadVersion, out);
         }
         let asked = self.opt.and_then(|opt| opt.subnet);
-        let (subnet, scope) = asked_for(&state.deployment, asked.as_ref(), resolver);
+        let (subnet, scope) = asked_for(&state.deployed.now(), asked.as_ref(), resolver);
         let reply = zone.answer(state, &self.queries.queries()[0], &subnet, now);
         metadata.response_code = reply.code;
         metadata.authoritative = reply.is_authoritative();

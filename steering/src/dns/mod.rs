@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use spillway_service::CancellationToken;
 use spillway_service::config::ConfigError;
+use spillway_service::deployment::Deployment;
 
 pub use config::{DnsConfig, TargetConfig};
 
@@ -46,17 +47,7 @@ pub(crate) struct Dns {
 impl Dns {
     /// Checks the settings against the deployment.
     pub(crate) fn new(state: &Arc<SteerState>, settings: &DnsSettings) -> Result<Self, ConfigError> {
-        if let Some(unknown) = settings.targets.keys().find(|id| !state.deployment.pathways.contains_key(*id)) {
-            let names: Vec<&str> = state.deployment.pathways.keys().map(|id| id.as_str()).collect();
-            return Err(ConfigError::invalid("steer.dns.targets", unknown, names.join(", ")));
-        }
-        let origin = (&settings.apex).into();
-        for (id, pathway) in &state.deployment.pathways {
-            if !settings.targets.contains_key(id) && config::target_of(&pathway.base_url, &origin).is_none() {
-                let valid = "addresses, since the host of its base_url is in the zone";
-                return Err(ConfigError::invalid(format!("steer.dns.targets.{id}"), "none", valid));
-            }
-        }
+        check(settings, &state.deployed.now())?;
         Ok(Self {
             zone: Zone::new(settings, state),
             limits: Limits::new(settings.answers_per_prefix_per_s, settings.tcp_connections_max),
@@ -92,6 +83,25 @@ impl Dns {
         }
         self.tally.count(transport, outcome);
     }
+}
+
+/// Checks that every target is a pathway's, and that every pathway is somewhere.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] names the target or pathway.
+pub(crate) fn check(settings: &DnsSettings, deployment: &Deployment) -> Result<(), ConfigError> {
+    if let Some(unknown) = settings.targets.keys().find(|id| !deployment.pathways.contains_key(*id)) {
+        let names: Vec<&str> = deployment.pathways.keys().map(|id| id.as_str()).collect();
+        return Err(ConfigError::invalid("steer.dns.targets", unknown, names.join(", ")));
+    }
+    let origin = (&settings.apex).into();
+    for (id, pathway) in &deployment.pathways {
+        if !settings.targets.contains_key(id) && config::target_of(&pathway.base_url, &origin).is_none() {
+            let valid = "addresses, since the host of its base_url is in the zone";
+            return Err(ConfigError::invalid(format!("steer.dns.targets.{id}"), "none", valid));
+        }
+    }
+    Ok(())
 }
 
 /// A zone with its ports, if the node has one.

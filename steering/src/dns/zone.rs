@@ -86,7 +86,8 @@ pub(crate) struct Zone {
     /// Paths of titles, by the name that they are below.
     wildcards: HashMap<LowerName, String>,
     targets: BTreeMap<PathwayId, Target>,
-    plans: BTreeMap<RegionId, RwLock<Option<Arc<Plan>>>>,
+    /// By region; a region that is gone is not asked for any more.
+    plans: RwLock<BTreeMap<RegionId, Arc<Plan>>>,
     serial: Serial,
 }
 
@@ -103,7 +104,7 @@ impl Zone {
             nodes: HashMap::from([(settings.apex.clone(), Node::Path)]),
             wildcards: HashMap::new(),
             targets: settings.targets.clone(),
-            plans: state.deployment.regions.keys().map(|region| (region.clone(), RwLock::default())).collect(),
+            plans: RwLock::default(),
             serial: Serial::default(),
             origin,
         };
@@ -207,8 +208,8 @@ impl Zone {
         now: TimestampMs,
         make: impl FnOnce(&Target) -> Vec<Record>,
     ) -> Vec<Record> {
-        let cohort = state.deployment.locate(&Client::at(subnet.address)).cohort;
-        let Some(plan) = self.plan(state, &cohort.region, now) else { return vec![] };
+        let cohort = state.deployed.now().locate(&Client::at(subnet.address)).cohort;
+        let plan = self.plan(state, &cohort.region, now);
         let token = Token {
             view: session_of(subnet, name),
             region: cohort.region,
@@ -236,13 +237,12 @@ impl Zone {
     }
 
     /// The plan of a region; where its pathways are is found out once for each manifest.
-    fn plan(&self, state: &SteerState, region: &RegionId, now: TimestampMs) -> Option<Arc<Plan>> {
+    fn plan(&self, state: &SteerState, region: &RegionId, now: TimestampMs) -> Arc<Plan> {
         let manifest = state.manifests.current(region, now).manifest;
-        let slot = self.plans.get(region)?;
         {
-            let held = slot.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(plan) = held.as_ref().filter(|plan| Arc::ptr_eq(&plan.manifest, &manifest)) {
-                return Some(Arc::clone(plan));
+            let held = self.plans.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(plan) = held.get(region).filter(|plan| Arc::ptr_eq(&plan.manifest, &manifest)) {
+                return Arc::clone(plan);
             }
         }
         let target = |(id, base_url): (&PathwayId, &String)| {
@@ -254,8 +254,9 @@ impl Zone {
         };
         let pathways = manifest.pathways.iter().map(|(id, pathway)| (id, &pathway.base_url));
         let plan = Arc::new(Plan { targets: pathways.filter_map(target).collect(), manifest });
-        *slot.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&plan));
-        Some(plan)
+        let mut held = self.plans.write().unwrap_or_else(PoisonError::into_inner);
+        held.insert(region.clone(), Arc::clone(&plan));
+        plan
     }
 
     /// `records`, or that there are none of this type. ANY gets what RFC 8482 has for it, unless an alias is there.
@@ -303,7 +304,8 @@ impl Serial {
     fn at(&self, state: &SteerState, now: TimestampMs) -> u32 {
         let now_s = now.0 / 1_000;
         if self.looked_s.swap(now_s, Ordering::Relaxed) != now_s {
-            let regions = state.deployment.regions.keys();
+            let deployment = state.deployed.now();
+            let regions = deployment.regions.keys();
             let newest = regions.map(|region| state.manifests.current(region, now).manifest.issued.0 / 1_000).max();
             self.value.fetch_max(newest.unwrap_or(0).max(1) as u32, Ordering::Relaxed);
         }

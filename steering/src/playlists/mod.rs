@@ -131,7 +131,7 @@ impl<'r> Request<'r> {
         query: &Query<'_>,
         path: &'r str,
     ) -> Self {
-        let client = state.deployment.client(peer, headers, state.settings.trusted_header.as_deref());
+        let client = state.deployed.now().client(peer, headers, state.settings.trusted_header.as_deref());
         let content = content_of(&percent_decode(path));
         // A changing MPD is read again with the token of its session.
         let shown = query.first("t").map(|_| Asker::by_token(state, query, &client));

@@ -103,7 +103,7 @@ impl Node {
         config.manifest_copy_dir = Some(dir.join("copies"));
         let parts = Parts {
             config,
-            deployment: deployment(),
+            deployed: deployment().into(),
             service_token: "a-secret-of-roles".into(),
             tokens: vec![],
             store: Arc::new(DirStore::open(&dir.join("store")).expect("store")),

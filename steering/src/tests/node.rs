@@ -91,7 +91,7 @@ impl Node {
         let posted = CancellationToken::new();
         let parts = Parts {
             config,
-            deployment: deployment(),
+            deployed: deployment().into(),
             service_token: "a-secret-of-roles".into(),
             tokens: vec![TokenConfig { name: "ann".into(), role: Role::Viewer, sha256: token_hash("viewer-token") }],
             store: Arc::clone(&store),

@@ -10,3 +10,4 @@ mod durability;
 mod fail_static;
 mod flow;
 mod lake_tools;
+mod reloading;

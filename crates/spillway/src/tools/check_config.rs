@@ -15,29 +15,21 @@ fn posted(collectors: &[String], share: f64, what: &str, none: &str) -> String {
 /// A [`spillway_service::config::ConfigError`].
 pub fn run(arguments: &CheckConfig) -> anyhow::Result<()> {
     let config = Config::load(&arguments.config)?;
-    let parameters = config.parameters()?;
-    config.lake_root()?;
+    let deployment = config.validated()?;
     if let Some(edge) = &config.edge {
-        edge.check()?;
         println!("access log: {}", posted(&edge.collectors, edge.deliveries_share, "requests", "none"));
-        if config.region.is_empty() {
-            println!("{}: valid (an own edge)", arguments.config.display());
-            return Ok(());
-        }
     }
+    let Some(deployment) = deployment else {
+        println!("{}: valid (an own edge)", arguments.config.display());
+        return Ok(());
+    };
     if let Some(steer) = &config.steer {
-        steer.validate()?;
         let default = "the collector beside it in `spillway all`, else none";
         let collectors = steer.collectors.clone();
         let none = if collectors.is_some() { "none" } else { default };
         let said = posted(&collectors.unwrap_or_default(), steer.sample_share, "steering answers", none);
         println!("steering samples: {said}");
     }
-    let deployment = config.deployment()?;
-    if let Some(steer) = &config.steer {
-        steer.validate_with(&deployment)?;
-    }
-    spillway_orchestrator::setup(&deployment, parameters.clone(), &config.orchestrator)?;
     println!(
         "{}: valid ({} regions, {} pathways, {} groups, {} properties)",
         arguments.config.display(),
@@ -47,7 +39,7 @@ pub fn run(arguments: &CheckConfig) -> anyhow::Result<()> {
         deployment.properties.len(),
     );
     if arguments.explain {
-        for line in parameters.describe() {
+        for line in config.parameters()?.describe() {
             println!("{:<32} {:>12} {:<10} {}", line.0, line.1, line.2, line.3);
         }
     }

@@ -40,11 +40,11 @@ fn url(orchestrator: &str, what: &str, region: &str, rest: &str) -> String {
     format!("{}/v1/{what}/{region}{rest}", orchestrator.trim_end_matches('/'))
 }
 
-fn client() -> anyhow::Result<reqwest::Client> {
+pub(super) fn client() -> anyhow::Result<reqwest::Client> {
     Ok(reqwest::Client::builder().timeout(Duration::from_secs(10)).build()?)
 }
 
-async fn answer(request: reqwest::RequestBuilder, url: &str) -> anyhow::Result<Vec<u8>> {
+pub(super) async fn answer(request: reqwest::RequestBuilder, url: &str) -> anyhow::Result<Vec<u8>> {
     let answer = request.send().await.with_context(|| url.to_owned())?;
     let (status, bytes) = (answer.status(), answer.bytes().await?);
     if !status.is_success() {

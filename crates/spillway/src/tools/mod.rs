@@ -12,6 +12,7 @@ pub mod load;
 pub mod manifest;
 pub mod pathway;
 pub mod query;
+pub mod reload;
 pub mod simulate;
 pub mod token;
 

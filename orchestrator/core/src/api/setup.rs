@@ -48,7 +48,7 @@ pub struct SharedCeilings {
 
 /// A policy that is tried in one region before it holds everywhere. It is accepted after `canary_s` seconds, and
 /// rolled back at the first sign of harm; both are final until another policy is declared.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Canary {
     /// Its name.
     pub policy: String,

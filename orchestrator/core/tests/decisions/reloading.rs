@@ -240,3 +240,45 @@ fn an_order_on_a_pathway_that_is_gone_does_nothing() {
     assert_eq!(weight(&after, "cdn-b") + weight(&after, "cdn-c"), 1_000_000);
     assert!(after.regions["eu"].manifest.overrides.is_empty());
 }
+
+#[test]
+fn whatever_comes_and_goes_every_manifest_is_valid_and_names_what_is_there() {
+    for seed in 1..=20_u64 {
+        let mut state = seed;
+        let mut draw = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let ids = ["cdn-a", "cdn-b", "cdn-c", "own-1", "own-2"];
+        let all: Vec<(&str, u64, f64)> = ids.iter().map(|id| (*id, 1 + draw(3_000), draw(5) as f64 / 100.0)).collect();
+        let mut world = World::new(setup(&["eu", "us"], &all));
+        for id in ids {
+            for at in ["eu", "us"] {
+                world.crowd(at, id, 1).views = draw(200);
+            }
+        }
+        for round in 0..150 {
+            let output = world.round();
+            for (at, plan) in &output.regions {
+                let declared = world.engine.setup();
+                assert!(declared.regions.contains_key(at), "seed {seed} round {round}");
+                assert!(plan.manifest.pathways.keys().all(|id| declared.pathways.contains_key(id)));
+            }
+            let id = ids[draw(5) as usize];
+            match draw(8) {
+                0 => world.crowd("eu", id, 1).failing = draw(2) as f64 * 0.6,
+                1 => world.crowd("us", id, 1).bad = draw(2) as f64 * 0.5,
+                2 => world.deaf = draw(3) == 0,
+                3 => drop(world.probes.insert(("eu".into(), id.into()), draw(2) == 0)),
+                4 | 5 => {
+                    let some: Vec<_> = all.iter().copied().filter(|_| draw(3) > 0).collect();
+                    let at: &[&str] = [&["eu", "us"][..], &["eu"], &["us"]][draw(3) as usize];
+                    if !some.is_empty() {
+                        world.engine.reconfigure(setup(at, &some));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
