@@ -85,6 +85,27 @@ impl Arm {
         self
     }
 
+    /// The same under another configuration, read between two rounds; `in_force` tells of regions that it brings.
+    pub fn reload(&mut self, setup: Setup, in_force: &Manifests) {
+        let mut next = setup.clone();
+        if (&setup.parameters, &setup.canary) == (&self.setup.parameters, &self.setup.canary) {
+            // What a trial has brought about goes on.
+            let now = self.engine.setup();
+            (next.policy, next.parameters) = (now.policy.clone(), now.parameters.clone());
+            next.canary = now.canary.clone();
+        }
+        self.engine.reconfigure(next);
+        self.in_force.retain(|region, _| setup.regions.contains_key(region));
+        self.shares.retain(|region, _| setup.regions.contains_key(region));
+        let is_new = |region: &RegionId| setup.regions.contains_key(region) && !self.setup.regions.contains_key(region);
+        for (region, manifest) in in_force.iter().filter(|(region, _)| is_new(region)) {
+            self.engine.adopt(manifest);
+            self.shares.insert(region.clone(), planned(manifest));
+            self.in_force.insert(region.clone(), manifest.clone());
+        }
+        self.setup = setup;
+    }
+
     /// A restart that finds what this policy itself had published.
     pub fn restart_on_its_own(mut self, setup: Setup) -> Self {
         let in_force = std::mem::take(&mut self.in_force);

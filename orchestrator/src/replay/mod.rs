@@ -77,6 +77,8 @@ pub struct Replay<'a> {
     /// What was really in force.
     recorded: Option<Manifests>,
     config: Option<String>,
+    /// The base decides by this configuration.
+    base_config: Option<String>,
     row: Option<Row>,
     arms: Option<(Arm, Arm)>,
     figures: Figures,
@@ -106,6 +108,7 @@ impl<'a> Replay<'a> {
             lessons: None,
             recorded: None,
             config: None,
+            base_config: None,
             row: None,
             arms: None,
             figures: Figures::default(),
@@ -176,9 +179,17 @@ impl<'a> Replay<'a> {
         lessons.teach(&mut input);
         let now = TimestampMs(row.at_ms);
         // A restart of the orchestrator would have been one under the new policy too.
-        if restarted || self.arms.is_none() {
+        let begins = restarted || self.arms.is_none();
+        if begins || self.base_config.as_ref() != Some(config) {
             let base =
                 (self.base_of)(config).map_err(|detail| ReplayError::Configuration { at_ms: row.at_ms, detail })?;
+            self.base_config = Some(config.clone());
+            if let Some((base_arm, _)) = self.arms.as_mut().filter(|_| !begins) {
+                // It was read again while the orchestrator ran. The new one is what it is.
+                base_arm.reload(base, recorded);
+                self.replay(now, &input);
+                return Ok(());
+            }
             self.runs += 1;
             self.arms = Some(match self.arms.take() {
                 None => {
@@ -191,14 +202,18 @@ impl<'a> Replay<'a> {
                 }
             });
         }
-        let Some((base, new)) = &mut self.arms else { return Ok(()) };
+        self.replay(now, &input);
+        Ok(())
+    }
+
+    fn replay(&mut self, now: TimestampMs, input: &core::RoundInput) {
+        let Some((base, new)) = &mut self.arms else { return };
         let seconds = self.last.map(|last| now.since(last).as_secs_f64().min(GAP_MAX_S));
-        base.round(now, seconds, &input);
-        new.round(now, seconds, &input);
-        self.figures.round(now, seconds, &input, base, new);
+        base.round(now, seconds, input);
+        new.round(now, seconds, input);
+        self.figures.round(now, seconds, input, base, new);
         self.first.get_or_insert(now);
         self.last = Some(now);
-        Ok(())
     }
 
     /// Whether the base routes as the orchestrator really did.

@@ -63,6 +63,12 @@ fn usual() -> Setup {
     setup(&["cdn-a", "cdn-b"], Parameters::default())
 }
 
+fn with_cdn_c() -> Setup {
+    let mut setup = setup(&["cdn-a", "cdn-b", "cdn-c"], Parameters::default());
+    setup.pathways.get_mut(&pathway("cdn-c")).expect("there").price_usd_per_gb = 0.0;
+    setup
+}
+
 /// What a round hears of views that are at `shares`; cdn-a fails from second `fails_s` on, for ever more of
 /// its views.
 fn heard(second: u64, shares: &BTreeMap<PathwayId, f64>, fails_s: u64) -> RoundInput {
@@ -91,6 +97,11 @@ fn heard(second: u64, shares: &BTreeMap<PathwayId, f64>, fails_s: u64) -> RoundI
 
 /// 90 rounds under the usual policy; the process starts anew at each of `starts`.
 fn recorded(starts: &[u64], fails_s: u64) -> Vec<Round> {
+    reloaded(starts, fails_s, u64::MAX)
+}
+
+/// The same; before round `reload` the configuration is read again, and has a third CDN that costs nothing.
+fn reloaded(starts: &[u64], fails_s: u64, reload: u64) -> Vec<Round> {
     let mut rows = Vec::new();
     let mut in_force = Manifests::new();
     let mut there: BTreeMap<PathwayId, f64> = [(pathway("cdn-a"), 0.5), (pathway("cdn-b"), 0.5)].into();
@@ -100,6 +111,11 @@ fn recorded(starts: &[u64], fails_s: u64) -> Vec<Round> {
             (engine, last, run) = (Engine::new(usual()), Last::default(), (START_MS + round * 2000, 0));
             in_force.values().for_each(|manifest| engine.adopt(manifest));
         }
+        if round == reload {
+            engine.reconfigure(with_cdn_c());
+            there.insert(pathway("cdn-c"), 0.0);
+        }
+        let config = if round < reload { "usual" } else { "with cdn-c" };
         let at = TimestampMs(START_MS + round * 2000);
         // Views follow at their next poll: of those who should go, a quarter do so in a round.
         let planned = in_force.get(&eu()).map(crate::round::weights_by_pathway).unwrap_or_default();
@@ -117,7 +133,7 @@ fn recorded(starts: &[u64], fails_s: u64) -> Vec<Round> {
             published.insert(eu(), manifest.clone());
             in_force.insert(eu(), manifest.clone());
         }
-        let whole = (run.1 % 10 == 0).then(|| Whole { in_force: before, config: "usual".into() });
+        let whole = (run.1 % 10 == 0 || round == reload).then(|| Whole { in_force: before, config: config.into() });
         let (started, seq, orchestrator) = (TimestampMs(run.0), run.1, "o-1".into());
         let (row, kept) = row(Over { at, started, seq, orchestrator, input, published, whole }, last);
         rows.push(row);
@@ -128,7 +144,11 @@ fn recorded(starts: &[u64], fails_s: u64) -> Vec<Round> {
 }
 
 fn replayed(rows: &[Round], from_round: u64, new: Setup) -> Result<Report, ReplayError> {
-    let base_of = |config: &str| if config == "usual" { Ok(usual()) } else { Err("another one".to_owned()) };
+    let base_of = |config: &str| match config {
+        "usual" => Ok(usual()),
+        "with cdn-c" => Ok(with_cdn_c()),
+        _ => Err("another one".to_owned()),
+    };
     let mut replay = Replay::new(TimestampMs(START_MS + from_round * 2000), Box::new(base_of), new);
     rows.iter().try_for_each(|row| replay.round(row))?;
     replay.finish()
@@ -181,6 +201,22 @@ fn a_span_in_the_midst_begins_with_what_was_in_force_then() {
     let base = report.regions["eu"].pathways["cdn-a"].base.clone().expect("declared");
     assert_eq!(base.first_down_ms, Some(START_MS + 55 * 2000), "{base:?}");
     assert!(base.mean_share < 0.01, "{base:?}");
+}
+
+#[test]
+fn a_reload_in_the_recording_is_one_in_the_replay() {
+    // In the middle of the incident: cdn-a is DOWN by then.
+    let rows = reloaded(&[0], 60, 50);
+    let report = replayed(&rows, 0, usual()).expect("replays");
+    assert_eq!((report.rounds, report.runs), (90, 1));
+    assert_eq!((report.fidelity.alike, report.fidelity.first_difference.as_ref()), (90, None));
+    let down = |id: &str| report.regions["eu"].pathways[id].base.clone().and_then(|base| base.first_down_ms);
+    assert!(down("cdn-a").is_some_and(|at| at < START_MS + 50 * 2000) && down("cdn-c").is_none());
+    let base = report.regions["eu"].pathways["cdn-c"].base.clone().expect("declared");
+    assert!(base.mean_share > 0.0, "{base:?}");
+    // A replay that begins after it knows only the newer one.
+    let report = replayed(&rows, 60, with_cdn_c()).expect("replays");
+    assert_eq!(report.fidelity.alike, report.rounds);
 }
 
 #[test]
