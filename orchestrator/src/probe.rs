@@ -13,6 +13,10 @@ use spillway_wire::probe::{PROBE_TOPIC, ProbeResult};
 
 use crate::config::ProbeConfig;
 
+/// What was bad is fetched again after so long, and not only when its turn comes: two bad ones in a row count, and where
+/// few players report, the second decides when a dead pathway is left.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// One thing to fetch.
 #[derive(Clone, Debug)]
 struct Target {
@@ -64,18 +68,29 @@ async fn probe_all(
         }
         let (target, config, bus, clock) = (target.clone(), config.clone(), Arc::clone(bus), Arc::clone(clock));
         running.spawn(async move {
-            for (object, path, timeout_ms) in [
-                ("small", &config.small_path, config.small_timeout_ms),
-                ("segment", &config.segment_path, config.segment_timeout_ms),
-            ] {
-                let result = fetch(&target, object, path, Duration::from_millis(timeout_ms), clock.as_ref()).await;
-                let message = serde_json::to_vec(&result).expect("plain fields");
-                bus.publish(PROBE_TOPIC, message.into()).await;
+            if !pair(&target, &config, bus.as_ref(), clock.as_ref()).await {
+                tokio::time::sleep(AGAIN_AFTER).await;
+                pair(&target, &config, bus.as_ref(), clock.as_ref()).await;
             }
         });
     }
     // Nothing to probe until there is another deployment.
     std::future::pending().await
+}
+
+/// Fetches the small object and the segment and tells what came; whether both were good.
+async fn pair(target: &Target, config: &ProbeConfig, bus: &dyn Bus, clock: &dyn Clock) -> bool {
+    let mut good = true;
+    for (object, path, timeout_ms) in [
+        ("small", &config.small_path, config.small_timeout_ms),
+        ("segment", &config.segment_path, config.segment_timeout_ms),
+    ] {
+        let result = fetch(target, object, path, Duration::from_millis(timeout_ms), clock).await;
+        good &= result.ok;
+        let message = serde_json::to_vec(&result).expect("plain fields");
+        bus.publish(PROBE_TOPIC, message.into()).await;
+    }
+    good
 }
 
 fn targets(deployment: &Deployment) -> Vec<Target> {
@@ -146,5 +161,45 @@ async fn read(
     match expected {
         Some(expected) if expected != result.bytes => Err(format!("{} of {expected} bytes", result.bytes)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use spillway_bus::LocalBus;
+    use spillway_service::SystemClock;
+
+    use super::*;
+
+    /// How many probes of a pathway there are within three seconds, at one turn a minute.
+    async fn probes_of(base_url: String) -> Vec<bool> {
+        let region = RegionId::new("eu").expect("id");
+        let target = Target { pathway: PathwayId::new("cdn-a").expect("id"), region, base_url, from: None };
+        let bus = LocalBus::new();
+        let mut heard = bus.subscribe(PROBE_TOPIC);
+        let config = ProbeConfig { interval_s: 60, ..ProbeConfig::default() };
+        let (bus, clock): (Arc<dyn Bus>, Arc<dyn Clock>) = (Arc::new(bus), Arc::new(SystemClock::new()));
+        let mut running = tokio::task::JoinSet::new();
+        let targets = [target];
+        let probing = probe_all(&config, &targets, &bus, &clock, &mut running);
+        let mut out = Vec::new();
+        let listening = async {
+            while let Some(message) = heard.next().await {
+                out.push(serde_json::from_slice::<ProbeResult>(&message).expect("a result").ok);
+            }
+        };
+        let both = async { tokio::join!(probing, listening) };
+        let _ = tokio::time::timeout(Duration::from_secs(3), both).await;
+        out
+    }
+
+    #[tokio::test]
+    async fn what_was_bad_is_probed_again_at_once_and_what_was_good_in_its_turn() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
+        let address = listener.local_addr().expect("address");
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(|| async { "bytes" })).await });
+        assert_eq!(probes_of(format!("http://{address}")).await, [true, true]);
+        assert_eq!(probes_of("http://127.0.0.1:9".into()).await, [false; 4]);
     }
 }
