@@ -1,5 +1,5 @@
 //! What is asked about manifests: the one in force (also by waiting for the next), the keys, the last hundred, and what
-//! changed between two of them.
+//! changed between two of them; and who follows them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use spillway_model::RegionId;
 use spillway_routing::Manifest;
 use spillway_wire::diff::{diff, shadow_diff};
 use spillway_wire::envelope::{KEYS_KEY, manifest_key};
+use spillway_wire::follow::{FOLLOW_KEY, FOLLOW_VERSION, FollowRegistry};
 
 use crate::admin::Refusal;
 use crate::publish::{epochs_kept, history_key, read};
@@ -25,13 +26,14 @@ use crate::shell::Shell;
 /// Longest time that a question waits for a newer manifest, s: below the idle time-outs of proxies.
 const WAIT_MAX_S: u64 = 30;
 
-/// Routes below `/v1/manifests` and `/v1/keys`.
+/// Routes below `/v1/manifests`, `/v1/keys` and `/v1/players`.
 pub(crate) fn router(shell: Arc<Shell>) -> Router {
     Router::new()
         .route("/v1/manifests/{region}", get(manifest))
         .route("/v1/manifests/{region}/history", get(history))
         .route("/v1/manifests/{region}/diff", get(difference))
         .route("/v1/keys", get(keys))
+        .route("/v1/players", get(players))
         .with_state(shell)
 }
 
@@ -101,6 +103,14 @@ async fn keys(State(shell): State<Arc<Shell>>) -> Result<Response, Refusal> {
     let found = shell.store.get(KEYS_KEY).await?;
     let keys = found.map_or_else(|| Bytes::from_static(b"{}"), |found| found.value);
     Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], keys).into_response())
+}
+
+/// The registry of players: who follows steering. For steering nodes without the store.
+async fn players(State(shell): State<Arc<Shell>>) -> Result<Response, Refusal> {
+    let found = shell.store.get(FOLLOW_KEY).await?;
+    let none = || serde_json::to_vec(&FollowRegistry { v: FOLLOW_VERSION, ..FollowRegistry::default() });
+    let registry = found.map_or_else(|| Bytes::from(none().unwrap_or_default()), |found| found.value);
+    Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], registry).into_response())
 }
 
 /// The manifests that are kept, the newest first; `?limit=` of them (20), at most the hundred that are kept.

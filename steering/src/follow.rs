@@ -16,6 +16,8 @@ use crate::sources::{Mark, Source};
 const RETRY: Duration = Duration::from_millis(500);
 /// Keys are read so often also without need, so that one that was taken back is not believed for long.
 const KEYS_EVERY: Duration = Duration::from_secs(60);
+/// Who follows steering is learned once a minute.
+const PLAYERS_EVERY: Duration = Duration::from_secs(60);
 /// The age of manifests is exported so often.
 const AGE_EVERY: Duration = Duration::from_secs(5);
 /// What a manifest from the node's disk is said to come from.
@@ -56,7 +58,7 @@ impl Follower {
     /// Until shutdown.
     pub(crate) async fn run(&self, shutdown: &CancellationToken) {
         let follow = async {
-            tokio::join!(self.follow_all(), self.refresh_keys(), self.tell_age());
+            tokio::join!(self.follow_all(), self.refresh_keys(), self.refresh_players(), self.tell_age());
         };
         let write = async {
             match &self.copies {
@@ -179,6 +181,20 @@ impl Follower {
                     break;
                 }
             }
+        }
+    }
+
+    async fn refresh_players(&self) {
+        loop {
+            for source in &self.sources {
+                match source.players().await {
+                    Ok(Some(registry)) if self.state.unsteered.take(&registry) => break,
+                    Ok(Some(_)) => tracing::warn!(source = source.name, "the registry of players does not read"),
+                    Ok(None) => {}
+                    Err(error) => tracing::debug!(source = source.name, %error, "registry of players not read"),
+                }
+            }
+            tokio::time::sleep(PLAYERS_EVERY).await;
         }
     }
 

@@ -6,8 +6,9 @@
 //! [`samples`] (some answers with their why, for the lake).
 //! [`follow`] takes manifests from [`sources`] (the store, orchestrators, files) and keeps [`copies`] on disk; [`manifests`]
 //! keeps each region's last good one, [`prepared`] to rank by; [`custom`] serves players that know neither HLS nor DASH
-//! steering; [`explain`] and [`why`] say why; [`sessions`] playback services; [`dns`] devices that know only names; [`players`] knows who doesn't follow
-//! steering; [`signers`] signs what CDNs check; [`status`] tells operators.
+//! steering; [`explain`] and [`why`] say why; [`sessions`] playback services; [`dns`] devices that know only names;
+//! [`players`] knows who doesn't follow steering; [`trail`] what a player left by itself; [`signers`] signs what CDNs check;
+//! [`status`] tells operators; [`check`] tries a pathway before it gets viewers.
 //!
 //! Invariants: a player never gets a 5xx, 429 or 410 from `/v1/steer`; no answer waits for a query, a round or a disk;
 //! there is no state per session that an answer depends on, so any node answers any session, also after a restart.

@@ -56,6 +56,8 @@ enum Kind {
         client: reqwest::Client,
         manifest: String,
         keys: String,
+        /// Of the registry of players; an orchestrator alone has it.
+        players: Option<String>,
         waits: bool,
     },
     Folder(PathBuf),
@@ -110,13 +112,14 @@ impl Source {
                     Some((folder, _)) => format!("{folder}/{KEYS_FILE}"),
                     None => text.clone(),
                 };
-                Kind::Web { client: client.clone(), manifest: text.clone(), keys, waits: false }
+                Kind::Web { client: client.clone(), manifest: text.clone(), keys, players: None, waits: false }
             } else {
                 let base = text.trim_end_matches('/');
                 Kind::Web {
                     client: client.clone(),
                     manifest: format!("{base}/v1/manifests/{{region}}?{WAIT_QUERY}"),
                     keys: format!("{base}/v1/keys"),
+                    players: Some(format!("{base}/v1/players")),
                     waits: true,
                 }
             };
@@ -148,6 +151,14 @@ impl Source {
             Kind::Store(store) => Ok(store.get(KEYS_KEY).await?.map(|found| found.value)),
             Kind::Folder(folder) => from_file(&folder.join(KEYS_FILE), &mut None).await,
             Kind::Web { client, keys, .. } => from_web(client, keys, &mut None).await,
+        }
+    }
+
+    /// The registry of players, from an orchestrator; `None` elsewhere. A node beside the store watches it there.
+    pub(crate) async fn players(&self) -> Result<Option<Bytes>, SourceError> {
+        match &self.kind {
+            Kind::Web { client, players: Some(players), .. } => from_web(client, players, &mut None).await,
+            _ => Ok(None),
         }
     }
 

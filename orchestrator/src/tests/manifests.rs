@@ -149,12 +149,14 @@ async fn a_rollback_holds_against_rounds_and_restarts_until_it_ends_and_is_writt
 }
 
 #[tokio::test]
-async fn manifests_and_keys_are_published_to_a_folder_that_a_node_can_read() {
+async fn manifests_and_keys_are_published_to_a_folder_that_a_node_can_read_and_players_are_told() {
     let dir = tempfile::tempdir().expect("dir");
     let folder = dir.path().join("published");
     let config = OrchestratorConfig { publish_dir: Some(folder.clone()), ..OrchestratorConfig::default() };
     let one = Orchestrator::start(dir.path(), config, Parameters::default()).await;
     let (epoch, _) = one.weights().await;
+    let (status, registry) = one.get("/v1/players").await;
+    assert_eq!((status, &registry["v"], &registry["players"]), (200, &1.into(), &serde_json::json!([])));
     for _ in 0..200 {
         if folder.join("eu-b.json").exists() && folder.join("eu-a.json").exists() {
             break;

@@ -69,8 +69,12 @@ impl Orchestrator {
             let answer = Arc::clone(&answer);
             async move { answer(region, query, headers).await }
         };
-        let router =
-            Router::new().route("/v1/manifests/{region}", get(manifests)).route("/v1/keys", get(|| async { keys() }));
+        let players =
+            r#"{"v":1,"at_ms":1,"players":[{"player":"oldtv","version":"","moves":60,"followed":0,"follows":false}]}"#;
+        let router = Router::new()
+            .route("/v1/manifests/{region}", get(manifests))
+            .route("/v1/keys", get(|| async { keys() }))
+            .route("/v1/players", get(move || async move { players }));
         let listener = TcpListener::bind(address).await.expect("port");
         let url = format!("http://{}", listener.local_addr().expect("address"));
         let task = tokio::spawn(async move { axum::serve(listener, router).await.expect("serves") });
@@ -161,6 +165,27 @@ async fn a_node_follows_an_orchestrator_far_away_and_asks_no_more_than_it_must()
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(far.asked.load(Ordering::SeqCst), 3, "two answers, and one question that waits");
     node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_far_away_hears_of_players_that_do_not_follow() {
+    let dir = tempfile::tempdir().expect("dir");
+    let far = Orchestrator::start(plan(3, "cdn-a")).await;
+    let node = Node::start(dir.path(), &[&far.url]).await;
+    node.steers_by(3, &far.url).await;
+    let playlist = async |player: &str| {
+        let url = format!("{}/v1/playlists/hls?content=vod/lake/m.m3u8&player={player}", node.url);
+        let body = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n";
+        node.client.post(url).body(body).send().await.expect("an answer").text().await.expect("text")
+    };
+    assert!(playlist("newtv").await.contains("#EXT-X-CONTENT-STEERING"));
+    for _ in 0..200 {
+        if !playlist("oldtv").await.contains("#EXT-X-CONTENT-STEERING") {
+            return node.stop().await;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it is steered after 2 s");
 }
 
 #[tokio::test]

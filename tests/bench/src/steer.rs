@@ -4,8 +4,10 @@
 //! RELOAD-URI. Both servers get the same bytes.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -181,10 +183,15 @@ impl Stage {
         std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem())?;
         let config = dir.path().join("spillway.toml");
         std::fs::write(&config, toml(dir.path(), node_port, tls_port))?;
+        let key = dir.path().join("manifest.key");
+        tool(spillway, &["keygen".as_ref(), key.as_os_str()])?;
+        let make = ["manifest", "make", "--static", "--all", "--publish", "--config"].map(OsStr::new);
+        tool(spillway, &[&make[..], &[config.as_os_str(), "--sign".as_ref(), key.as_os_str()]].concat())?;
         let mut command = pinned(SERVER_CORE, spillway);
         let node = Server::start(command.args(["steer", "--config"]).arg(&config).env("RUST_LOG", "error"))?;
         let stage = Self { node, node_port, tls_port, bare_port, dir };
         ready(node_port).await?;
+        steered(node_port).await?;
         Ok(stage)
     }
 
@@ -243,6 +250,26 @@ impl Stage {
         ensure!(status == 200, "status {status}");
         Ok((Arc::new(requests), body.len()))
     }
+}
+
+/// Runs a tool of the binary to its end.
+fn tool(spillway: &Path, arguments: &[&OsStr]) -> anyhow::Result<()> {
+    let output = Command::new(spillway).args(arguments).output()?;
+    ensure!(output.status.success(), "spillway {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Waits until the node goes by the published manifest, and not by static weights.
+async fn steered(port: u16) -> anyhow::Result<()> {
+    for _ in 0..ASKS_UNTIL_READY {
+        let (_, body) = connect(&Target::plain(port)).await?.ask(&get("/internal/steer", &BTreeMap::new())).await?;
+        let status: Value = serde_json::from_slice(&body)?;
+        if status["regions"]["eu"]["plan"] == "manifest" {
+            return Ok(());
+        }
+        tokio::time::sleep(ASK_INTERVAL).await;
+    }
+    bail!("the node does not take the published manifest")
 }
 
 async fn ready(port: u16) -> anyhow::Result<()> {
