@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use spillway_model::limits::ASNS_PER_REGION_MAX;
-use spillway_model::{PathwayId, Protocol, RegionId, TimestampMs, ViewId};
+use spillway_model::{PathwayId, Protocol, RegionId, TimestampMs};
 use spillway_service::deployment::Deployment;
 use spillway_wire::frame::{Cell, CellKey, DeviceViews, FRAME_VERSION, Frame};
 use spillway_wire::token::Token;
@@ -107,7 +107,8 @@ impl Counters {
             inner.cell(&place).sessions_assigned += 1;
             if polls {
                 let until = TimestampMs(now.0 + GHOST_TTLS * u64::from(ttl_s) * 1_000);
-                inner.watch(&asked.token.view, Watched { place, device, until, ttl_s, polled: false });
+                let view = inner.hasher.hash_one(asked.token.view.as_str());
+                inner.watch(view, Watched { place, device, until, ttl_s, polled: false });
             }
         });
     }
@@ -124,12 +125,13 @@ impl Counters {
     ) {
         let device = asked.device;
         self.with_place((asked.token, asked.token.asn), asked.protocol, first, |inner, place| {
+            let view = inner.hasher.hash_one(asked.token.view.as_str());
             if let (Told::Stayed | Told::Fled, Some(settled)) = told {
-                inner.settled(asked.token, &Place { pathway: settled.clone(), ..place.clone() }, told.0, now);
+                inner.settled(view, settled, told.0, now);
             }
             inner.cell(&place).polls += 1;
             let until = TimestampMs(now.0 + u64::from(ttl_s) * 1_000 + POLL_SLACK_MS);
-            inner.watch(&asked.token.view, Watched { place, device, until, ttl_s, polled: true });
+            inner.watch(view, Watched { place, device, until, ttl_s, polled: true });
         });
     }
 
@@ -232,20 +234,19 @@ impl Inner {
         known.contains(&asn).then_some(asn)
     }
 
-    /// A poll of a session that was told to stay at `place`. It is evidence only where this node told it so, at a poll,
+    /// A poll of a session that was told to stay on `pathway`. It is evidence only where this node told it so, at a poll,
     /// and a TTL ago: what a URL says of that anyone can write, as often as they like.
-    fn settled(&mut self, token: &Token, place: &Place, told: Told, now: TimestampMs) {
-        let known = self.sessions.get(&self.hasher.hash_one(token.view.as_str()));
+    fn settled(&mut self, view: u64, pathway: &PathwayId, told: Told, now: TimestampMs) {
         let due = |last: &&Watched| now.0 + POLL_EARLY_MS + POLL_SLACK_MS >= last.until.0;
-        if known.filter(|last| last.polled && last.place == *place).filter(due).is_some() {
-            let cell = self.cell(place);
+        let known = self.sessions.get(&view).filter(|last| last.polled && last.place.pathway == *pathway);
+        if let Some(last) = known.filter(due) {
+            let cell = Self::cell_of(&mut self.cells, &last.place);
             cell.sessions_settled += 1;
             cell.sessions_fled += u64::from(told == Told::Fled);
         }
     }
 
-    fn watch(&mut self, view: &ViewId, watched: Watched) {
-        let view = self.hasher.hash_one(view.as_str());
+    fn watch(&mut self, view: u64, watched: Watched) {
         if self.sessions.len() < SESSIONS_MAX || self.sessions.contains_key(&view) {
             self.sessions.insert(view, watched);
         } else {
