@@ -21,7 +21,8 @@ use crate::manifests::Source;
 use crate::params::{DEBUG, DEBUG_ARGUMENT, Query, reported};
 use crate::samples::Sample;
 use crate::trail::Trail;
-use crate::{SteerState, decide, reply, why};
+use crate::why::Onlookers;
+use crate::{SteerState, decide, reply};
 
 /// What is said where nothing else can be: a player keeps its own order.
 const LAST_WORD: &[u8] = br#"{"VERSION":1,"TTL":30,"PATHWAY-PRIORITY":["."]}"#;
@@ -75,11 +76,7 @@ fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response 
         LAST_WORD.to_vec()
     });
     let response = reply::open(STEERING_MEDIA_TYPE, bytes, current.manifest.epoch);
-    let rate = state.samples.as_ref().and_then(|samples| samples.rate(&asker, debug, now));
-    let asks_why = why::is_asked(state, headers, now);
-    if rate.is_none() && !asks_why {
-        return response;
-    }
+    let Some(onlookers) = Onlookers::of(state, &asker, headers, debug, now) else { return response };
     let decide::PollAnswer { order, ttl_s, first_answer } = answer;
     let player_is_on = player_is_on.and_then(|id| PathwayId::new(id).ok());
     let fled = trail.fled().cloned().collect();
@@ -95,11 +92,7 @@ fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response 
         stretch_milli: stretch,
         at: now,
     };
-    let response = if asks_why { why::tell(response, &sample) } else { response };
-    if let (Some(samples), Some(rate)) = (&state.samples, rate) {
-        samples.push(sample, rate);
-    }
-    response
+    onlookers.show(state, response, sample)
 }
 
 /// What the player has left to play, if it says so by CMCD (dash.js can, with steering requests); the least of several.

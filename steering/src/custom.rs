@@ -21,7 +21,8 @@ use crate::params::{DEBUG, percent_decode};
 use crate::samples::Sample;
 use crate::signers::{Grant, title_folder};
 use crate::trail::Told;
-use crate::{SteerState, reply, why};
+use crate::why::Onlookers;
+use crate::{SteerState, reply};
 
 #[derive(Serialize)]
 struct Decision<'a> {
@@ -93,11 +94,8 @@ pub(crate) async fn decide(State(state): State<Arc<SteerState>>, request: Reques
         Ok(body) => reply::with_cookies(reply::open(reply::JSON, body, manifest.epoch), cookies),
         Err(error) => return reply::refusal(StatusCode::INTERNAL_SERVER_ERROR, "no_json", &error.to_string()),
     };
-    let rate = state.samples.as_ref().and_then(|samples| samples.rate(&asker, query.first(DEBUG).is_some(), now));
-    let asks_why = why::is_asked(&state, caller.headers, now);
-    if rate.is_none() && !asks_why {
-        return response;
-    }
+    let debug = query.first(DEBUG).is_some();
+    let Some(onlookers) = Onlookers::of(&state, &asker, caller.headers, debug, now) else { return response };
     let sample = Sample {
         asker: asker.clone(),
         current: current.clone(),
@@ -110,11 +108,7 @@ pub(crate) async fn decide(State(state): State<Arc<SteerState>>, request: Reques
         stretch_milli: state.counters.stretch_milli(),
         at: now,
     };
-    let response = if asks_why { why::tell(response, &sample) } else { response };
-    if let (Some(samples), Some(rate)) = (&state.samples, rate) {
-        samples.push(sample, rate);
-    }
-    response
+    onlookers.show(&state, response, sample)
 }
 
 /// `GET /v1/go/{path}`: 307 to the path on the best pathway. The same session, or else the same address, always goes
