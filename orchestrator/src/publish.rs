@@ -205,7 +205,7 @@ mod tests {
 
     fn manifest() -> Manifest {
         let id = PathwayId::new("cdn-a").expect("id");
-        let all: Weights = BTreeMap::from([(Target::Pathway(id.clone()), 1_000_000)]);
+        let all = Weights::from([(Target::Pathway(id.clone()), 1_000_000)]);
         let pathway = Pathway {
             kind: PathwayKind::Commercial,
             state: PathwayState::Healthy,
@@ -283,7 +283,7 @@ mod tests {
         let store: Arc<dyn Store> = Arc::new(DirStore::open(dir.path()).expect("store"));
         let publisher = Publisher::open(store, &dir.path().join("key"), Millis(10)).await.expect("open");
         let mut bad = manifest();
-        bad.static_weights.clear();
+        bad.static_weights = Weights::new();
         let error = publisher.publish(bad).await.expect_err("refused").to_string();
         assert!(error.contains("static_weights sum to 0"), "{error}");
         assert!(publisher.current(&manifest().region).await.expect("read").is_none());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spillway_model::{BitsPerSecond, ContentClass, GroupId, OriginGroupId, PathwayId, Ppm, RegionId};
 use spillway_orchestrator_core as core;
-use spillway_routing::{AddressFamily, Serves, Target, Weights};
+use spillway_routing::{AddressFamily, Serves, Target};
 use spillway_service::config::ConfigError;
 use spillway_service::deployment::{Deployment, PathwayConfig, RegionConfig, kind_of};
 use spillway_service::prices::PriceConfig;
@@ -104,7 +104,7 @@ fn region_setup(
         .mode
         .parse()
         .map_err(|error| ConfigError::invalid(format!("region[{id}].mode"), error, "observe, shadow, control"))?;
-    let mut static_weights = Weights::new();
+    let mut static_weights = BTreeMap::new();
     for (name, weight) in &region.static_weights {
         let target = match deployment.groups.get_key_value(name.as_str()) {
             Some((group, _)) => Target::Group(group.clone()),

@@ -31,7 +31,7 @@ pub fn of_deployment(deployment: &Deployment, region: &RegionId, config: &Region
         }
     }
     let targets = config.static_weights.iter().map(|(name, weight)| Ok((target(name, &groups)?, *weight)));
-    let static_weights = to_ppm(&targets.collect::<Result<BTreeMap<Target, f64>, IdError>>()?);
+    let static_weights: Weights = to_ppm(&targets.collect::<Result<BTreeMap<Target, f64>, IdError>>()?).into();
     let mut pathways = BTreeMap::new();
     for (id, config) in here {
         pathways.insert(id.clone(), pathway(id, config)?);

@@ -24,12 +24,14 @@ mod ranker;
 mod rules;
 mod spares;
 mod targets;
+mod weights;
 
 pub use hash::{hash_pair, share_of};
 pub use manifest::{
     AddressFamily, CohortRule, DrillNote, Group, Invalid, Manifest, ModeRule, OverrideNote, Pathway, ProbeShare,
-    Serves, Target, TtlPolicy, Weights,
+    Serves, Target, TtlPolicy,
 };
 pub use playlist::playlist_pathways;
 pub use rank::{Place, Ranked, Session, rank, rank_shadow, rule_for};
 pub use ranker::{Order, Placed, Ranker};
+pub use weights::Weights;

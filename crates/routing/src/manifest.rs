@@ -11,6 +11,8 @@ use spillway_model::{
     RegionId, TimestampMs,
 };
 
+use crate::Weights;
+
 /// What a weight is given to: a pathway, or a group whose nodes share it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
@@ -30,9 +32,6 @@ impl Target {
         }
     }
 }
-
-/// Parts per million by target. New, running and static weights sum to exactly 1,000,000; spare weights are free.
-pub type Weights = BTreeMap<Target, u32>;
 
 /// IP version of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

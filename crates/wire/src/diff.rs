@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
-use spillway_routing::{CohortRule, Manifest, Pathway, Weights};
+use spillway_routing::{CohortRule, Manifest, Pathway, Target, Weights};
 
 use crate::manifest::ManifestV1;
 
@@ -67,13 +67,14 @@ pub fn diff(from: &Manifest, to: &Manifest) -> Vec<Change> {
             if what == "running_weight" && one.weights_new == one.weights_running && other.weights_new == *b {
                 continue;
             }
-            for (target, change) in table(a, b, |ppm| percent(*ppm)) {
+            for (target, change) in table(&by_target(a), &by_target(b), |ppm| percent(*ppm)) {
                 let why = if what == "weight" { why.clone() } else { String::new() };
                 out.push(Change { reason: why, ..change.named(what, format!("{who}: {}", target.as_str())) });
             }
         }
     }
-    for (target, change) in table(&from.static_weights, &to.static_weights, |ppm| percent(*ppm)) {
+    let statics = [&from.static_weights, &to.static_weights].map(by_target);
+    for (target, change) in table(&statics[0], &statics[1], |ppm| percent(*ppm)) {
         out.push(change.named("static_weight", target.as_str().to_owned()));
     }
     let nodes = |manifest: &Manifest| -> BTreeMap<String, u32> {
@@ -171,6 +172,10 @@ fn table<K: Ord + Clone, V>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>, words: impl 
         (from != to).then_some((key, Bare { from, to }))
     };
     pairs(a, b).into_iter().filter_map(of).collect()
+}
+
+fn by_target(weights: &Weights) -> BTreeMap<&Target, u32> {
+    weights.iter().map(|(target, ppm)| (target, *ppm)).collect()
 }
 
 fn percent(ppm: u32) -> String {

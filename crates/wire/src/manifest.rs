@@ -269,7 +269,7 @@ impl TryFrom<ManifestV1> for routing::Manifest {
     type Error = ManifestError;
 
     fn try_from(wire: ManifestV1) -> Result<Self, ManifestError> {
-        let groups: BTreeSet<String> = wire.groups.keys().cloned().collect();
+        let mut tables = Tables::new(&wire)?;
         let class = |class: Option<String>| class.map(|class| ContentClass::new(&class)).transpose();
         let mut modes = Vec::new();
         for mode in wire.modes {
@@ -301,7 +301,7 @@ impl TryFrom<ManifestV1> for routing::Manifest {
             policy: wire.policy,
             modes,
             pathways,
-            cohorts: cohorts(wire.cohorts, &groups)?,
+            cohorts: tables.cohorts(wire.cohorts)?,
             groups: domain_groups,
             max_bitrate_kbps,
             probes: wire
@@ -319,8 +319,8 @@ impl TryFrom<ManifestV1> for routing::Manifest {
                 suspect_s: wire.ttl.suspect_s,
                 jitter: Ppm(wire.ttl.jitter_ppm),
             },
-            static_weights: weights(wire.static_weights, &groups)?,
-            shadow: cohorts(wire.shadow, &groups)?,
+            static_weights: tables.weights(wire.static_weights)?,
+            shadow: tables.cohorts(wire.shadow)?,
             overrides: wire.overrides.into_iter().map(Into::into).collect(),
             drill: wire.drill.map(TryInto::try_into).transpose()?,
         };
@@ -329,34 +329,48 @@ impl TryFrom<ManifestV1> for routing::Manifest {
     }
 }
 
-fn weights(wire: BTreeMap<String, u32>, groups: &BTreeSet<String>) -> Result<Weights, IdError> {
-    wire.into_iter()
-        .map(|(name, ppm)| {
-            let target = if groups.contains(&name) {
-                Target::Group(GroupId::new(&name)?)
-            } else {
-                Target::Pathway(PathwayId::new(&name)?)
-            };
-            Ok((target, ppm))
-        })
-        .collect()
+/// Targets and tables of a manifest: cohorts that say the same share the memory of it.
+struct Tables {
+    targets: BTreeMap<String, Target>,
+    seen: BTreeSet<Weights>,
 }
 
-fn cohorts(wire: Vec<CohortV1>, groups: &BTreeSet<String>) -> Result<Vec<routing::CohortRule>, IdError> {
-    wire.into_iter()
-        .map(|rule| {
+impl Tables {
+    fn new(wire: &ManifestV1) -> Result<Self, IdError> {
+        let pathways = wire.pathways.keys().map(|name| Ok((name.clone(), Target::Pathway(PathwayId::new(name)?))));
+        let groups = wire.groups.keys().map(|name| Ok((name.clone(), Target::Group(GroupId::new(name)?))));
+        // Of a pathway and a group of one name, weights mean the group.
+        Ok(Self { targets: pathways.chain(groups).collect::<Result<_, IdError>>()?, seen: BTreeSet::new() })
+    }
+
+    fn weights(&mut self, wire: BTreeMap<String, u32>) -> Result<Weights, IdError> {
+        let target = |(name, ppm): (String, u32)| match self.targets.get(&name) {
+            Some(target) => Ok((target.clone(), ppm)),
+            None => Ok((Target::Pathway(PathwayId::new(&name)?), ppm)),
+        };
+        let table: Weights = wire.into_iter().map(target).collect::<Result<_, IdError>>()?;
+        if let Some(seen) = self.seen.get(&table) {
+            return Ok(seen.clone());
+        }
+        self.seen.insert(table.clone());
+        Ok(table)
+    }
+
+    fn cohorts(&mut self, wire: Vec<CohortV1>) -> Result<Vec<routing::CohortRule>, IdError> {
+        let cohort = |rule: CohortV1| {
             Ok(routing::CohortRule {
                 asn: rule.asn,
                 class: rule.class.map(|class| ContentClass::new(&class)).transpose()?,
                 device_class: rule.device_class,
-                weights_new: weights(rule.weights_new, groups)?,
-                weights_running: weights(rule.weights_running, groups)?,
+                weights_new: self.weights(rule.weights_new)?,
+                weights_running: self.weights(rule.weights_running)?,
                 running_before: TimestampMs(rule.running_before_ms),
-                spare: weights(rule.spare, groups)?,
+                spare: self.weights(rule.spare)?,
                 reason: rule.reason,
             })
-        })
-        .collect()
+        };
+        wire.into_iter().map(cohort).collect()
+    }
 }
 
 impl TryFrom<PathwayV1> for routing::Pathway {

@@ -239,7 +239,7 @@ impl<'a> Plan<'a> {
         for (id, part) in by_room(self.manifest, takers) {
             *parts.entry(Target::Pathway(id)).or_default() += part * free;
         }
-        apportion(&parts)
+        apportion(&parts).into()
     }
 
     /// Groups without the evacuated nodes; one of which nothing is left is gone.

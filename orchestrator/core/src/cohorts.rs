@@ -64,8 +64,9 @@ fn network_rule(memory: &RegionMemory, asn: u32, everyone: &CohortRule, p: &Para
             .collect();
         to_weights(&without(&shares, &factors, &room)?)
     };
-    let mut spare = everyone.spare.clone();
-    spare.retain(|target, _| !matches!(target, Target::Pathway(id) if factors.contains_key(id)));
+    let ill = |target: &Target| matches!(target, Target::Pathway(id) if factors.contains_key(id));
+    let spare = everyone.spare.iter().filter(|(target, _)| !ill(target));
+    let spare = spare.map(|(target, weight)| (target.clone(), *weight)).collect();
     Some(CohortRule {
         asn: Some(asn),
         weights_new: adapt(&everyone.weights_new)?,

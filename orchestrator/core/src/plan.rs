@@ -100,9 +100,9 @@ pub(crate) fn static_weights(
         .collect();
     let weights = apportion(&parts);
     if weights.is_empty() {
-        return apportion(&pathways.keys().map(|id| (Target::Pathway(id.clone()), 1.0)).collect());
+        return apportion(&pathways.keys().map(|id| (Target::Pathway(id.clone()), 1.0)).collect()).into();
     }
-    weights
+    weights.into()
 }
 
 /// Static weights by pathway: groups spread over their nodes.
@@ -242,8 +242,16 @@ fn rules_alike(a: &CohortRule, b: &CohortRule) -> bool {
         && weights_alike(&a.weights_running, &b.weights_running)
 }
 
-fn near<K: Ord>(a: &BTreeMap<K, u32>, b: &BTreeMap<K, u32>) -> bool {
-    a.keys().eq(b.keys()) && a.values().zip(b.values()).all(|(one, other)| one.abs_diff(*other) <= 50_000)
+/// The same names, each within 5 points.
+fn near<'a, K: PartialEq + 'a, I>(
+    a: I,
+    b: impl IntoIterator<Item = (&'a K, &'a u32), IntoIter: ExactSizeIterator>,
+) -> bool
+where
+    I: IntoIterator<Item = (&'a K, &'a u32), IntoIter: ExactSizeIterator>,
+{
+    let (a, b) = (a.into_iter(), b.into_iter());
+    a.len() == b.len() && a.zip(b).all(|((one, x), (other, y))| one == other && x.abs_diff(*y) <= 50_000)
 }
 
 /// Own or commercial, in words with the price, for reasons.

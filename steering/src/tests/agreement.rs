@@ -43,9 +43,8 @@ fn random_manifest(epoch: u64, seed: u32) -> Prepared {
     let cut = [draw("cut-1", 1_000_001), draw("cut-2", 1_000_001)];
     let (low, high) = (cut[0].min(cut[1]), cut[0].max(cut[1]));
     let mut out = manifest(epoch, &[("cdn-a", low), ("cdn-b", high - low), ("own-x", 1_000_000 - high)]);
-    out.cohorts[0].weights_running = weights(&[("cdn-c", draw("run", 1_000_001)), ("own-x", 0)]);
-    let rest = 1_000_000 - out.cohorts[0].weights_running.values().sum::<u32>();
-    out.cohorts[0].weights_running.extend(weights(&[("cdn-b", rest)]));
+    let run = draw("run", 1_000_001);
+    out.cohorts[0].weights_running = weights(&[("cdn-c", run), ("own-x", 0), ("cdn-b", 1_000_000 - run)]);
     out.cohorts[0].running_before = TimestampMs(NOW.0 - 5_000 + u64::from(draw("line", 10_000)));
     for (name, pathway) in &mut out.pathways {
         let states = PathwayState::ALL;
@@ -74,9 +73,11 @@ fn without(manifest: &Manifest, gone: &PathwayId) -> Manifest {
     let other = ["cdn-a", "cdn-b"].map(id).into_iter().find(|other| other != gone).expect("one of two");
     let target = Target::Pathway(gone.clone());
     let give_up = |weights: &mut Weights| {
-        if let Some(freed) = weights.remove(&target) {
-            *weights.entry(Target::Pathway(other.clone())).or_default() += freed;
+        let mut left: BTreeMap<Target, u32> = weights.iter().map(|(target, ppm)| (target.clone(), *ppm)).collect();
+        if let Some(freed) = left.remove(&target) {
+            *left.entry(Target::Pathway(other.clone())).or_default() += freed;
         }
+        *weights = left.into();
     };
     for rule in &mut out.cohorts {
         [&mut rule.weights_new, &mut rule.weights_running, &mut rule.spare].into_iter().for_each(give_up);

@@ -36,7 +36,6 @@ fn with_many_cohorts(number: usize) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "missed: 169 MB. Each cohort's three weight maps are a tree node each, a third of which is used"]
 fn a_thousand_regions_of_a_hundred_cohorts_take_64_mb() {
     let read = |bytes: &[u8]| -> Manifest { spillway_wire::manifest::parse(bytes).expect("a manifest") };
     // What the first one needs of libraries is not counted.

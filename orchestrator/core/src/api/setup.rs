@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use spillway_model::{
     BitsPerSecond, ContentClass, GroupId, Mode, OriginGroupId, PathwayId, PathwayKind, Ppm, RegionId,
 };
-use spillway_routing::{Serves, Weights};
+use spillway_routing::{Serves, Target};
 
 use crate::Parameters;
 
@@ -89,7 +89,7 @@ pub struct RegionSetup {
     /// Share of sessions under control; the others are the holdback.
     pub control: Ppm,
     /// Weights when all else is lost and for the holdback; any positive numbers, brought to 1,000,000 here.
-    pub static_weights: Weights,
+    pub static_weights: BTreeMap<Target, u32>,
     /// Content classes with a mode and share of their own.
     pub class_modes: BTreeMap<ContentClass, (Mode, Ppm)>,
 }
@@ -97,7 +97,7 @@ pub struct RegionSetup {
 impl Default for RegionSetup {
     /// Observed only, without static weights (equal ones are taken then).
     fn default() -> Self {
-        Self { mode: Mode::Observe, control: Ppm::ZERO, static_weights: Weights::new(), class_modes: BTreeMap::new() }
+        Self { mode: Mode::Observe, control: Ppm::ZERO, static_weights: BTreeMap::new(), class_modes: BTreeMap::new() }
     }
 }
 

@@ -31,8 +31,7 @@ pub fn setup(regions: &[&str], pathways: &[(&str, u64, f64)]) -> Setup {
         regions: regions
             .iter()
             .map(|id| {
-                let static_weights: Weights =
-                    pathways.iter().map(|(id, ..)| (Target::Pathway(pathway(id)), 1)).collect();
+                let static_weights = pathways.iter().map(|(id, ..)| (Target::Pathway(pathway(id)), 1)).collect();
                 (
                     region(id),
                     RegionSetup {
