@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use metrics::Counter;
 use spillway_model::{ContentId, PathwayId, Protocol};
@@ -24,6 +24,9 @@ use crate::trail::Trail;
 use crate::why::Onlookers;
 use crate::{SteerState, decide, reply};
 
+const MEDIA_TYPE: HeaderValue = HeaderValue::from_static(STEERING_MEDIA_TYPE);
+/// Players' CMCD, where they send it as headers.
+const CMCD_REQUEST: HeaderName = HeaderName::from_static("cmcd-request");
 /// What is said where nothing else can be: a player keeps its own order.
 const LAST_WORD: &[u8] = br#"{"VERSION":1,"TTL":30,"PATHWAY-PRIORITY":["."]}"#;
 
@@ -39,12 +42,12 @@ pub(crate) async fn dash(State(state): State<Arc<SteerState>>, request: Request)
 
 fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response {
     let Caller { query, headers, client } = Caller::of(state, request);
-    let asker = Asker::by_token(state, &query, &client).unwrap_or_else(|error| {
+    let now = state.clock.now();
+    let asker = Asker::by_token(state, &query, &client, now).unwrap_or_else(|error| {
         metrics::counter!("spillway_steer_bad_tokens_total", "reason" => error.name()).increment(1);
         let unknown = ContentId::new("unknown").expect("letters make an id");
         Asker::anonymous(state, &query, &client, unknown)
     });
-    let now = state.clock.now();
     let current = state.manifests.current(&asker.token.region, now);
     let stretch = state.counters.stretch_milli();
     let player_is_on = reported(&query, protocol).pathways.pop().map(|(id, _)| id);
@@ -67,15 +70,14 @@ fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response 
     if asker.known {
         trail.write(&mut reload, answer.order.first(), player_is_on, answer.first_answer);
     }
-    let built = SteeringAnswer::new(answer.ttl_s, Some(Cow::Owned(reload)), &answer.order)
-        .map_err(|error| error.to_string())
-        .and_then(|answer| serde_json::to_vec(&answer).map_err(|error| error.to_string()));
+    let built =
+        SteeringAnswer::new(answer.ttl_s, Some(Cow::Owned(reload)), &answer.order).and_then(|answer| answer.to_json());
     let bytes = built.unwrap_or_else(|error| {
         // A manifest has at least one pathway and the public URL is absolute: this is for the day that breaks.
-        tracing::error!(error, "no steering answer");
+        tracing::error!(%error, "no steering answer");
         LAST_WORD.to_vec()
     });
-    let response = reply::open(STEERING_MEDIA_TYPE, bytes, current.manifest.epoch);
+    let response = reply::open(MEDIA_TYPE, bytes, current.manifest.epoch_header());
     let Some(onlookers) = Onlookers::of(state, &asker, headers, debug, now) else { return response };
     let decide::PollAnswer { order, ttl_s, first_answer } = answer;
     let player_is_on = player_is_on.and_then(|id| PathwayId::new(id).ok());
@@ -97,7 +99,7 @@ fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response 
 
 /// What the player has left to play, if it says so by CMCD (dash.js can, with steering requests); the least of several.
 fn buffer_ms(query: Option<&str>, headers: &HeaderMap) -> Option<u64> {
-    if !query.is_some_and(|query| query.contains("CMCD=")) && !headers.contains_key("cmcd-request") {
+    if !query.is_some_and(|query| query.contains("CMCD=")) && !headers.contains_key(CMCD_REQUEST) {
         return None;
     }
     let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);

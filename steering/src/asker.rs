@@ -28,9 +28,14 @@ pub(crate) struct Asker {
 
 impl Asker {
     /// The session of a valid `t`.
-    pub(crate) fn by_token(state: &SteerState, query: &Query<'_>, client: &Client) -> Result<Self, TokenError> {
+    pub(crate) fn by_token(
+        state: &SteerState,
+        query: &Query<'_>,
+        client: &Client,
+        now: TimestampMs,
+    ) -> Result<Self, TokenError> {
         let token = state.settings.keys.verify(query.first("t").unwrap_or_default())?;
-        if state.clock.now().since(token.started) > TOKEN_MAX_AGE {
+        if now.since(token.started) > TOKEN_MAX_AGE {
             return Err(TokenError::Expired);
         }
         Ok(Self { token, family: family(client.address), known: true })

@@ -56,8 +56,8 @@ struct Choice<'a> {
 pub(crate) async fn decide(State(state): State<Arc<SteerState>>, request: Request) -> Response {
     let caller = Caller::of(&state, &request);
     let query = &caller.query;
-    let asker = asker(&state, &caller, query.first("content").unwrap_or_default());
     let now = state.clock.now();
+    let asker = asker(&state, &caller, query.first("content").unwrap_or_default(), now);
     let current = state.manifests.current(&asker.token.region, now);
     let manifest = &*current.manifest;
     let Assignment { ranked, declared } = decide::assign(&asker.token, asker.family, manifest);
@@ -91,7 +91,7 @@ pub(crate) async fn decide(State(state): State<Arc<SteerState>>, request: Reques
     };
     let cookies = granted.values().flat_map(Grant::cookies);
     let response = match serde_json::to_vec(&decision) {
-        Ok(body) => reply::with_cookies(reply::open(reply::JSON, body, manifest.epoch), cookies),
+        Ok(body) => reply::with_cookies(reply::open(reply::JSON, body, manifest.epoch_header()), cookies),
         Err(error) => return reply::refusal(StatusCode::INTERNAL_SERVER_ERROR, "no_json", &error.to_string()),
     };
     let debug = query.first(DEBUG).is_some();
@@ -116,11 +116,11 @@ pub(crate) async fn decide(State(state): State<Arc<SteerState>>, request: Reques
 pub(crate) async fn go(State(state): State<Arc<SteerState>>, request: Request) -> Response {
     let path = request.uri().path().strip_prefix("/v1/go/").unwrap_or_default();
     let caller = Caller::of(&state, &request);
+    let now = state.clock.now();
     let asker = match caller.query.first("sid").or(caller.query.first("t")) {
-        Some(_) => asker(&state, &caller, &percent_decode(path)),
+        Some(_) => asker(&state, &caller, &percent_decode(path), now),
         None => Asker::anonymous(&state, &caller.query, &caller.client, content_of(&percent_decode(path))),
     };
-    let now = state.clock.now();
     let current = state.manifests.current(&asker.token.region, now);
     let assignment = decide::assign(&asker.token, asker.family, &current.manifest);
     let granted = granted(&state, &current.manifest, &assignment.declared, path, now);
@@ -170,8 +170,8 @@ fn encoded(path: &str) -> String {
 }
 
 /// The session of `t`, else a new one of `content`.
-pub(crate) fn asker(state: &SteerState, caller: &Caller<'_>, content: &str) -> Asker {
-    Asker::by_token(state, &caller.query, &caller.client)
+pub(crate) fn asker(state: &SteerState, caller: &Caller<'_>, content: &str, now: TimestampMs) -> Asker {
+    Asker::by_token(state, &caller.query, &caller.client, now)
         .unwrap_or_else(|_| Asker::new_session(state, &caller.query, &caller.client, content_of(content)))
 }
 

@@ -66,10 +66,11 @@ struct Step<'a> {
 /// `GET /v1/explain?t=TOKEN`, or `?sid=&content=&region=` with a viewer's bearer token: it tells of policy.
 pub(crate) async fn explain(State(state): State<Arc<SteerState>>, request: Request) -> Response {
     let caller = Caller::of(&state, &request);
-    let asker = match Asker::by_token(&state, &caller.query, &caller.client) {
+    let now = state.clock.now();
+    let asker = match Asker::by_token(&state, &caller.query, &caller.client, now) {
         Ok(asker) => asker,
         Err(error) => match authorize(caller.headers, &state.tokens, Role::Viewer) {
-            Ok(_) => asker(&state, &caller, caller.query.first("content").unwrap_or_default()),
+            Ok(_) => asker(&state, &caller, caller.query.first("content").unwrap_or_default(), now),
             Err(AuthError::Forbidden { .. }) => {
                 return reply::refusal(StatusCode::FORBIDDEN, "forbidden", "the bearer token allows too little");
             }
@@ -79,7 +80,6 @@ pub(crate) async fn explain(State(state): State<Arc<SteerState>>, request: Reque
             }
         },
     };
-    let now = state.clock.now();
     let current = state.manifests.current(&asker.token.region, now);
     let mut explanation = explanation(&state, &asker, &current.manifest, current.source.as_str());
     if authorize(caller.headers, &state.tokens, Role::Viewer).is_ok() {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use axum::http::HeaderValue;
 use spillway_model::{ContentId, PathwayId, PathwayState};
 use spillway_routing::{Manifest, Order, Ranked, Ranker, Session, rank};
 
@@ -20,6 +21,8 @@ pub(crate) struct Prepared {
     ranker: Option<Ranker<Arc<Manifest>>>,
     suspect: bool,
     asks_for_territory: bool,
+    /// Value of the epoch's header.
+    epoch: HeaderValue,
     /// Pathways whose signer this node has no key of.
     keyless: BTreeSet<PathwayId>,
 }
@@ -31,7 +34,8 @@ impl Prepared {
         let suspect = manifest.pathways.values().any(|pathway| !calm(pathway.state));
         let asks_for_territory = manifest.pathways.values().any(|pathway| !pathway.serves.territories.is_empty());
         let ranker = Ranker::new(Arc::clone(&manifest));
-        Self { ranker, suspect, asks_for_territory, keyless: BTreeSet::new(), manifest }
+        let epoch = HeaderValue::from(manifest.epoch);
+        Self { ranker, suspect, asks_for_territory, epoch, keyless: BTreeSet::new(), manifest }
     }
 
     /// The same on a node that can sign for those pathways alone whose signer `has_key` knows.
@@ -40,6 +44,11 @@ impl Prepared {
         let keyless = self.manifest.pathways.iter().filter(|(_, pathway)| lacks(&pathway.signer));
         self.keyless = keyless.map(|(id, _)| id.clone()).collect();
         self
+    }
+
+    /// The epoch as a header has it.
+    pub(crate) fn epoch_header(&self) -> HeaderValue {
+        self.epoch.clone()
     }
 
     /// Pathways whose URLs this node can't sign.

@@ -12,18 +12,21 @@ pub(crate) const EPOCH_HEADER: &str = "x-spillway-epoch";
 pub(crate) const REASON_HEADER: &str = "x-spillway-reason";
 
 /// Media type of [`open`]'s JSON.
-pub(crate) const JSON: &str = "application/json";
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// 200 with everything that a player on any page needs, never stored. A layer for CORS costs as much as the answer.
-pub(crate) fn open(media_type: &'static str, body: Vec<u8>, epoch: u64) -> Response {
+pub(crate) fn open(media_type: HeaderValue, body: Vec<u8>, epoch: HeaderValue) -> Response {
+    const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+    const ANYONE: HeaderValue = HeaderValue::from_static("*");
     const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after,x-spillway-epoch,x-spillway-why");
+    const EPOCH: HeaderName = HeaderName::from_static(EPOCH_HEADER);
     // Six fit into the smallest table: one more, and it would take twice the memory and twice the time.
     let mut headers = HeaderMap::with_capacity(6);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::CONTENT_TYPE, media_type);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANYONE);
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    headers.insert(HeaderName::from_static(EPOCH_HEADER), HeaderValue::from(epoch));
+    headers.insert(EPOCH, epoch);
     let mut response = Response::new(Body::from(body));
     *response.headers_mut() = headers;
     response

@@ -4,7 +4,7 @@
 //! `/v1/explain` gives one to an operator with a viewer's bearer token. It opens nothing else, is good for an hour on every
 //! node with the same token keys, and can be handed to a player's network panel or a viewer on the telephone.
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use spillway_model::{Millis, TimestampMs};
 
@@ -13,7 +13,7 @@ use crate::asker::Asker;
 use crate::samples::Sample;
 
 /// Request header that asks.
-pub(crate) const DEBUG_HEADER: &str = "x-spillway-debug";
+pub(crate) const DEBUG_HEADER: HeaderName = HeaderName::from_static("x-spillway-debug");
 /// Response header that says why: JSON in ASCII.
 pub(crate) const WHY_HEADER: &str = "x-spillway-why";
 /// How long one is good.

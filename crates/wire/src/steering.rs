@@ -12,6 +12,9 @@ use spillway_model::limits::{TTL_MAX_S, TTL_MIN_S};
 /// Media type of an answer.
 pub const STEERING_MEDIA_TYPE: &str = "application/vnd.apple.steering-list";
 
+/// An answer's JSON without its texts is shorter.
+const FRAME_BYTES: usize = 80;
+
 /// A steering answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SteeringAnswer<'a> {
@@ -38,6 +41,9 @@ pub enum BadAnswer {
     /// Relative reload URI.
     #[error("reload URI {0:?} is not absolute (http:// or https://)")]
     RelativeReloadUri(String),
+    /// No JSON.
+    #[error("the answer does not serialise: {0}")]
+    NoJson(String),
 }
 
 impl<'a> SteeringAnswer<'a> {
@@ -61,5 +67,17 @@ impl<'a> SteeringAnswer<'a> {
             return Err(BadAnswer::RelativeReloadUri(uri.to_string()));
         }
         Ok(Self { version: 1, ttl_s: ttl_s.clamp(TTL_MIN_S, TTL_MAX_S), reload_uri, priority })
+    }
+
+    /// The answer as JSON, in one allocation.
+    ///
+    /// # Errors
+    /// [`BadAnswer::NoJson`], which nothing in here can bring about.
+    pub fn to_json(&self) -> Result<Vec<u8>, BadAnswer> {
+        let names = self.priority.iter().map(|id| id.len() + 3).sum::<usize>();
+        let uri = self.reload_uri.as_ref().map_or(0, |uri| uri.len());
+        let mut out = Vec::with_capacity(names + uri + FRAME_BYTES);
+        serde_json::to_writer(&mut out, self).map_err(|error| BadAnswer::NoJson(error.to_string()))?;
+        Ok(out)
     }
 }

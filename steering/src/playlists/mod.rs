@@ -134,11 +134,12 @@ impl<'r> Request<'r> {
         let client = state.deployed.now().client(peer, headers, state.settings.trusted_header.as_deref());
         let content = content_of(&percent_decode(path));
         // A changing MPD is read again with the token of its session.
-        let shown = query.first("t").map(|_| Asker::by_token(state, query, &client));
+        let now = state.clock.now();
+        let shown = query.first("t").map(|_| Asker::by_token(state, query, &client, now));
         let forged = matches!(shown, Some(Err(_)));
         let known = shown.and_then(Result::ok).filter(|asker| asker.token.content == content);
         let asker = known.unwrap_or_else(|| Asker::new_session(state, query, &client, content));
-        let current = state.manifests.current(&asker.token.region, state.clock.now());
+        let current = state.manifests.current(&asker.token.region, now);
         let debug = if query.first(DEBUG).is_some() { DEBUG_ARGUMENT } else { "" };
         let unsteered = state.unsteered.asks(query, headers);
         Self { state, protocol, path, asker, current, forged, unsteered, device: state.device(headers), debug }
