@@ -50,7 +50,7 @@ fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response 
     });
     let current = state.manifests.current(&asker.token.region, now);
     let stretch = state.counters.stretch_milli();
-    let player_is_on = reported(&query, protocol).pathways.pop().map(|(id, _)| id);
+    let player_is_on = reported(&query, protocol).last().map(|(id, _)| id);
     let mut trail = Trail::read(&query, &asker.token, now);
     let told = trail.hear(player_is_on, now);
     let mut answer = decide::answer(&asker.token, asker.family, &current.manifest, now, stretch, &trail);

@@ -34,7 +34,10 @@ impl Asker {
         client: &Client,
         now: TimestampMs,
     ) -> Result<Self, TokenError> {
-        let token = state.settings.keys.verify(query.first("t").unwrap_or_default())?;
+        let deployment = state.deployed.now();
+        let region = |name: &str| deployment.regions.get_key_value(name).map(|(id, _)| id.clone());
+        let pathway = |name: &str| deployment.pathways.get_key_value(name).map(|(id, _)| id.clone());
+        let token = state.settings.keys.verify_sharing(query.first("t").unwrap_or_default(), region, pathway)?;
         if now.since(token.started) > TOKEN_MAX_AGE {
             return Err(TokenError::Expired);
         }

@@ -62,9 +62,7 @@ pub(crate) fn assign(token: &Token, family: Option<AddressFamily>, manifest: &Pr
     let mut ranked = ranked(token, family, manifest);
     if !token.pathways.is_empty() {
         // It was said beforehand which ones it may use: the polls' order among them.
-        let place = |id: &PathwayId| ranked.iter().find(|ranked| ranked.pathway == *id).map(|ranked| ranked.place);
-        let among = among_declared(&ranked, token, manifest).into_iter();
-        ranked = among.map(|id| Ranked { place: place(&id).unwrap_or(Place::Leftover), pathway: id }).collect();
+        ranked = among_declared(ranked, token, manifest);
     }
     let declared = playlist_pathways(&ranked, manifest);
     if manifest.keyless().is_empty() {
@@ -102,7 +100,8 @@ pub(crate) fn answer(
     stretch_milli: u64,
     trail: &Trail,
 ) -> PollAnswer {
-    let mut order = among_declared(&ranked(token, family, manifest), token, manifest);
+    let ranked = among_declared(ranked(token, family, manifest), token, manifest);
+    let mut order: Vec<PathwayId> = ranked.into_iter().map(|ranked| ranked.pathway).collect();
     trail.put_last(&mut order, manifest);
     let mut ttl_s = ttl_s(token, manifest, stretch_milli);
     let first = token.first.as_ref().filter(|_| now.since(token.started) <= FIRST_ANSWER_MAX_AGE);
@@ -119,25 +118,27 @@ pub(crate) fn answer(
 }
 
 /// The playlist's pathways in the order of `ranked`, unknown ones last; all of `ranked` if the playlist is unknown.
-fn among_declared(ranked: &[Ranked], token: &Token, manifest: &Manifest) -> Vec<PathwayId> {
+fn among_declared(mut ranked: Vec<Ranked>, token: &Token, manifest: &Manifest) -> Vec<Ranked> {
     if token.pathways.is_empty() {
-        return ranked.iter().map(|ranked| ranked.pathway.clone()).collect();
+        return ranked;
     }
-    let declared = |ranked: &&Ranked| token.pathways.contains(&ranked.pathway);
-    let mut order: Vec<PathwayId> = ranked.iter().filter(declared).map(|ranked| ranked.pathway.clone()).collect();
+    let is_declared = |ranked: &Ranked| token.pathways.contains(&ranked.pathway);
+    let missing = ranked.first().filter(|best| !is_declared(best)).map(|best| best.pathway.clone());
+    ranked.retain(is_declared);
     // The playlist holds two nodes of a group. Where the plan now wants a third, a sister is meant, not a CDN.
-    if let Some(best) = ranked.first().filter(|best| !token.pathways.contains(&best.pathway))
-        && let Some(index) = order.iter().position(|id| is_fit_sister(id, &best.pathway, manifest))
+    if let Some(best) = missing
+        && let Some(index) = ranked.iter().position(|ranked| is_fit_sister(&ranked.pathway, &best, manifest))
     {
-        let sister = order.remove(index);
-        order.insert(0, sister);
+        ranked[..=index].rotate_right(1);
     }
-    for id in &token.pathways {
-        if !order.contains(id) {
-            order.push(id.clone());
+    if ranked.len() < token.pathways.len() {
+        for id in &token.pathways {
+            if !ranked.iter().any(|ranked| ranked.pathway == *id) {
+                ranked.push(Ranked { pathway: id.clone(), place: Place::Leftover });
+            }
         }
     }
-    order
+    ranked
 }
 
 fn is_fit_sister(id: &PathwayId, of: &PathwayId, manifest: &Manifest) -> bool {

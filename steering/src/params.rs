@@ -42,16 +42,12 @@ impl<'q> Query<'q> {
     }
 }
 
-/// What a player says of itself in a poll. Never trusted for the order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reported<'q> {
-    /// Pathways used since the last poll (HLS: the current one), with throughput in bit/s where it is known.
-    pub(crate) pathways: Vec<(&'q str, Option<u64>)>,
-}
-
+/// What a player says of itself in a poll: pathways used since the last one (HLS: the current one), with throughput in
+/// bit/s where it is known. Never trusted for the order.
+///
 /// Reads `_HLS_pathway`, `_HLS_throughput` or `_DASH_pathway`, `_DASH_throughput`: quoted or not, single or list,
 /// integer or float, doubled or missing.
-pub(crate) fn reported<'q>(query: &'q Query<'_>, protocol: Protocol) -> Reported<'q> {
+pub(crate) fn reported<'q>(query: &'q Query<'_>, protocol: Protocol) -> impl Iterator<Item = (&'q str, Option<u64>)> {
     let (pathway, throughput) = match protocol {
         Protocol::Dash => ("_DASH_pathway", "_DASH_throughput"),
         _ => ("_HLS_pathway", "_HLS_throughput"),
@@ -60,11 +56,10 @@ pub(crate) fn reported<'q>(query: &'q Query<'_>, protocol: Protocol) -> Reported
     let mut speeds = list(throughput).map(|text| bits_per_second(text.trim().trim_matches('"')));
     let plain = |name: &'q str| name.trim().trim_matches('"');
     let named = list(pathway).take(REPORTED_MAX).map(plain).map(|name| PathwayId::holds(name).then_some(name));
-    let pathways = named.filter_map(|name| {
+    named.filter_map(move |name| {
         let speed = speeds.next().flatten();
         name.map(|name| (name, speed))
-    });
-    Reported { pathways: pathways.collect() }
+    })
 }
 
 fn bits_per_second(text: &str) -> Option<u64> {
@@ -104,7 +99,7 @@ mod tests {
 
     fn seen(query: &str, protocol: Protocol) -> Vec<(String, Option<u64>)> {
         let query = Query::parse(Some(query));
-        reported(&query, protocol).pathways.into_iter().map(|(id, speed)| (id.to_string(), speed)).collect()
+        reported(&query, protocol).map(|(id, speed)| (id.to_string(), speed)).collect()
     }
 
     #[test]
