@@ -70,9 +70,8 @@ fn steer(state: &SteerState, protocol: Protocol, request: &Request) -> Response 
     if asker.known {
         trail.write(&mut reload, answer.order.first(), player_is_on, answer.first_answer);
     }
-    let built =
-        SteeringAnswer::new(answer.ttl_s, Some(Cow::Owned(reload)), &answer.order).and_then(|answer| answer.to_json());
-    let bytes = built.unwrap_or_else(|error| {
+    let built = SteeringAnswer::new(answer.ttl_s, Some(Cow::Owned(reload)), &answer.order);
+    let bytes = built.map(|answer| answer.to_json()).unwrap_or_else(|error| {
         // A manifest has at least one pathway and the public URL is absolute: this is for the day that breaks.
         tracing::error!(%error, "no steering answer");
         LAST_WORD.to_vec()

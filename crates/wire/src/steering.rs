@@ -4,6 +4,7 @@
 //! `RELOAD-URI` absolute, `PATHWAY-PRIORITY` non-empty and without duplicates, no empty arrays.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use spillway_model::PathwayId;
@@ -41,9 +42,6 @@ pub enum BadAnswer {
     /// Relative reload URI.
     #[error("reload URI {0:?} is not absolute (http:// or https://)")]
     RelativeReloadUri(String),
-    /// No JSON.
-    #[error("the answer does not serialise: {0}")]
-    NoJson(String),
 }
 
 impl<'a> SteeringAnswer<'a> {
@@ -69,15 +67,53 @@ impl<'a> SteeringAnswer<'a> {
         Ok(Self { version: 1, ttl_s: ttl_s.clamp(TTL_MIN_S, TTL_MAX_S), reload_uri, priority })
     }
 
-    /// The answer as JSON, in one allocation.
-    ///
-    /// # Errors
-    /// [`BadAnswer::NoJson`], which nothing in here can bring about.
-    pub fn to_json(&self) -> Result<Vec<u8>, BadAnswer> {
+    /// The answer as JSON: byte for byte what serde makes of it, for a third of the work.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
         let names = self.priority.iter().map(|id| id.len() + 3).sum::<usize>();
         let uri = self.reload_uri.as_ref().map_or(0, |uri| uri.len());
-        let mut out = Vec::with_capacity(names + uri + FRAME_BYTES);
-        serde_json::to_writer(&mut out, self).map_err(|error| BadAnswer::NoJson(error.to_string()))?;
-        Ok(out)
+        let mut out = String::with_capacity(names + uri + FRAME_BYTES);
+        let _ = write!(out, r#"{{"VERSION":{},"TTL":{}"#, self.version, self.ttl_s);
+        if let Some(uri) = &self.reload_uri {
+            out.push_str(r#","RELOAD-URI":"#);
+            push_json(&mut out, uri);
+        }
+        out.push_str(r#","PATHWAY-PRIORITY":["#);
+        for (index, id) in self.priority.iter().enumerate() {
+            out.push_str(if index == 0 { "" } else { "," });
+            push_json(&mut out, id);
+        }
+        out.push_str("]}");
+        out.into_bytes()
+    }
+}
+
+/// Appends `text` as a JSON string. One without anything to escape, as URLs and ids are, is copied.
+pub fn push_json(out: &mut String, text: &str) {
+    let escaped = |byte: u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    // Without an early end, so that a processor looks at many bytes at once.
+    if text.bytes().fold(0, |any, byte| any | escaped(byte)) == 0 {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_is_what_serde_makes_of_it() {
+        let texts = ["", "cdn-a", "https://x.example/?t=a~b&at=c", "\"", "a\\b", "\u{1f}\n", "ä\u{7f}\u{2028}", "x\0y"];
+        for uri in texts.map(|text| Some(text.into())).into_iter().chain([None]) {
+            for count in 0..=texts.len() {
+                let priority = texts[..count].iter().map(|text| Cow::Borrowed(*text)).collect();
+                let answer = SteeringAnswer { version: 1, ttl_s: 300, reload_uri: uri.clone(), priority };
+                assert_eq!(answer.to_json(), serde_json::to_vec(&answer).expect("texts and numbers"));
+            }
+        }
     }
 }
