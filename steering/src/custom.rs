@@ -1,7 +1,6 @@
 //! For what knows neither HLS nor DASH steering: `GET /v1/decide` (JSON) and `GET /v1/go/{path}` (redirect).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -23,6 +22,9 @@ use crate::signers::{Grant, title_folder};
 use crate::trail::Told;
 use crate::why::Onlookers;
 use crate::{SteerState, reply};
+
+/// Decisions without signatures are shorter.
+const DECISION_USUAL_BYTES: usize = 1_024;
 
 #[derive(Serialize)]
 struct Decision<'a> {
@@ -89,9 +91,9 @@ pub(crate) async fn decide(State(state): State<Arc<SteerState>>, request: Reques
         max_bitrate_kbps: decide::max_bitrate_kbps(&asker.token, manifest),
         reason: rule_for(&session, manifest).map_or("", |rule| rule.reason.as_str()),
     };
-    let cookies = granted.values().flat_map(Grant::cookies);
-    let response = match serde_json::to_vec(&decision) {
-        Ok(body) => reply::with_cookies(reply::open(reply::JSON, body, manifest.epoch_header()), cookies),
+    let mut body = Vec::with_capacity(DECISION_USUAL_BYTES);
+    let response = match serde_json::to_writer(&mut body, &decision) {
+        Ok(()) => reply::with_cookies(reply::open(reply::JSON, body, manifest.epoch_header()), granted.cookies()),
         Err(error) => return reply::refusal(StatusCode::INTERNAL_SERVER_ERROR, "no_json", &error.to_string()),
     };
     let debug = query.first(DEBUG).is_some();
@@ -130,26 +132,42 @@ pub(crate) async fn go(State(state): State<Arc<SteerState>>, request: Request) -
     match first {
         Some(grant) => {
             let answer = reply::with_epoch(reply::redirect(&grant.url(&format!("/{path}"))), current.manifest.epoch);
-            reply::with_cookies(answer, granted.values().flat_map(Grant::cookies))
+            reply::with_cookies(answer, granted.cookies())
         }
         None => reply::refusal(StatusCode::BAD_GATEWAY, "no_pathway", "no pathway serves this region"),
     }
 }
 
+/// Grants in the order of their pathways' ids.
+struct Granted<'m>(Vec<(&'m PathwayId, Grant)>);
+
 /// Grants of all declared pathways for the title of `content`: a session keeps them when it moves.
-fn granted(
+fn granted<'m>(
     state: &SteerState,
-    manifest: &Manifest,
+    manifest: &'m Manifest,
     declared: &[PathwayId],
     content: &str,
     now: TimestampMs,
-) -> BTreeMap<PathwayId, Grant> {
+) -> Granted<'m> {
     let folder = title_folder(content);
     let grant = |id: &PathwayId| {
-        let pathway = manifest.pathways.get(id)?;
-        Some((id.clone(), state.settings.signers.grant(pathway, &folder, now)))
+        let (id, pathway) = manifest.pathways.get_key_value(id)?;
+        Some((id, state.settings.signers.grant(pathway, &folder, now)))
     };
-    declared.iter().filter_map(grant).collect()
+    let mut granted: Vec<_> = declared.iter().filter_map(grant).collect();
+    granted.sort_unstable_by_key(|(id, _)| *id);
+    Granted(granted)
+}
+
+impl Granted<'_> {
+    fn get(&self, id: &PathwayId) -> Option<&Grant> {
+        self.0.iter().find(|(granted, _)| *granted == id).map(|(_, grant)| grant)
+    }
+
+    /// Values of `Set-Cookie`.
+    fn cookies(&self) -> impl Iterator<Item = String> {
+        self.0.iter().flat_map(|(_, grant)| grant.cookies())
+    }
 }
 
 fn choice<'a>(ranked: &'a Ranked, grant: &Grant, content: Option<&str>) -> Choice<'a> {

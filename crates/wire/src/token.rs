@@ -206,7 +206,8 @@ impl TokenKeys {
     /// sign again.
     #[must_use]
     pub fn is_current(&self, text: &str) -> bool {
-        text.rsplit('~').nth(1) == Some(&self.current)
+        let body = text.len().checked_sub(1 + 2 * MAC_BYTES).and_then(|end| text.get(..end));
+        body.and_then(|body| body.strip_suffix(&self.current)).is_some_and(|rest| rest.ends_with('~'))
     }
 
     /// A leave to see why answers are as they are, good until `until`: `debug~<until, s>~<kid>~<mac>`. It has fewer fields

@@ -208,7 +208,7 @@ impl Grant {
     /// The base URL that the title's paths are appended to, with the token if that stands in the path.
     pub(crate) fn base_url(&self) -> String {
         let slash = if self.signed.path.is_empty() { "" } else { "/" };
-        format!("{}{slash}{}{}", self.host, self.signed.path, self.base)
+        [&self.host, slash, &self.signed.path, &self.base].concat()
     }
 
     /// Whether there is a signer for it here.
@@ -241,12 +241,12 @@ pub(crate) fn title_folder(path: &str) -> String {
         None if is_playlist(path) => "",
         _ => path,
     };
-    if folder.is_empty() { "/".into() } else { format!("/{folder}/") }
+    if folder.is_empty() { "/".into() } else { ["/", folder, "/"].concat() }
 }
 
 /// `https://host` and the path behind it, without trailing slash.
 pub(crate) fn split(base_url: &str) -> (&str, &str) {
-    let after = base_url.find("://").map_or(0, |at| at + 3);
+    let after = base_url.as_bytes().windows(3).position(|bytes| bytes == b"://").map_or(0, |at| at + 3);
     let end = base_url[after..].find('/').map_or(base_url.len(), |at| after + at);
     let (host, path) = base_url.split_at(end);
     (host, path.trim_end_matches('/'))
