@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use spillway_model::limits::ASNS_PER_REGION_MAX;
 use spillway_model::{PathwayId, Protocol, RegionId, TimestampMs};
@@ -35,13 +35,17 @@ struct Place {
     protocol: Protocol,
 }
 
+/// Small, since there are many and each poll comes to another one.
 struct Watched {
-    place: Place,
+    place: Arc<Place>,
     device: &'static str,
     until: TimestampMs,
     ttl_s: u32,
     polled: bool,
 }
+
+/// By place, with the copy of it that sessions share.
+type Cells = HashMap<Place, (Arc<Place>, Cell)>;
 
 /// By region and device class.
 type Devices = BTreeMap<(RegionId, &'static str), DeviceViews>;
@@ -60,7 +64,7 @@ struct Inner {
     seq: u64,
     start: TimestampMs,
     /// Counts since the last frame; their keys are written when it leaves.
-    cells: HashMap<Place, Cell>,
+    cells: Cells,
     devices: Devices,
     /// By a hash of the view: all that is asked of a view is whether it is the same.
     sessions: HashMap<u64, Watched>,
@@ -104,7 +108,8 @@ impl Counters {
         let device = asked.device;
         self.with_place((asked.token, asked.token.asn), asked.protocol, first, |inner, place| {
             Inner::device_of(&mut inner.devices, &place, device).sessions_assigned += 1;
-            inner.cell(&place).sessions_assigned += 1;
+            let (place, cell) = inner.cell(place);
+            cell.sessions_assigned += 1;
             if polls {
                 let until = TimestampMs(now.0 + GHOST_TTLS * u64::from(ttl_s) * 1_000);
                 let view = inner.hasher.hash_one(asked.token.view.as_str());
@@ -129,7 +134,8 @@ impl Counters {
             if let (Told::Stayed | Told::Fled, Some(settled)) = told {
                 inner.settled(view, settled, told.0, now);
             }
-            inner.cell(&place).polls += 1;
+            let (place, cell) = inner.cell(place);
+            cell.polls += 1;
             let until = TimestampMs(now.0 + u64::from(ttl_s) * 1_000 + POLL_SLACK_MS);
             inner.watch(view, Watched { place, device, until, ttl_s, polled: true });
         });
@@ -138,7 +144,7 @@ impl Counters {
     /// A request without a valid session token was answered with `first` in front: no audience, and so without a
     /// network, since a flood must not use up the networks that are told apart.
     pub(crate) fn untrusted(&self, stranger: &Token, protocol: Protocol, first: &PathwayId) {
-        self.with_place((stranger, None), protocol, first, |inner, place| inner.cell(&place).sessions_untrusted += 1);
+        self.with_place((stranger, None), protocol, first, |inner, place| inner.cell(place).1.sessions_untrusted += 1);
     }
 
     /// What was counted since the last frame.
@@ -180,8 +186,8 @@ impl Counters {
     }
 
     /// The cells with their keys, in order, and none left.
-    fn told(&self, cells: &mut HashMap<Place, Cell>) -> Vec<Cell> {
-        let mut cells: Vec<(Place, Cell)> = cells.drain().collect();
+    fn told(&self, cells: &mut Cells) -> Vec<Cell> {
+        let mut cells: Vec<(Place, Cell)> = cells.drain().map(|(place, (_, cell))| (place, cell)).collect();
         cells.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let named = cells.into_iter().map(|(place, counts)| {
             let key = CellKey {
@@ -210,12 +216,15 @@ impl Counters {
 }
 
 impl Inner {
-    fn cell(&mut self, place: &Place) -> &mut Cell {
-        Self::cell_of(&mut self.cells, place)
+    fn cell(&mut self, place: Place) -> (Arc<Place>, &mut Cell) {
+        let new = |place: &Place| (Arc::new(place.clone()), Cell::default());
+        let (place, cell) = self.cells.entry(place).or_insert_with_key(new);
+        (Arc::clone(place), cell)
     }
 
-    fn cell_of<'c>(cells: &'c mut HashMap<Place, Cell>, place: &Place) -> &'c mut Cell {
-        cells.entry(place.clone()).or_default()
+    /// The cell of a session that is watched.
+    fn cell_of<'c>(cells: &'c mut Cells, place: &Arc<Place>) -> &'c mut Cell {
+        &mut cells.entry(Place::clone(place)).or_insert_with(|| (Arc::clone(place), Cell::default())).1
     }
 
     fn device_of<'d>(devices: &'d mut Devices, place: &Place, device: &'static str) -> &'d mut DeviceViews {
