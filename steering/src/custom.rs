@@ -1,15 +1,16 @@
 //! For what knows neither HLS nor DASH steering: `GET /v1/decide` (JSON) and `GET /v1/go/{path}` (redirect).
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use metrics::Counter;
-use serde::Serialize;
 use spillway_model::{PathwayId, Protocol, TimestampMs};
 use spillway_routing::{Manifest, Ranked, rule_for};
+use spillway_wire::steering::push_json;
 
 use crate::asker::{Asker, content_of};
 use crate::caller::Caller;
@@ -26,7 +27,7 @@ use crate::{SteerState, reply};
 /// Decisions without signatures are shorter.
 const DECISION_USUAL_BYTES: usize = 1_024;
 
-#[derive(Serialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 struct Decision<'a> {
     /// Best first.
     pathways: Vec<Choice<'a>>,
@@ -35,23 +36,63 @@ struct Decision<'a> {
     sid: &'a str,
     /// Identity for the next question (`t=`), and for `/v1/explain`.
     token: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     max_bitrate_kbps: Option<u32>,
     reason: &'a str,
 }
 
-#[derive(Serialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 struct Choice<'a> {
     id: &'a str,
     /// What media paths are appended to, with the token where that stands in the path.
     base_url: String,
     /// Query that each URL needs, where the pathway's token stands there and is good for the whole title.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     query: Option<String>,
     /// The signed URL of `content`, if that is a path and the pathway is signed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     url: Option<String>,
     place: &'static str,
+}
+
+impl Decision<'_> {
+    /// Byte for byte what serde makes of it, for a third of the work.
+    fn to_json(&self) -> Vec<u8> {
+        let mut out = String::with_capacity(DECISION_USUAL_BYTES);
+        out.push_str(r#"{"pathways":["#);
+        for (index, choice) in self.pathways.iter().enumerate() {
+            out.push_str(if index == 0 { "" } else { "," });
+            choice.write(&mut out);
+        }
+        let _ = write!(out, r#"],"ttl_s":{},"epoch":{}"#, self.ttl_s, self.epoch);
+        push_field(&mut out, r#","sid":"#, Some(self.sid));
+        push_field(&mut out, r#","token":"#, Some(&self.token));
+        if let Some(kbps) = self.max_bitrate_kbps {
+            let _ = write!(out, r#","max_bitrate_kbps":{kbps}"#);
+        }
+        push_field(&mut out, r#","reason":"#, Some(self.reason));
+        out.push('}');
+        out.into_bytes()
+    }
+}
+
+impl Choice<'_> {
+    fn write(&self, out: &mut String) {
+        push_field(out, r#"{"id":"#, Some(self.id));
+        push_field(out, r#","base_url":"#, Some(&self.base_url));
+        push_field(out, r#","query":"#, self.query.as_deref());
+        push_field(out, r#","url":"#, self.url.as_deref());
+        push_field(out, r#","place":"#, Some(self.place));
+        out.push('}');
+    }
+}
+
+/// A text with what stands before it, if there is one.
+fn push_field(out: &mut String, before: &str, text: Option<&str>) {
+    if let Some(text) = text {
+        out.push_str(before);
+        push_json(out, text);
+    }
 }
 
 /// `GET /v1/decide?content=&sid=&region=` (or `t=` from the last answer).
@@ -91,11 +132,8 @@ pub(crate) async fn decide(State(state): State<Arc<SteerState>>, request: Reques
         max_bitrate_kbps: decide::max_bitrate_kbps(&asker.token, manifest),
         reason: rule_for(&session, manifest).map_or("", |rule| rule.reason.as_str()),
     };
-    let mut body = Vec::with_capacity(DECISION_USUAL_BYTES);
-    let response = match serde_json::to_writer(&mut body, &decision) {
-        Ok(()) => reply::with_cookies(reply::open(reply::JSON, body, manifest.epoch_header()), granted.cookies()),
-        Err(error) => return reply::refusal(StatusCode::INTERNAL_SERVER_ERROR, "no_json", &error.to_string()),
-    };
+    let response = reply::open(reply::JSON, decision.to_json(), manifest.epoch_header());
+    let response = reply::with_cookies(response, granted.cookies());
     let debug = query.first(DEBUG).is_some();
     let Some(onlookers) = Onlookers::of(&state, &asker, caller.headers, debug, now) else { return response };
     let sample = Sample {
@@ -207,5 +245,31 @@ impl Default for Decided {
 impl Decided {
     fn count(&self, plan: Source) {
         self.0[plan as usize].increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_is_what_serde_makes_of_it() {
+        for (text, some) in [("cdn-a", false), ("cdn-a", true), ("a\"b\\c\u{1}ä", true), ("", true)] {
+            let optional = || some.then(|| text.to_owned());
+            let choice =
+                || Choice { id: text, base_url: text.to_owned(), query: optional(), url: optional(), place: "weight" };
+            for count in 0..3 {
+                let decision = Decision {
+                    pathways: (0..count).map(|_| choice()).collect(),
+                    ttl_s: 30,
+                    epoch: u64::MAX,
+                    sid: text,
+                    token: text.into(),
+                    max_bitrate_kbps: some.then_some(4_000),
+                    reason: text,
+                };
+                assert_eq!(decision.to_json(), serde_json::to_vec(&decision).expect("texts and numbers"));
+            }
+        }
     }
 }
