@@ -176,7 +176,7 @@ pub(crate) async fn go(State(state): State<Arc<SteerState>>, request: Request) -
     }
 }
 
-/// Grants in the order of their pathways' ids.
+/// What each pathway grants.
 struct Granted<'m>(Vec<(&'m PathwayId, Grant)>);
 
 /// Grants of all declared pathways for the title of `content`: a session keeps them when it moves.
@@ -192,8 +192,8 @@ fn granted<'m>(
         let (id, pathway) = manifest.pathways.get_key_value(id)?;
         Some((id, state.settings.signers.grant(pathway, &folder, now)))
     };
-    let mut granted: Vec<_> = declared.iter().filter_map(grant).collect();
-    granted.sort_unstable_by_key(|(id, _)| *id);
+    let mut granted = Vec::with_capacity(declared.len());
+    granted.extend(declared.iter().filter_map(grant));
     Granted(granted)
 }
 
@@ -202,9 +202,11 @@ impl Granted<'_> {
         self.0.iter().find(|(granted, _)| *granted == id).map(|(_, grant)| grant)
     }
 
-    /// Values of `Set-Cookie`.
+    /// Values of `Set-Cookie`, by pathway.
     fn cookies(&self) -> impl Iterator<Item = String> {
-        self.0.iter().flat_map(|(_, grant)| grant.cookies())
+        let mut signed: Vec<_> = self.0.iter().filter(|(_, grant)| grant.is_signed()).collect();
+        signed.sort_unstable_by_key(|(id, _)| *id);
+        signed.into_iter().flat_map(|(_, grant)| grant.cookies())
     }
 }
 
