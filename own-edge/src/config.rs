@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http::Method;
 use serde::Deserialize;
 use spillway_model::{GroupId, PathwayId, RegionId};
 use spillway_service::config::ConfigError;
 use spillway_service::posting::{check_collectors, check_share};
 use url::Url;
+
+use crate::rules::policy::Choices;
 
 /// `[edge]` of an edge's configuration file.
 #[derive(Clone, Debug, Deserialize)]
@@ -54,6 +57,21 @@ pub struct EdgeConfig {
     /// Query parameters that neither tell objects apart nor reach the origin (CMCD, session tokens). Default `["CMCD"]`.
     #[serde(default = "default_ignore_query")]
     pub ignore_query: Vec<String>,
+    /// Methods that are answered; `["*"]` is every one but CONNECT and TRACE. GET and HEAD come out of the cache, OPTIONS
+    /// is answered here, all others go to the origin, and a success of one makes the edge forget its URL. Default
+    /// `["GET", "HEAD", "OPTIONS"]`.
+    #[serde(default = "default_methods")]
+    pub methods: Vec<String>,
+    /// Keep answers with `Set-Cookie`, where the origin says how long; everybody gets the same cookie then. Default false.
+    #[serde(default)]
+    pub keep_set_cookie: bool,
+    /// Keep bodies that end with the origin's connection; a cut by its death can't be told from an end. Default false.
+    #[serde(default)]
+    pub keep_until_close: bool,
+    /// Guess how long an answer is good from the time of its last change, where the origin doesn't say; never for
+    /// playlists. Default true.
+    #[serde(default = "default_guess_freshness")]
+    pub guess_freshness: bool,
     /// Header with the client's address, set by a trusted proxy in front. Default none: the peer is the client.
     pub trusted_ip_header: Option<String>,
     /// The origin must take a connection within, ms. Default 2000.
@@ -107,6 +125,14 @@ fn default_ignore_query() -> Vec<String> {
     vec!["CMCD".into()]
 }
 
+fn default_methods() -> Vec<String> {
+    ["GET", "HEAD", "OPTIONS"].map(Into::into).into()
+}
+
+const fn default_guess_freshness() -> bool {
+    true
+}
+
 const fn default_origin_connect_ms() -> u64 {
     2_000
 }
@@ -153,7 +179,8 @@ pub(crate) struct Plan {
     pub origin: Target,
     pub ceiling_bps: u64,
     pub memory_bytes: u64,
-    pub max_object_bytes: u64,
+    pub choices: Choices,
+    pub methods: Methods,
     pub fill_bytes: usize,
     pub orchestrators: Vec<Target>,
     pub collectors: Vec<String>,
@@ -168,6 +195,49 @@ pub(crate) struct Plan {
     pub header_timeout: Duration,
     pub write_stall: Duration,
     pub max_connections: usize,
+}
+
+/// Which methods are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Methods {
+    /// Every one but CONNECT and TRACE.
+    All,
+    /// These.
+    Only(Vec<Method>),
+}
+
+impl Methods {
+    pub(crate) fn allow(&self, method: &Method) -> bool {
+        match self {
+            // Neither belongs through a cache: one makes it a tunnel, the other shows what others may not see.
+            _ if matches!(*method, Method::CONNECT | Method::TRACE) => false,
+            Self::All => true,
+            Self::Only(methods) => methods.contains(method),
+        }
+    }
+
+    /// For `Allow`.
+    pub(crate) fn listed(&self) -> String {
+        match self {
+            Self::All => "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE".into(),
+            Self::Only(methods) => methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "),
+        }
+    }
+}
+
+fn methods(words: &[String]) -> Result<Methods, ConfigError> {
+    if words == ["*"] {
+        return Ok(Methods::All);
+    }
+    let bad = |word: &str| ConfigError::invalid("edge.methods", word, "methods but CONNECT and TRACE, or [\"*\"]");
+    let one = |word: &String| {
+        let method = Method::from_bytes(word.as_bytes()).map_err(|_| bad(word))?;
+        if Methods::All.allow(&method) && word != "*" { Ok(method) } else { Err(bad(word)) }
+    };
+    if !words.iter().any(|word| word == "GET") {
+        return Err(ConfigError::invalid("edge.methods", format!("{words:?}"), "a list with GET"));
+    }
+    words.iter().map(one).collect::<Result<_, _>>().map(Methods::Only)
 }
 
 /// An `http://` server that the edge calls.
@@ -211,7 +281,13 @@ impl EdgeConfig {
             origin: target("edge.origin", &self.origin)?,
             ceiling_bps: (self.ceiling_mbps * 1e6) as u64,
             memory_bytes: self.memory_mb * MIB,
-            max_object_bytes: self.max_object_mb * MIB,
+            choices: Choices {
+                max_object_bytes: self.max_object_mb * MIB,
+                keep_set_cookie: self.keep_set_cookie,
+                keep_until_close: self.keep_until_close,
+                guess_freshness: self.guess_freshness,
+            },
+            methods: methods(&self.methods)?,
             fill_bytes: usize::try_from(self.fill_mb * MIB).unwrap_or(usize::MAX >> 4),
             orchestrators: self
                 .orchestrators
@@ -300,6 +376,9 @@ mod tests {
             ("fill_mb = 3", "edge.fill_mb"),
             ("orchestrators = [\"https://o.example\"]", "not yet"),
             ("group = \"a b\"", "edge.group"),
+            ("methods = [\"GET\", \"CONNECT\"]", "CONNECT"),
+            ("methods = [\"GET\", \"a b\"]", "a b"),
+            ("methods = [\"HEAD\"]", "with GET"),
             ("collectors = [\"collector:4300\"]", "edge.collectors"),
             ("deliveries_share = 1.5", "edge.deliveries_share"),
             ("memory_mb = 18446744073709551", "edge.memory_mb"),

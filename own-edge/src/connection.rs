@@ -1,18 +1,22 @@
-//! A client's socket: counts what is really written, cuts clients that stall, and sees what a parser hides.
+//! A client's socket: counts what is really written, cuts clients that stall, sees what a parser hides, and sends what
+//! the server can't (103).
 
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::{Buf as _, BytesMut};
+use http::{HeaderMap, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::account::Meter;
+use crate::object::strip_hop_by_hop;
 
 /// Bytes of one request head: cookies and CMCD fit many times.
 const HEAD_MAX_BYTES: u64 = 64 * 1024;
@@ -26,15 +30,89 @@ pub(crate) struct Shared {
     requests: AtomicU64,
     /// Index of the first request head with a bare line feed.
     bare_lf: AtomicU64,
+    /// Index of the first with both Content-Length and Transfer-Encoding.
+    two_lengths: AtomicU64,
+    /// Index of the first with either: what follows it is not looked at.
+    body: AtomicU64,
     /// The end must not look like one: reset instead of close.
     reset: AtomicBool,
+    /// Informational answers that go out before the next one, and who writes them.
+    ahead: Mutex<Ahead>,
+}
+
+#[derive(Debug, Default)]
+struct Ahead {
+    bytes: BytesMut,
+    writer: Option<Waker>,
+}
+
+/// What the socket saw of a request's head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HeadSeen {
+    /// A line ended in a bare line feed.
+    pub bare_lf: bool,
+    /// Both Content-Length and Transfer-Encoding.
+    pub two_lengths: bool,
+    /// No request after this one was looked at, so it must be the last of its connection.
+    pub last: bool,
+}
+
+/// The connection that hears of informational answers of the origin (103), for the request that is being answered.
+#[derive(Clone)]
+pub(crate) struct Informed(Arc<Shared>);
+
+/// Bytes of informational answers that may wait for a client.
+const AHEAD_MAX_BYTES: usize = 16 * 1024;
+
+impl Informed {
+    /// For the requests of `connection`; HTTP/1.0 has no informational answers, and for HTTP/2 there is no way yet.
+    pub(crate) fn on(connection: &Arc<Shared>, version: Version) -> Option<Self> {
+        (version == Version::HTTP_11).then(|| Self(connection.clone()))
+    }
+
+    /// Sends one on; those of a protocol's own (100, 101) are nobody else's.
+    pub(crate) fn hear(&self, status: StatusCode, headers: &HeaderMap) {
+        if !status.is_informational() || matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
+            return;
+        }
+        let mut headers = headers.clone();
+        strip_hop_by_hop(&mut headers);
+        let mut head = format!("HTTP/1.1 {status}\r\n").into_bytes();
+        for (name, value) in &headers {
+            head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        head.extend(b"\r\n");
+        let mut ahead = self.0.ahead();
+        if ahead.bytes.len() + head.len() <= AHEAD_MAX_BYTES {
+            ahead.bytes.extend_from_slice(&head);
+        }
+        if let Some(writer) = ahead.writer.take() {
+            writer.wake();
+        }
+    }
 }
 
 impl Shared {
-    /// Counts a request; whether a line of its head ended in a bare line feed.
-    pub(crate) fn begin_request(&self) -> bool {
+    fn new() -> Self {
+        Self {
+            requests: AtomicU64::new(0),
+            bare_lf: AtomicU64::new(NONE),
+            two_lengths: AtomicU64::new(NONE),
+            body: AtomicU64::new(NONE),
+            reset: AtomicBool::new(false),
+            ahead: Mutex::default(),
+        }
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request; what was seen of its head.
+    pub(crate) fn begin_request(&self) -> HeadSeen {
         let index = self.requests.fetch_add(1, Ordering::Relaxed);
-        self.bare_lf.load(Ordering::Relaxed) <= index
+        let by = |first: &AtomicU64| first.load(Ordering::Relaxed) <= index;
+        HeadSeen { bare_lf: by(&self.bare_lf), two_lengths: by(&self.two_lengths), last: by(&self.body) }
     }
 
     /// Makes the socket end by a reset, so that a body that is ended by the connection's end shows its cut.
@@ -47,6 +125,8 @@ impl Shared {
 pub(crate) struct Connection {
     stream: TcpStream,
     shared: Arc<Shared>,
+    /// Nothing of an answer waits to be written.
+    flushed: bool,
     meter: Arc<Meter>,
     heads: HeadScan,
     /// Until the first request: a client may also stall before there is a parser with a time limit.
@@ -58,11 +138,10 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(stream: TcpStream, meter: Arc<Meter>, head_timeout: Duration, write_stall: Duration) -> Self {
         meter.connection_opened();
-        let shared =
-            Shared { requests: AtomicU64::new(0), bare_lf: AtomicU64::new(NONE), reset: AtomicBool::new(false) };
         Self {
             stream,
-            shared: Arc::new(shared),
+            shared: Arc::new(Shared::new()),
+            flushed: true,
             meter,
             heads: HeadScan::default(),
             first_request: Box::pin(tokio::time::sleep(head_timeout)),
@@ -73,6 +152,24 @@ impl Connection {
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
         self.shared.clone()
+    }
+
+    /// Writes what goes ahead of the next answer; ready when nothing of it is left. Only between answers.
+    fn write_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shared = self.shared.clone();
+        let mut ahead = shared.ahead();
+        while !ahead.bytes.is_empty() {
+            let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, &ahead.bytes))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.meter.wrote(written as u64);
+            ahead.bytes.advance(written);
+        }
+        if !ahead.writer.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            ahead.writer = Some(cx.waker().clone());
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn wrote(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -110,17 +207,23 @@ impl Drop for Connection {
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
+        if self.flushed {
+            // An error shows when the answer is written.
+            let _ = self.write_ahead(cx);
+        }
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
                 let this = &mut *self;
-                match this.heads.scan(&buf.filled()[before..]) {
-                    Scan::Ok => {}
-                    Scan::BareLf(index) => {
-                        let _ = this.shared.bare_lf.compare_exchange(NONE, index, Ordering::Relaxed, Ordering::Relaxed);
-                    }
-                    Scan::TooLong => {
-                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "request head too long")));
-                    }
+                if this.heads.scan(&buf.filled()[before..]).is_err() {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "request head too long")));
+                }
+                let found = &this.heads.found;
+                for (known, found) in [
+                    (&this.shared.bare_lf, found.bare_lf),
+                    (&this.shared.two_lengths, found.two_lengths),
+                    (&this.shared.body, found.body),
+                ] {
+                    known.store(found, Ordering::Relaxed);
                 }
                 Poll::Ready(Ok(()))
             }
@@ -139,6 +242,10 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.flushed {
+            std::task::ready!(self.write_ahead(cx))?;
+            self.flushed = false;
+        }
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.wrote(cx, result)
     }
@@ -148,6 +255,10 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.flushed {
+            std::task::ready!(self.write_ahead(cx))?;
+            self.flushed = false;
+        }
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.wrote(cx, result)
     }
@@ -157,7 +268,9 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.flushed = true;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -165,63 +278,126 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Follows request heads on an HTTP/1 connection. The parser takes a bare line feed for a line's end; a proxy that
-/// reads it otherwise sees other requests than we do. Bodies are never read as bodies: a request with one is refused
-/// and ends the connection.
+/// Follows request heads on an HTTP/1 connection, for what the parser hides: it takes a bare line feed for a line's end,
+/// and drops Content-Length beside Transfer-Encoding; a proxy that reads these otherwise sees other requests than we do.
+/// Bodies are not followed: after the head of a request that may have one nothing is looked at any more.
 #[derive(Debug, Default)]
 struct HeadScan {
-    /// Bytes that still fit the HTTP/2 preface; `None` once that is decided.
+    found: Found,
+    /// Bytes that still fit the HTTP/2 preface.
     preface: usize,
     decided: bool,
-    http2: bool,
+    /// HTTP/2, or behind a body.
+    over: bool,
     index: u64,
     head_bytes: u64,
     last: u8,
     line_is_empty: bool,
+    /// The name at the beginning of this line, as far as it matters; `None` behind its colon.
+    name: Option<Name>,
+    has_length: bool,
+    has_coding: bool,
+}
+
+/// Index of the first request with each.
+#[derive(Debug)]
+struct Found {
+    bare_lf: u64,
+    two_lengths: u64,
+    body: u64,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self { bare_lf: NONE, two_lengths: NONE, body: NONE }
+    }
+}
+
+/// A header's name in lower case; longer ones are none that matter.
+#[derive(Debug, Default)]
+struct Name {
+    bytes: [u8; 17],
+    len: usize,
+}
+
+impl Name {
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.len) {
+            *place = byte.to_ascii_lowercase();
+        }
+        self.len += 1;
+    }
+
+    fn is(&self, name: &[u8]) -> bool {
+        self.bytes.get(..self.len) == Some(name)
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Scan {
-    Ok,
-    BareLf(u64),
-    TooLong,
-}
+struct TooLong;
 
 impl HeadScan {
-    fn scan(&mut self, bytes: &[u8]) -> Scan {
-        let mut found = Scan::Ok;
+    fn scan(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
         for byte in bytes {
-            if self.http2 {
+            if self.over {
                 break;
             }
             if !self.decided {
                 self.decided = H2_PREFACE[self.preface] != *byte;
                 self.preface += 1;
-                self.http2 = !self.decided && self.preface == H2_PREFACE.len();
+                self.over = !self.decided && self.preface == H2_PREFACE.len();
             }
             self.head_bytes += 1;
             match *byte {
-                b'\n' if self.last != b'\r' => {
-                    if found == Scan::Ok {
-                        found = Scan::BareLf(self.index);
+                b'\n' => {
+                    if self.last != b'\r' {
+                        self.found.bare_lf = self.found.bare_lf.min(self.index);
+                    }
+                    if self.line_is_empty {
+                        self.end_head();
+                    } else {
+                        self.line_is_empty = true;
+                        self.name = Some(Name::default());
                     }
                 }
-                b'\n' if self.line_is_empty => {
-                    if self.head_bytes > 2 {
-                        self.index += 1;
-                    }
-                    self.head_bytes = 0;
-                }
-                b'\n' => self.line_is_empty = true,
                 b'\r' => {}
-                _ => self.line_is_empty = false,
+                b':' => {
+                    self.line_is_empty = false;
+                    if let Some(name) = self.name.take() {
+                        self.has_length |= name.is(b"content-length");
+                        self.has_coding |= name.is(b"transfer-encoding");
+                    }
+                }
+                other => {
+                    self.line_is_empty = false;
+                    if let Some(name) = &mut self.name {
+                        name.push(other);
+                    }
+                }
             }
             self.last = *byte;
             if self.head_bytes > HEAD_MAX_BYTES {
-                return Scan::TooLong;
+                return Err(TooLong);
             }
         }
-        found
+        Ok(())
+    }
+
+    fn end_head(&mut self) {
+        // An empty line before a request is none.
+        if self.head_bytes > 2 {
+            if self.has_length && self.has_coding {
+                self.found.two_lengths = self.found.two_lengths.min(self.index);
+            }
+            if self.has_length || self.has_coding {
+                self.found.body = self.found.body.min(self.index);
+                self.over = true;
+            }
+            self.index += 1;
+        }
+        self.head_bytes = 0;
+        self.name = None;
+        (self.has_length, self.has_coding) = (false, false);
     }
 }
 
@@ -231,27 +407,47 @@ mod tests {
 
     const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
+    /// What is found, all at once and byte by byte.
+    fn found(stream: &[u8]) -> (u64, u64, u64) {
+        let look = |step: usize| {
+            let mut scan = HeadScan::default();
+            stream.chunks(step).for_each(|bytes| scan.scan(bytes).expect("short"));
+            (scan.found.bare_lf, scan.found.two_lengths, scan.found.body)
+        };
+        assert_eq!(look(1), look(stream.len()));
+        look(1)
+    }
+
     #[test]
     fn a_bare_line_feed_is_found_in_its_request_however_the_bytes_come() {
-        let stream = [HEAD, HEAD, b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n"].concat();
-        let mut scan = HeadScan::default();
-        let found: Vec<Scan> = stream.chunks(1).map(|byte| scan.scan(byte)).filter(|scan| *scan != Scan::Ok).collect();
-        assert_eq!(found, [Scan::BareLf(2)]);
-        assert_eq!(HeadScan::default().scan(&stream), Scan::BareLf(2));
-        assert_eq!(HeadScan::default().scan(HEAD), Scan::Ok);
+        assert_eq!(found(HEAD), (NONE, NONE, NONE));
+        assert_eq!(found(&[HEAD, HEAD, b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n"].concat()), (2, NONE, NONE));
+        // The empty line may be one of these, too.
+        assert_eq!(found(&[b"GET / HTTP/1.1\r\nHost: a\r\n\n", HEAD].concat()), (0, NONE, NONE));
+    }
+
+    #[test]
+    fn two_lengths_of_one_body_are_found_and_nothing_behind_a_body_is_looked_at() {
+        let with = |lines: &str| [HEAD, format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n").as_bytes()].concat();
+        let both = with("Content-Length: 4\r\nTRANSFER-ENCODING: chunked\r\n");
+        assert_eq!(found(&both), (NONE, 1, 1));
+        let one = with("Content-length: 4\r\n");
+        assert_eq!(found(&[&one[..], b"a\nb\n"].concat()), (NONE, NONE, 1));
+        assert_eq!(found(&with("X: Transfer-Encoding: chunked\r\nContent-Lengthy: 4\r\n")), (NONE, NONE, NONE));
     }
 
     #[test]
     fn frames_of_http2_are_not_lines() {
         let mut scan = HeadScan::default();
-        assert_eq!(scan.scan(H2_PREFACE), Scan::Ok);
-        assert_eq!(scan.scan(&[b'\n'; 200_000]), Scan::Ok);
+        scan.scan(H2_PREFACE).expect("short");
+        scan.scan(&[b'\n'; 200_000]).expect("not looked at");
+        assert_eq!(scan.found.bare_lf, NONE);
     }
 
     #[test]
     fn a_head_without_end_is_cut() {
         let mut scan = HeadScan::default();
-        assert_eq!(scan.scan(&[b'x'; 64 * 1024]), Scan::Ok);
-        assert_eq!(scan.scan(b"x"), Scan::TooLong);
+        assert_eq!(scan.scan(&[b'x'; 64 * 1024]), Ok(()));
+        assert_eq!(scan.scan(b"x"), Err(TooLong));
     }
 }

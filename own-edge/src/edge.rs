@@ -14,6 +14,7 @@ use crate::admit::{Admission, Orders, Sessions, admit};
 use crate::config::Plan;
 use crate::fetch::FillResult;
 use crate::fill::FillTable;
+use crate::object::Key;
 use crate::origin::Origin;
 use crate::receive::Asked;
 use crate::store::Store;
@@ -74,7 +75,7 @@ impl Edge {
         let evictions = counter!("spillway_edge_evictions_total");
         let header = |text: &str| HeaderValue::from_str(text).expect("an id is a header value");
         Self {
-            store: Store::new(plan.memory_bytes, plan.max_object_bytes, evictions),
+            store: Store::new(plan.memory_bytes, plan.choices.max_object_bytes, evictions),
             fills: FillTable::new(plan.fill_bytes),
             origin: Origin::new(&plan),
             sessions: Sessions::new(),
@@ -95,6 +96,15 @@ impl Edge {
             prewarming: Arc::default(),
             clock,
             plan,
+        }
+    }
+
+    /// Forgets what is kept of these URLs; what is being fetched of them is not kept.
+    pub(crate) fn forget(&self, urls: &[Key]) {
+        for url in urls {
+            // In this order: a fill keeps first, and then looks whether it is outdated.
+            self.fills.outdate(url);
+            self.store.forget(url);
         }
     }
 

@@ -3,33 +3,113 @@
 use std::sync::Arc;
 
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
-    VIA,
+    ACCEPT_ENCODING, ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AGE, CONTENT_LENGTH, EXPECT, HOST,
+    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, ORIGIN, RANGE, VIA,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use spillway_model::Millis;
 
-use crate::cache_control::CacheControl;
+use crate::connection::Informed;
 use crate::edge::Edge;
 use crate::fill::{Outcome, Writer};
-use crate::object::{Head, Key, Object, Pieces};
-use crate::origin::{Answer, FetchError};
-use crate::policy::{Framing, Freshness, Keep, Times, freshness, keep};
+use crate::object::{Head, Key, Object, Pieces, strip_hop_by_hop};
+use crate::origin::{Answer, FetchError, OriginRequest, RequestBody};
 use crate::receive::Asked;
+use crate::rules::cache_control::CacheControl;
+use crate::rules::freshness::{Freshness, State, Times};
+use crate::rules::policy::{Exchange, Framing, Keep, keep};
+use crate::rules::vary::Varies;
 
 /// After a failed revalidation what is kept serves for this long, where it may, before the origin is asked again.
 const RETRY_MS: u64 = 2_000;
 
+/// What a fill asks the origin for: what the client asked whose request began it, without its conditions and range.
+pub(crate) struct Wanted {
+    /// Path and query.
+    pub url: Key,
+    /// As the origin gets them.
+    headers: HeaderMap,
+    /// Who hears of what comes before the answer.
+    informed: Option<Informed>,
+}
+
+impl Wanted {
+    /// For a client.
+    pub(crate) fn by(edge: &Edge, asked: &Asked, informed: Option<Informed>) -> Self {
+        let mut headers = forwarded(edge, &asked.headers);
+        for name in CONDITIONS {
+            headers.remove(name);
+        }
+        Self { url: asked.key.clone(), headers, informed }
+    }
+
+    /// For nobody yet.
+    pub(crate) fn ahead(edge: &Edge, url: Key) -> Self {
+        Self { url, headers: forwarded(edge, &HeaderMap::new()), informed: None }
+    }
+
+    fn request(&self, headers: HeaderMap) -> OriginRequest<'_> {
+        OriginRequest {
+            method: Method::GET,
+            path_and_query: &self.url,
+            headers,
+            body: RequestBody::default(),
+            informed: self.informed.clone(),
+        }
+    }
+}
+
+const CONDITIONS: [HeaderName; 6] = [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE];
+
+/// What belongs to this hop, what we answer ourselves, and what would make an origin answer something else than what
+/// its URL says: that would be kept for everybody.
+const NOT_FORWARDED: [HeaderName; 15] = [
+    HOST,
+    CONTENT_LENGTH,
+    EXPECT,
+    ORIGIN,
+    ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD,
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("cmcd-request"),
+    HeaderName::from_static("cmcd-object"),
+    HeaderName::from_static("cmcd-status"),
+    HeaderName::from_static("cmcd-session"),
+];
+
+/// Headers of a request to the origin, of those of a client.
+fn forwarded(edge: &Edge, client: &HeaderMap) -> HeaderMap {
+    let mut headers = client.clone();
+    strip_hop_by_hop(&mut headers);
+    for name in NOT_FORWARDED {
+        headers.remove(name);
+    }
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.append(VIA, edge.via.clone());
+    headers
+}
+
 /// Fills `key` for all who wait, with `kept` as what to revalidate.
-pub(crate) async fn fill(edge: Arc<Edge>, key: Key, kept: Option<Arc<Object>>, writer: Writer) {
-    let outcome = run_fill(&edge, &key, kept, writer).await;
+pub(crate) async fn fill(edge: Arc<Edge>, key: Key, wanted: Wanted, kept: Option<Arc<Object>>, writer: Writer) {
+    let outcome = run_fill(&edge, &key, &wanted, kept, writer).await;
     edge.metrics.fills.count(outcome);
 }
 
-async fn run_fill(edge: &Arc<Edge>, key: &Key, kept: Option<Arc<Object>>, writer: Writer) -> FillResult {
+async fn run_fill(
+    edge: &Arc<Edge>,
+    key: &Key,
+    wanted: &Wanted,
+    kept: Option<Arc<Object>>,
+    mut writer: Writer,
+) -> FillResult {
     let asked = edge.now();
     let result = match &kept {
-        Some(object) => revalidate(edge, key, object).await,
-        None => edge.origin.fetch(Method::GET, key, request_headers(edge)).await,
+        Some(object) => revalidate(edge, wanted, object).await,
+        None => edge.origin.fetch(wanted.request(wanted.headers.clone())).await,
     };
     let answer = match (result, &kept) {
         (Err(error), kept) => {
@@ -40,7 +120,7 @@ async fn run_fill(edge: &Arc<Edge>, key: &Key, kept: Option<Arc<Object>>, writer
         (Ok(answer), Some(object)) if answer.status == StatusCode::NOT_MODIFIED => {
             let times = Times { asked, received: edge.now(), wall: edge.clock.now() };
             let object = Arc::new(renewed(object, answer.headers, times));
-            edge.store.put(key, object.clone());
+            put(edge, key, &object, &writer);
             writer.unlist();
             writer.publish(Outcome::Object(object, None));
             return FillResult::Revalidated;
@@ -48,7 +128,7 @@ async fn run_fill(edge: &Arc<Edge>, key: &Key, kept: Option<Arc<Object>>, writer
         (Ok(answer), Some(object))
             if answer.status.is_server_error() && object.freshness.serves_on_error_status(edge.now()) =>
         {
-            object.put_off(edge.now() + spillway_model::Millis(RETRY_MS));
+            object.put_off(edge.now() + Millis(RETRY_MS));
             writer.unlist();
             writer.publish(Outcome::Object(object.clone(), Some("origin-status")));
             return FillResult::Failed;
@@ -56,39 +136,63 @@ async fn run_fill(edge: &Arc<Edge>, key: &Key, kept: Option<Arc<Object>>, writer
         (Ok(answer), _) => answer,
     };
     let times = Times { asked, received: edge.now(), wall: edge.clock.now() };
-    match keep(answer.status, &answer.headers, answer.framing, times, edge.plan.max_object_bytes) {
+    let exchange = Exchange {
+        request: &wanted.headers,
+        status: answer.status,
+        headers: &answer.headers,
+        framing: answer.framing,
+        times,
+    };
+    match keep(exchange, edge.plan.choices) {
         Keep::Pass(reason) => {
             edge.store.mark_uncacheable(key, edge.now());
             writer.publish_pass(reason, answer);
             FillResult::Passed
         }
-        Keep::Share => stream(edge, key, answer, None, writer).await,
-        Keep::Store(freshness) => stream(edge, key, answer, Some(freshness), writer).await,
+        Keep::Share => stream(edge, key, answer, None, None, writer).await,
+        Keep::Store(freshness, Varies::By(fields)) => {
+            let variant = edge.store.variant(&wanted.url, &fields, &wanted.headers);
+            if variant == *key {
+                return stream(edge, key, answer, Some(freshness), None, writer).await;
+            }
+            writer.rekey(variant.clone());
+            stream(edge, &variant, answer, Some(freshness), Some(variant.clone()), writer).await
+        }
+        Keep::Store(freshness, _) => stream(edge, key, answer, Some(freshness), None, writer).await,
+    }
+}
+
+/// Keeps `object`, unless its URL was changed since it was asked for.
+fn put(edge: &Edge, key: &Key, object: &Arc<Object>, writer: &Writer) {
+    edge.store.put(key, object.clone());
+    // Afterwards: whoever outdates it now forgets it, too.
+    if writer.is_outdated() {
+        edge.store.forget(key);
     }
 }
 
 /// Asks whether `object` still holds; without a usable answer to that, for the whole.
-async fn revalidate(edge: &Edge, key: &Key, object: &Object) -> Result<Answer, FetchError> {
-    let mut headers = request_headers(edge);
+async fn revalidate(edge: &Edge, wanted: &Wanted, object: &Object) -> Result<Answer, FetchError> {
+    let mut headers = wanted.headers.clone();
     if let Some(etag) = object.head.etag() {
         headers.insert(IF_NONE_MATCH, etag.clone());
     }
     if let Some(modified) = object.head.last_modified() {
         headers.insert(IF_MODIFIED_SINCE, modified.clone());
     }
-    let answer = edge.origin.fetch(Method::GET, key, headers).await?;
+    let answer = edge.origin.fetch(wanted.request(headers)).await?;
     let other_version = answer.status == StatusCode::NOT_MODIFIED
         && answer.headers.get(http::header::ETAG).is_some_and(|etag| object.head.etag() != Some(etag));
     if !other_version {
         return Ok(answer);
     }
-    edge.origin.fetch(Method::GET, key, request_headers(edge)).await
+    edge.origin.fetch(wanted.request(wanted.headers.clone())).await
 }
 
 fn failed(edge: &Edge, error: FetchError, kept: Option<&Arc<Object>>) -> Outcome {
     match kept {
         Some(object) if object.freshness.serves_without_origin(edge.now(), edge.plan.stale_on_error_s) => {
-            object.put_off(edge.now() + spillway_model::Millis(RETRY_MS));
+            object.put_off(edge.now() + Millis(RETRY_MS));
             Outcome::Object(object.clone(), Some(error.word()))
         }
         // What must never serve stale ends in 504 (RFC 9111, 5.2.2.2).
@@ -99,15 +203,16 @@ fn failed(edge: &Edge, error: FetchError, kept: Option<&Arc<Object>>) -> Outcome
 
 /// `object` after a 304.
 fn renewed(object: &Object, not_modified: HeaderMap, times: Times) -> Object {
-    let age = not_modified.get(http::header::AGE).cloned();
+    let age = not_modified.get(AGE).cloned();
     let head = object.head.updated(not_modified);
     let mut headers = head.headers.clone();
     if let Some(age) = age {
-        headers.insert(http::header::AGE, age);
+        headers.insert(AGE, age);
     }
     // It had a time when it was kept, and a field that a 304 leaves out stays; so it has one now.
-    let fresh = freshness(&headers, &CacheControl::parse(&headers), times).unwrap_or(object.freshness);
-    Object::new(Arc::new(head), fresh, object.body.clone())
+    let control = CacheControl::of(&headers);
+    let fresh = Freshness::said(&headers, &control, times).or_else(|| Freshness::guessed(&headers, &control, times));
+    Object::new(Arc::new(head), fresh.unwrap_or(object.freshness), object.body.clone())
 }
 
 async fn stream(
@@ -115,6 +220,7 @@ async fn stream(
     key: &Key,
     answer: Answer,
     mut fresh: Option<Freshness>,
+    variant: Option<Key>,
     mut writer: Writer,
 ) -> FillResult {
     let len = match answer.framing {
@@ -128,7 +234,7 @@ async fn stream(
     if !affordable {
         fresh = None;
         writer.open_window();
-    } else if fresh.is_some_and(|fresh| !matches!(fresh.state(edge.now()), crate::policy::State::Fresh(_))) {
+    } else if fresh.is_some_and(|fresh| !matches!(fresh.state(edge.now()), State::Fresh(_))) {
         // Good for those who wait; who comes later must have it validated.
         writer.unlist();
     }
@@ -137,13 +243,13 @@ async fn stream(
         None => Head::passed(answer.status, answer.headers),
     };
     let head = Arc::new(head);
-    writer.publish(Outcome::Stream { head: head.clone(), len, freshness: fresh });
+    writer.publish(Outcome::Stream { head: head.clone(), len, freshness: fresh, variant });
     let mut body = answer.body;
     let mut taken = 0_u64;
     while let Some(part) = body.next().await {
         let Ok(part) = part else { return FillResult::Aborted };
         taken += part.len() as u64;
-        if len.is_none() && taken > edge.plan.max_object_bytes && !writer.is_window() {
+        if len.is_none() && taken > edge.plan.choices.max_object_bytes && !writer.is_window() {
             writer.open_window();
         }
         if writer.push(part).await.is_err() {
@@ -156,7 +262,7 @@ async fn stream(
     match fresh.filter(|_| !writer.is_window()) {
         Some(fresh) => {
             let object = Arc::new(Object::new(head, fresh, Pieces::copy(writer.parts()).await));
-            edge.store.put(key, object.clone());
+            put(edge, key, &object, &writer);
             writer.complete(Some(object));
             FillResult::Kept
         }
@@ -184,22 +290,14 @@ pub(crate) enum FillResult {
     Aborted,
 }
 
-/// Headers of every request to the origin. Nothing of a client is among them, so the answer is for everyone.
-fn request_headers(edge: &Edge) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(VIA, edge.via.clone());
-    headers
-}
-
-/// Fetches for `asked` alone, with its conditions, range and credentials.
-pub(crate) async fn pass(edge: &Edge, asked: &Asked) -> Result<Answer, FetchError> {
-    let mut headers = request_headers(edge);
-    for name in [AUTHORIZATION, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE] {
-        for value in asked.headers.get_all(&name) {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-    let method = if asked.head_only { Method::HEAD } else { Method::GET };
-    edge.origin.fetch(method, &asked.key, headers).await
+/// Fetches for `asked` alone, with its conditions, range, credentials and body.
+pub(crate) async fn pass(
+    edge: &Edge,
+    asked: &Asked,
+    body: RequestBody,
+    informed: Option<Informed>,
+) -> Result<Answer, FetchError> {
+    let headers = forwarded(edge, &asked.headers);
+    let request = OriginRequest { method: asked.method.clone(), path_and_query: &asked.key, headers, body, informed };
+    edge.origin.fetch(request).await
 }

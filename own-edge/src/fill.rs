@@ -6,6 +6,7 @@
 //! the last of them leaves.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::object::{Head, Key, Object};
 use crate::origin::{Answer, FetchError};
+use crate::rules::freshness::Freshness;
 
 /// A window holds so many bytes before it waits for its slowest reader.
 const WINDOW_BYTES: usize = 1024 * 1024;
@@ -31,11 +33,13 @@ pub(crate) enum Outcome {
         /// Length of the body, if the origin said.
         len: Option<u64>,
         /// How old it is and how long it is good, if it is kept.
-        freshness: Option<crate::policy::Freshness>,
+        freshness: Option<Freshness>,
+        /// The key of the requests that it is for, if not for all that were expected.
+        variant: Option<Key>,
     },
     /// The kept object serves: validated, or stale because of an error (the word).
     Object(Arc<Object>, Option<&'static str>),
-    /// Not to be shared; the word says why. One of the readers may take the answer, the others fetch for themselves.
+    /// Not to be shared; the word says why. Who began the fill may take the answer, the others fetch for themselves.
     Pass(&'static str),
     /// Nothing came.
     Failed(FetchError),
@@ -47,6 +51,8 @@ pub(crate) struct Fill {
     changed: watch::Sender<()>,
     consumed: Notify,
     budget: Arc<Semaphore>,
+    /// What comes is not to be kept: its URL was changed or purged in the meantime.
+    outdated: AtomicBool,
 }
 
 #[derive(Default)]
@@ -77,7 +83,13 @@ pub(crate) struct Aborted;
 
 impl Fill {
     fn new(budget: Arc<Semaphore>) -> Self {
-        Self { state: Mutex::default(), changed: watch::Sender::new(()), consumed: Notify::new(), budget }
+        Self {
+            state: Mutex::default(),
+            changed: watch::Sender::new(()),
+            consumed: Notify::new(),
+            budget,
+            outdated: AtomicBool::new(false),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -158,7 +170,7 @@ impl Reader {
         }
     }
 
-    /// The answer that is for one only, for the first that asks.
+    /// The answer that is for one only: for who began the fill, since it was asked with their headers.
     pub(crate) fn take_direct(&self) -> Option<Answer> {
         self.fill.lock().direct.take()
     }
@@ -271,6 +283,23 @@ impl FillTable {
         Joined::First(reader, Writer { table: self.clone(), key: key.clone(), fill, prepaid: 0 })
     }
 
+    /// What is being fetched of `url`, in any variant, is not kept, and who comes from now on fetches anew.
+    pub(crate) fn outdate(&self, url: &Key) {
+        let mut fills = self.lock();
+        let of_url = |key: &Key| key.strip_prefix(&**url).is_some_and(|rest| rest.is_empty() || rest.starts_with('\n'));
+        let keys: Vec<Key> = fills
+            .range::<Key, _>(url..)
+            .take_while(|(key, _)| key.starts_with(&**url))
+            .filter(|(key, _)| of_url(key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in keys {
+            if let Some(fill) = fills.remove(&key) {
+                fill.outdated.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Bytes of the budget that are free.
     #[cfg(test)]
     pub(crate) fn free_bytes(&self) -> usize {
@@ -302,6 +331,21 @@ impl Writer {
         if fills.get(&self.key).is_some_and(|listed| Arc::ptr_eq(listed, &self.fill)) {
             fills.remove(&self.key);
         }
+    }
+
+    /// Whether what came is not to be kept.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.fill.outdated.load(Ordering::Relaxed)
+    }
+
+    /// The answer turned out to be for requests of `key`: these find the fill now, unless another one is theirs already.
+    pub(crate) fn rekey(&mut self, key: Key) {
+        self.unlist();
+        // One that was outdated must not be found again.
+        if !self.is_outdated() {
+            self.table.lock().entry(key.clone()).or_insert_with(|| self.fill.clone());
+        }
+        self.key = key;
     }
 
     /// Tells everyone the first answer.

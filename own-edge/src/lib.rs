@@ -3,22 +3,19 @@
 //! The path of a request: `server` (a connection, bounded in number and time) → `connection` (the socket: counts what
 //! is written) → `receive` (one host, no body, a plain path; key and session) → `admit` (running sessions go on) →
 //! `lookup` (kept, being fetched, or for this request alone) → `fetch` with `fill` (one fetch for all who wait,
-//! streamed to them while it comes; `origin` is the client, `policy` says what is kept) → `respond` with `conditions`
+//! streamed to them while it comes; `origin` is the client, `rules` say what is kept, for how long and for whom) → `respond`
 //! (whole, range, not modified) and `body` → `account` (bits, viewers, results) and `access` (a line for the lake).
 //! Beside it `report` sends load reports and takes orders.
 //!
 //! Invariant: a request never waits for an orchestrator or a collector. An answer that was cut never looks complete, and is never
 //! kept. Memory is bounded by configuration: kept objects, objects in flight, sessions, connections.
 //!
-//! Not there yet: TLS (both sides), disk, variants (`Vary`), heuristic freshness, `CDN-Cache-Control`, unsafe methods,
-//! purge, several origins, prefetch, signed URLs.
+//! Not there yet: TLS (both sides), disk, purge, several origins, prefetch, signed URLs.
 
 mod access;
 mod account;
 mod admit;
 mod body;
-mod cache_control;
-mod conditions;
 mod config;
 mod connection;
 mod edge;
@@ -27,11 +24,11 @@ mod fill;
 mod lookup;
 mod object;
 mod origin;
-mod policy;
 mod process;
 mod receive;
 mod report;
 mod respond;
+mod rules;
 mod server;
 mod store;
 

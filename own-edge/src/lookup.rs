@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::connection::Informed;
 use crate::edge::Edge;
-use crate::fetch;
+use crate::fetch::{self, Wanted};
 use crate::fill::{Joined, Reader};
 use crate::object::{Key, Object};
-use crate::policy::State;
 use crate::receive::Asked;
+use crate::rules::freshness::State;
 
 /// Where an answer comes from.
 pub(crate) enum Found {
@@ -27,16 +28,17 @@ pub(crate) enum Found {
     Pass(&'static str),
 }
 
-/// Looks `asked` up, and begins what must be fetched.
-pub(crate) fn lookup(edge: &Arc<Edge>, asked: &Asked) -> Found {
+/// Looks `asked` up, and begins what must be fetched; `informed` hears of what comes before that answer.
+pub(crate) fn lookup(edge: &Arc<Edge>, asked: &Asked, informed: Option<Informed>) -> Found {
     let now = edge.now();
-    let kept = edge.store.get(&asked.key);
+    let (key, kept) = edge.store.find(&asked.key, &asked.headers);
+    let wanted = |informed| Wanted::by(edge, asked, informed);
     if let Some(object) = &kept {
         match object.freshness.state(now) {
             State::Fresh(ttl_s) => return Found::Fresh(object.clone(), ttl_s),
             State::StaleWhileRevalidate => {
                 // Nobody waits for this one; whoever comes next finds what it brings.
-                drop(begin(edge, &asked.key, kept.as_ref()));
+                drop(begin(edge, &key, kept.as_ref(), || wanted(None)));
                 return Found::Stale(object.clone(), "stale-while-revalidate");
             }
             State::Stale
@@ -49,19 +51,18 @@ pub(crate) fn lookup(edge: &Arc<Edge>, asked: &Asked) -> Found {
         }
     }
     let alone = match () {
-        () if asked.is_authorized() => Some("authorization"),
         () if asked.head_only => Some("head"),
-        () if edge.store.is_marked(&asked.key, now) => Some("uncacheable"),
+        () if edge.store.is_marked(&key, now) => Some("uncacheable"),
         () => None,
     };
     match alone {
         Some(reason) => Found::Pass(reason),
-        None => begin(edge, &asked.key, kept.as_ref()),
+        None => begin(edge, &key, kept.as_ref(), || wanted(informed)),
     }
 }
 
 /// Joins the fill of `key`, or begins it, with what is kept as what to revalidate.
-pub(crate) fn begin(edge: &Arc<Edge>, key: &Key, kept: Option<&Arc<Object>>) -> Found {
+pub(crate) fn begin(edge: &Arc<Edge>, key: &Key, kept: Option<&Arc<Object>>, wanted: impl FnOnce() -> Wanted) -> Found {
     let fresh_now = || edge.store.get(key).filter(|object| fresh_for_s(edge, object).is_some());
     match edge.fills.join(key, fresh_now) {
         Joined::Kept(object) => {
@@ -70,7 +71,7 @@ pub(crate) fn begin(edge: &Arc<Edge>, key: &Key, kept: Option<&Arc<Object>>) -> 
         }
         Joined::Waiter(reader) => Found::Filling { reader, first: false, stale: kept.is_some() },
         Joined::First(reader, writer) => {
-            tokio::spawn(fetch::fill(edge.clone(), key.clone(), kept.cloned(), writer));
+            tokio::spawn(fetch::fill(edge.clone(), key.clone(), wanted(), kept.cloned(), writer));
             Found::Filling { reader, first: true, stale: kept.is_some() }
         }
     }

@@ -11,10 +11,12 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use spillway_model::Millis;
 
-use crate::cache_control::split_outside_quotes;
-use crate::policy::{Freshness, http_date_s};
+use crate::rules::cache_control::split_outside_quotes;
+use crate::rules::dates::http_date_s;
+use crate::rules::freshness::Freshness;
 
-/// What names an object: path and query without the ignored parameters; the origin is asked with the same text.
+/// What names an object: path and query without the ignored parameters, which the origin is asked with; where the answer
+/// depends on more, behind a line feed what the request says of that ([`crate::store::Variants`]).
 pub(crate) type Key = Arc<str>;
 
 /// Length of every piece of a kept body but the last.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Either, Empty, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -16,7 +16,8 @@ use metrics::{Counter, counter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{Plan, Target};
-use crate::policy::Framing;
+use crate::connection::Informed;
+use crate::rules::policy::Framing;
 
 /// Idle connections are closed before usual servers do, so that a request seldom meets a dead one.
 const POOL_IDLE: Duration = Duration::from_secs(4);
@@ -59,9 +60,33 @@ impl FetchError {
     }
 }
 
+/// What the origin is asked.
+pub(crate) struct OriginRequest<'a> {
+    pub method: Method,
+    pub path_and_query: &'a str,
+    pub headers: HeaderMap,
+    pub body: RequestBody,
+    /// Who hears of what comes before the answer (103).
+    pub informed: Option<Informed>,
+}
+
+/// Nothing, or what a client sends.
+#[derive(Default)]
+pub(crate) struct RequestBody(Option<Incoming>);
+
+/// Bytes that a client may send with one request.
+const REQUEST_BODY_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+impl RequestBody {
+    /// What the client of a request sends.
+    pub(crate) fn of(incoming: Incoming) -> Self {
+        Self((!incoming.is_end_stream()).then_some(incoming))
+    }
+}
+
 /// The origin.
 pub(crate) struct Origin {
-    client: Client<HttpConnector, Empty<Bytes>>,
+    client: Client<HttpConnector, Either<Empty<Bytes>, Limited<Incoming>>>,
     target: Target,
     host: HeaderValue,
     free: Arc<Semaphore>,
@@ -142,19 +167,14 @@ impl Origin {
         }
     }
 
-    /// Asks for `path_and_query`.
+    /// Asks.
     ///
     /// # Errors
     /// [`FetchError`], within the sum of the configured times.
-    pub(crate) async fn fetch(
-        &self,
-        method: Method,
-        path_and_query: &str,
-        mut headers: HeaderMap,
-    ) -> Result<Answer, FetchError> {
+    pub(crate) async fn fetch(&self, request: OriginRequest<'_>) -> Result<Answer, FetchError> {
         self.seen.fetches.fetch_add(1, Ordering::Relaxed);
-        headers.insert(HOST, self.host.clone());
-        let result = self.ask(method, path_and_query, headers).await;
+        let path_and_query = request.path_and_query;
+        let result = self.ask(request).await;
         match &result {
             Ok(answer) if answer.status.is_server_error() => self.seen.failed(4),
             Ok(_) => {}
@@ -166,7 +186,8 @@ impl Origin {
         result
     }
 
-    async fn ask(&self, method: Method, path_and_query: &str, headers: HeaderMap) -> Result<Answer, FetchError> {
+    async fn ask(&self, asked: OriginRequest<'_>) -> Result<Answer, FetchError> {
+        let OriginRequest { method, path_and_query, headers, body, informed } = asked;
         let place = tokio::time::timeout(self.connect, self.free.clone().acquire_owned())
             .await
             .map_err(|_| FetchError::Busy)?
@@ -174,10 +195,18 @@ impl Origin {
         let uri: Uri = format!("http://{}{}{path_and_query}", self.target.authority, self.target.prefix)
             .parse()
             .map_err(|_| FetchError::Answer)?;
-        let mut request = Request::new(Empty::new());
+        let body = match body.0 {
+            Some(body) => Either::Right(Limited::new(body, REQUEST_BODY_MAX_BYTES)),
+            None => Either::Left(Empty::new()),
+        };
+        let mut request = Request::new(body);
         *request.method_mut() = method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
+        request.headers_mut().insert(HOST, self.host.clone());
+        if let Some(informed) = informed {
+            hyper::ext::on_informational(&mut request, move |head| informed.hear(head.status(), head.headers()));
+        }
         let response = tokio::time::timeout(self.first_byte, self.client.request(request))
             .await
             .map_err(|_| FetchError::Timeout)?

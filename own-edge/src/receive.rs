@@ -3,13 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, USER_AGENT, VIA};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, HOST, LOCATION, TRANSFER_ENCODING, USER_AGENT, VIA,
+};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Version};
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use crate::admit::{SessionKey, Sessions};
 use crate::config::Plan;
+use crate::connection::HeadSeen;
 use crate::object::Key;
 
 /// Bytes of path and query.
@@ -22,6 +25,7 @@ const SID_MAX_CHARS: usize = 64;
 /// A request that was understood.
 #[derive(Debug)]
 pub(crate) struct Asked {
+    pub method: Method,
     /// Only the head is wanted.
     pub head_only: bool,
     /// What is asked for, also of the origin.
@@ -49,19 +53,27 @@ const fn refuse(status: StatusCode, word: &'static str) -> Refusal {
     Refusal { status, word }
 }
 
-/// Checks what every method must keep to.
-pub(crate) fn check_head(parts: &Parts, has_body: bool, bare_lf: bool) -> Result<(), Refusal> {
+/// Checks what every method must keep to; `seen` is what the socket saw of the head.
+pub(crate) fn check_head(parts: &Parts, has_body: bool, seen: HeadSeen) -> Result<(), Refusal> {
     let bad = |word| Err(refuse(StatusCode::BAD_REQUEST, word));
-    if bare_lf {
+    if seen.bare_lf {
         return bad("bare-line-feed");
     }
-    // The parser drops Content-Length beside Transfer-Encoding, so the latter alone must be enough to refuse.
-    if parts.headers.contains_key(TRANSFER_ENCODING) {
-        return bad("transfer-encoding");
+    // The parser drops a Content-Length beside Transfer-Encoding; the next hop may believe it.
+    if seen.two_lengths {
+        return bad("two-body-lengths");
     }
     let bodiless = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    if bodiless && (has_body || parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")) {
+    let length = parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
+    if bodiless && (has_body || length || parts.headers.contains_key(TRANSFER_ENCODING)) {
         return bad("body");
+    }
+    let codings: Vec<_> = parts.headers.get_all(TRANSFER_ENCODING).iter().collect();
+    if codings.len() > 1 {
+        return bad("transfer-encoding");
+    }
+    if codings.iter().any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+        return Err(refuse(StatusCode::NOT_IMPLEMENTED, "transfer-encoding"));
     }
     check_host(parts)?;
     if parts.uri.path_and_query().is_none_or(|target| target.as_str().len() > TARGET_MAX_BYTES) {
@@ -154,7 +166,7 @@ pub(crate) fn key(path: &str, query: Option<&str>, ignored: &[String]) -> Key {
     if kept.is_empty() { Arc::from(path) } else { Arc::from(format!("{path}?{kept}")) }
 }
 
-/// Makes an [`Asked`] of a checked GET or HEAD.
+/// Makes an [`Asked`] of a checked request.
 pub(crate) fn receive(parts: Parts, peer: SocketAddr, plan: &Plan, sessions: &Sessions) -> Result<Asked, Refusal> {
     if came_through_us(&parts.headers, plan) {
         return Err(refuse(StatusCode::LOOP_DETECTED, "loop"));
@@ -166,6 +178,7 @@ pub(crate) fn receive(parts: Parts, peer: SocketAddr, plan: &Plan, sessions: &Se
     let session = sessions.key(client, sid.as_deref(), user_agent);
     Ok(Asked {
         head_only: parts.method == Method::HEAD,
+        method: parts.method,
         key: key(parts.uri.path(), parts.uri.query(), &plan.ignore_query),
         target: parts.uri.path_and_query().map_or_else(|| "/".into(), |target| target.as_str().to_owned()),
         headers: parts.headers,
@@ -177,9 +190,26 @@ pub(crate) fn receive(parts: Parts, peer: SocketAddr, plan: &Plan, sessions: &Se
 }
 
 impl Asked {
-    /// Whether credentials came with it.
-    pub(crate) fn is_authorized(&self) -> bool {
-        self.headers.contains_key(AUTHORIZATION)
+    /// Whether its answer may be about who asks.
+    pub(crate) fn is_personal(&self) -> bool {
+        self.headers.contains_key(AUTHORIZATION) || self.headers.contains_key(COOKIE)
+    }
+
+    /// The URLs that a success of an unsafe method changes: its own, and those of this host that the answer names
+    /// (RFC 9111, 4.4).
+    pub(crate) fn changed(&self, answer: &HeaderMap, ignored: &[String]) -> Vec<Key> {
+        let host = self.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+        let mut out = vec![self.key.clone()];
+        let Ok(base) = Url::parse(&format!("http://{host}{}", self.target)) else { return out };
+        for name in [LOCATION, CONTENT_LOCATION] {
+            let named = answer.get(name).and_then(|url| base.join(url.to_str().ok()?).ok());
+            out.extend(
+                named
+                    .filter(|url| (url.host(), url.port()) == (base.host(), base.port()))
+                    .map(|url| key(url.path(), url.query(), ignored)),
+            );
+        }
+        out
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::config::Target;
 use crate::edge::Edge;
+use crate::fetch::Wanted;
 use crate::lookup::{Found, begin};
 use crate::origin::OriginInterval;
 use crate::process::{self, CpuTime};
@@ -91,7 +92,8 @@ async fn prewarm(edge: Arc<Edge>, paths: Vec<String>) {
         let edge = edge.clone();
         Some(async move {
             if edge.store.get(&key).is_none()
-                && let Found::Filling { mut reader, .. } = begin(&edge, &key, None)
+                && let Found::Filling { mut reader, .. } =
+                    begin(&edge, &key, None, || Wanted::ahead(&edge, key.clone()))
             {
                 reader.ended().await;
             }

@@ -10,20 +10,21 @@ use http::header::{
     AGE, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION,
     RETRY_AFTER, VIA,
 };
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use crate::account::CacheResult;
 use crate::body::{Cut, Delivery, EdgeBody};
-use crate::conditions::{Part, part};
-use crate::connection::Shared;
+use crate::connection::{Informed, Shared};
 use crate::edge::Edge;
 use crate::fetch;
 use crate::fill::{Outcome, Reader};
 use crate::lookup::{Found, lookup};
 use crate::object::{Head, Object};
-use crate::origin::{Answer, FetchError};
-use crate::policy::{Framing, Freshness, State};
+use crate::origin::{Answer, FetchError, RequestBody};
 use crate::receive::{Asked, Refusal};
+use crate::rules::conditions::{Part, part};
+use crate::rules::freshness::{Freshness, State};
+use crate::rules::policy::Framing;
 
 /// When a session that was not admitted may come again, seconds: after two load reports.
 const RETRY_AFTER_S: &str = "4";
@@ -73,20 +74,50 @@ impl Note {
     }
 }
 
-/// Serves an admitted request.
+/// How often a request looks again because the answer that it waited for is for other requests (`Vary`).
+const LOOKUPS_MAX: usize = 3;
+
+/// Serves an admitted GET or HEAD.
 pub(crate) async fn serve(edge: &Arc<Edge>, asked: &Asked, connection: &Arc<Shared>) -> Response<EdgeBody> {
     let reply = Reply { edge, asked, connection };
-    match lookup(edge, asked) {
-        Found::Fresh(object, ttl_s) => {
-            reply.object(object, Note { ttl_s: Some(ttl_s), ..Note::new(CacheResult::Hit, None) })
+    for _ in 0..LOOKUPS_MAX {
+        match lookup(edge, asked, Informed::on(connection, asked.version)) {
+            Found::Fresh(object, ttl_s) => {
+                return reply.object(object, Note { ttl_s: Some(ttl_s), ..Note::new(CacheResult::Hit, None) });
+            }
+            Found::Stale(object, why) => {
+                return reply.object(object, Note { detail: Some(why), ..Note::new(CacheResult::Stale, None) });
+            }
+            Found::Filling { reader, first, stale } => {
+                if let Some(response) = reply.filling(reader, first, stale).await {
+                    return response;
+                }
+            }
+            Found::Pass(why) => return reply.bypass(why).await,
         }
-        Found::Stale(object, why) => {
-            reply.object(object, Note { detail: Some(why), ..Note::new(CacheResult::Stale, None) })
+    }
+    reply.bypass("vary").await
+}
+
+/// Sends an admitted request of any other method to the origin. What its success changes is forgotten.
+pub(crate) async fn forward(
+    edge: &Arc<Edge>,
+    asked: &Asked,
+    body: RequestBody,
+    connection: &Arc<Shared>,
+) -> Response<EdgeBody> {
+    let reply = Reply { edge, asked, connection };
+    let note = Note { detail: Some("method"), ..Note::new(CacheResult::Pass, Some("method")) };
+    match fetch::pass(edge, asked, body, Informed::on(connection, asked.version)).await {
+        Ok(answer) => {
+            let changes = !matches!(asked.method, Method::OPTIONS)
+                && (answer.status.is_success() || answer.status.is_redirection());
+            if changes {
+                edge.forget(&asked.changed(&answer.headers, &edge.plan.ignore_query));
+            }
+            reply.answer(answer, note)
         }
-        Found::Filling { reader, first, stale } => reply.filling(reader, first, stale).await,
-        Found::Pass(why) => {
-            reply.pass(Note { detail: Some(why), ..Note::new(CacheResult::Pass, Some("bypass")) }).await
-        }
+        Err(error) => reply.failed(error, note),
     }
 }
 
@@ -98,12 +129,22 @@ struct Reply<'a> {
 }
 
 impl Reply<'_> {
-    async fn filling(&self, mut reader: Reader, first: bool, stale: bool) -> Response<EdgeBody> {
+    /// From a fill; `None` if what it brings is for other requests.
+    async fn filling(&self, mut reader: Reader, first: bool, stale: bool) -> Option<Response<EdgeBody>> {
         let forward = Some(if stale { "stale" } else { "miss" });
         let result = if first { CacheResult::Miss } else { CacheResult::Collapsed };
         let note = Note { collapsed: !first, ..Note::new(result, forward) };
-        match reader.outcome().await {
-            Outcome::Stream { head, len, freshness } => self.stream(reader, &head, len, freshness, note),
+        Some(match reader.outcome().await {
+            Outcome::Stream { variant: Some(variant), .. }
+                if !first && self.edge.store.find(&self.asked.key, &self.asked.headers).0 != variant =>
+            {
+                return None;
+            }
+            // What nobody may keep may be about who began it, or about who waits.
+            Outcome::Stream { freshness: None, .. } if !first && self.asked.is_personal() => {
+                self.pass(Note { result: CacheResult::Pass, collapsed: false, detail: Some("personal"), ..note }).await
+            }
+            Outcome::Stream { head, len, freshness, .. } => self.stream(reader, &head, len, freshness, note),
             Outcome::Object(object, None) => {
                 let result = if first { CacheResult::Revalidated } else { CacheResult::Collapsed };
                 self.object(object, Note { result, stored: true, ..note })
@@ -114,18 +155,25 @@ impl Reply<'_> {
             Outcome::Failed(error) => self.failed(error, note),
             Outcome::Pass(why) => {
                 let note = Note { result: CacheResult::Pass, collapsed: false, detail: Some(why), ..note };
-                // One may have the answer that is there; a part or the head of it is better asked for.
-                let whole = !self.asked.head_only && !asks_for_part(&self.asked.headers);
-                match whole.then(|| reader.take_direct()).flatten() {
+                // Who began it may have the answer that is there; a part of it is better asked for.
+                let fits = |answer: &Answer| {
+                    !asks_for_part(&self.asked.headers) || answer.status == StatusCode::PARTIAL_CONTENT
+                };
+                match first.then(|| reader.take_direct()).flatten().filter(fits) {
                     Some(answer) => self.answer(answer, note),
                     None => self.pass(note).await,
                 }
             }
-        }
+        })
+    }
+
+    async fn bypass(&self, why: &'static str) -> Response<EdgeBody> {
+        self.pass(Note { detail: Some(why), ..Note::new(CacheResult::Pass, Some("bypass")) }).await
     }
 
     async fn pass(&self, note: Note) -> Response<EdgeBody> {
-        match fetch::pass(self.edge, self.asked).await {
+        let informed = Informed::on(self.connection, self.asked.version);
+        match fetch::pass(self.edge, self.asked, RequestBody::default(), informed).await {
             Ok(answer) => self.answer(answer, note),
             Err(error) => self.failed(error, note),
         }
@@ -334,7 +382,7 @@ pub(crate) fn refused(edge: &Edge, refusal: Refusal, version: Version) -> Respon
     dress(edge, response.headers_mut());
     plain(&mut response, format!("request refused: {}\n", refusal.word), false);
     if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+        response.headers_mut().insert(ALLOW, text(&edge.plan.methods.listed()));
     }
     if version < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -372,8 +420,8 @@ pub(crate) fn preflight(edge: &Edge, headers: &HeaderMap) -> Response<EdgeBody> 
     *response.status_mut() = StatusCode::NO_CONTENT;
     let out = response.headers_mut();
     dress(edge, out);
-    out.insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
-    out.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+    out.insert(ALLOW, text(&edge.plan.methods.listed()));
+    out.insert(ACCESS_CONTROL_ALLOW_METHODS, text(&edge.plan.methods.listed()));
     out.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     if let Some(wanted) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
         out.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());

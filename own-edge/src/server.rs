@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::CONNECTION;
+use http::{HeaderValue, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -20,6 +22,7 @@ use crate::admit::Admission;
 use crate::body::EdgeBody;
 use crate::connection::{Connection, Shared};
 use crate::edge::Edge;
+use crate::origin::RequestBody;
 use crate::receive::{Refusal, check_head, receive};
 use crate::respond;
 
@@ -110,17 +113,17 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Response<EdgeBody> {
     let began = edge.now();
-    let bare_lf = connection.begin_request();
+    let seen = connection.begin_request();
     let has_body = !request.body().is_end_stream();
-    let (parts, _) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let version = parts.version;
-    if let Err(refusal) = check_head(&parts, has_body, bare_lf) {
+    if let Err(refusal) = check_head(&parts, has_body, seen) {
         return respond::refused(edge, refusal, version);
     }
     if parts.method == Method::OPTIONS {
         return respond::preflight(edge, &parts.headers);
     }
-    if parts.method != Method::GET && parts.method != Method::HEAD {
+    if !edge.plan.methods.allow(&parts.method) {
         let refusal = Refusal { status: StatusCode::METHOD_NOT_ALLOWED, word: "method" };
         return respond::refused(edge, refusal, version);
     }
@@ -137,9 +140,15 @@ async fn answer(
         Admission::Refused(why, elsewhere) => respond::not_admitted(edge, &asked, why, elsewhere),
         Admission::Served => {
             edge.sessions.served(asked.session, edge.now());
-            respond::serve(edge, &asked, connection).await
+            match asked.method {
+                Method::GET | Method::HEAD => respond::serve(edge, &asked, connection).await,
+                _ => respond::forward(edge, &asked, RequestBody::of(body), connection).await,
+            }
         }
     };
+    if seen.last && version < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Some(access) = &edge.access {
         access.open(asked, began, &mut response);
     }

@@ -1,13 +1,16 @@
 //! The memory tier: objects by key, bounded in bytes, the least useful evicted first.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::{HeaderMap, HeaderName};
 use metrics::Counter;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use spillway_model::Millis;
 
 use crate::object::{Key, Object};
+use crate::rules::vary::selection;
 
 /// Objects that are expected at most; sizes tables only.
 const USUAL_OBJECT_BYTES: u64 = 64 * 1024;
@@ -18,26 +21,54 @@ const MARK_MS: u64 = 10_000;
 
 /// Objects in memory, and marks of keys that are not worth waiting for.
 pub(crate) struct Store {
-    objects: Cache<Key, Arc<Object>, ByBytes, DefaultHashBuilder, CountEvictions>,
+    entries: Cache<Key, Entry, ByBytes, DefaultHashBuilder, CountEvictions>,
     marks: Cache<Key, u64>,
+    /// Number of the next [`Variants`].
+    variants: AtomicU64,
+}
+
+/// What is kept under a key.
+#[derive(Clone)]
+enum Entry {
+    Object(Arc<Object>),
+    /// The objects of this URL are kept under keys of their own.
+    Variants(Arc<Variants>),
+}
+
+/// How the answers of a URL differ.
+pub(crate) struct Variants {
+    /// Never used twice: whoever forgets this forgets all objects below it, since nothing finds them any more.
+    number: u64,
+    /// Fields of the request that they differ by.
+    fields: Vec<HeaderName>,
+}
+
+impl Variants {
+    /// The key of the object for `request`.
+    fn key(&self, url: &Key, request: &HeaderMap) -> Key {
+        Key::from(format!("{url}\n{}\n{}", self.number, selection(&self.fields, request)))
+    }
 }
 
 #[derive(Clone)]
 struct ByBytes;
 
-impl Weighter<Key, Arc<Object>> for ByBytes {
-    fn weight(&self, key: &Key, object: &Arc<Object>) -> u64 {
-        object.weight(key)
+impl Weighter<Key, Entry> for ByBytes {
+    fn weight(&self, key: &Key, entry: &Entry) -> u64 {
+        match entry {
+            Entry::Object(object) => object.weight(key),
+            Entry::Variants(variants) => (key.len() + 64 * variants.fields.len()) as u64 + 256,
+        }
     }
 }
 
 #[derive(Clone)]
 struct CountEvictions(Counter);
 
-impl Lifecycle<Key, Arc<Object>> for CountEvictions {
-    type RequestState = <DefaultLifecycle<Key, Arc<Object>> as Lifecycle<Key, Arc<Object>>>::RequestState;
+impl Lifecycle<Key, Entry> for CountEvictions {
+    type RequestState = <DefaultLifecycle<Key, Entry> as Lifecycle<Key, Entry>>::RequestState;
 
-    fn on_evict(&self, _state: &mut Self::RequestState, _key: Key, _object: Arc<Object>) {
+    fn on_evict(&self, _state: &mut Self::RequestState, _key: Key, _entry: Entry) {
         self.0.increment(1);
     }
 }
@@ -57,23 +88,67 @@ impl Store {
             .build()
             .expect("both capacities are set");
         Self {
-            objects: Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), CountEvictions(evictions)),
+            entries: Cache::with_options(options, ByBytes, DefaultHashBuilder::default(), CountEvictions(evictions)),
             marks: Cache::new(MARKS_MAX),
+            variants: AtomicU64::new(0),
         }
     }
 
+    /// The key that answers `request` of `url`, and the object that is kept under it.
+    pub(crate) fn find(&self, url: &Key, request: &HeaderMap) -> (Key, Option<Arc<Object>>) {
+        match self.entries.get(url) {
+            Some(Entry::Object(object)) => (url.clone(), Some(object)),
+            Some(Entry::Variants(variants)) => {
+                let key = variants.key(url, request);
+                let object = self.get(&key);
+                (key, object)
+            }
+            None => (url.clone(), None),
+        }
+    }
+
+    /// The object under exactly this key.
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<Object>> {
-        self.objects.get(key)
+        match self.entries.get(key)? {
+            Entry::Object(object) => Some(object),
+            Entry::Variants(_) => None,
+        }
     }
 
     pub(crate) fn put(&self, key: &Key, object: Arc<Object>) {
         self.marks.remove(key);
-        self.objects.insert(key.clone(), object);
+        self.entries.insert(key.clone(), Entry::Object(object));
+    }
+
+    /// The key for an answer to `request` of `url` that differs by `fields`. Where answers of the URL differ by other
+    /// fields so far, they differ by all of them from now on.
+    pub(crate) fn variant(&self, url: &Key, fields: &[HeaderName], request: &HeaderMap) -> Key {
+        let known = match self.entries.get(url) {
+            Some(Entry::Variants(known)) => Some(known),
+            _ => None,
+        };
+        if let Some(known) = known.as_ref().filter(|known| fields.iter().all(|field| known.fields.contains(field))) {
+            return known.key(url, request);
+        }
+        let mut all: Vec<HeaderName> = known.map_or_else(Vec::new, |known| known.fields.clone());
+        all.extend(fields.iter().cloned());
+        all.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        all.dedup();
+        let variants = Variants { number: self.variants.fetch_add(1, Ordering::Relaxed), fields: all };
+        let key = variants.key(url, request);
+        self.entries.insert(url.clone(), Entry::Variants(Arc::new(variants)));
+        key
+    }
+
+    /// Forgets every object of `url`.
+    pub(crate) fn forget(&self, url: &Key) {
+        self.entries.remove(url);
+        self.marks.remove(url);
     }
 
     /// Forgets `key` and lets its requests go to the origin side by side for a while.
     pub(crate) fn mark_uncacheable(&self, key: &Key, now: Millis) {
-        self.objects.remove(key);
+        self.entries.remove(key);
         self.marks.insert(key.clone(), now.0 + MARK_MS);
     }
 
@@ -90,12 +165,12 @@ impl Store {
 
     /// Bytes that the kept objects take.
     pub(crate) fn used_bytes(&self) -> u64 {
-        self.objects.weight()
+        self.entries.weight()
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.objects.len()
+        self.entries.len()
     }
 }
 
@@ -103,9 +178,10 @@ impl Store {
 mod tests {
     use super::*;
     use crate::object::{Head, Pieces};
-    use crate::policy::{Framing, Keep, Times, keep};
+    use crate::rules::cache_control::CacheControl;
+    use crate::rules::freshness::{Freshness, Times};
     use bytes::Bytes;
-    use http::{HeaderMap, StatusCode};
+    use http::StatusCode;
     use spillway_model::TimestampMs;
 
     const MIB: u64 = 1024 * 1024;
@@ -113,9 +189,7 @@ mod tests {
     async fn object(bytes: usize) -> Arc<Object> {
         let headers = HeaderMap::from_iter([(http::header::CACHE_CONTROL, "max-age=60".parse().expect("value"))]);
         let times = Times { asked: Millis(0), received: Millis(0), wall: TimestampMs(0) };
-        let Keep::Store(freshness) = keep(StatusCode::OK, &headers, Framing::Chunked, times, MIB) else {
-            panic!("stored")
-        };
+        let freshness = Freshness::said(&headers, &CacheControl::of(&headers), times).expect("said");
         let body = Pieces::copy(vec![Bytes::from(vec![7; bytes])]).await;
         Arc::new(Object::new(Arc::new(Head::new(StatusCode::OK, headers)), freshness, body))
     }
@@ -148,5 +222,34 @@ mod tests {
         store.mark_uncacheable(&key, Millis(0));
         store.put(&key, object(1).await);
         assert!(!store.is_marked(&key, Millis(1)));
+    }
+
+    #[tokio::test]
+    async fn each_variant_has_its_object_and_all_are_forgotten_together() {
+        let store = Store::new(8 * MIB, MIB, Counter::noop());
+        let url = Key::from("/a");
+        let request = |lines: &[(&'static str, &'static str)]| {
+            HeaderMap::from_iter(
+                lines
+                    .iter()
+                    .map(|(name, value)| (HeaderName::from_static(name), http::HeaderValue::from_static(value))),
+            )
+        };
+        let (one, other) = (request(&[("foo", "1")]), request(&[("foo", "2")]));
+        let foo = [HeaderName::from_static("foo")];
+        let key = store.variant(&url, &foo, &one);
+        store.put(&key, object(1).await);
+        assert!(store.find(&url, &one).1.is_some() && store.find(&url, &other).1.is_none());
+        assert_eq!(store.find(&url, &request(&[("foo", "1"), ("bar", "9")])).0, key, "bar makes no difference");
+        assert_eq!(store.variant(&url, &foo, &one), key);
+        // Another answer differs by more: what was kept is found no more, rather than given to the wrong one.
+        let bar = [HeaderName::from_static("bar")];
+        let both = store.variant(&url, &bar, &one);
+        store.put(&both, object(2).await);
+        assert!(store.find(&url, &one).1.is_some_and(|object| object.body.len() == 2));
+        assert!(store.find(&url, &request(&[("foo", "1"), ("bar", "9")])).1.is_none());
+        store.forget(&url);
+        assert_eq!(store.find(&url, &one).0, url);
+        assert_ne!(store.variant(&url, &foo, &one), key, "a forgotten object must not come back");
     }
 }

@@ -5,6 +5,7 @@ mod access;
 mod caching;
 mod client;
 mod fills;
+mod proxying;
 mod reports;
 mod requests;
 mod scripted;

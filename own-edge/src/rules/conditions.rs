@@ -1,11 +1,11 @@
 //! What a client asks beside the path: conditions and ranges, decided against a kept or arriving answer. Pure.
 
-use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::header::{DATE, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::cache_control::split_outside_quotes;
+use super::cache_control::split_outside_quotes;
+use super::dates::{http_date_s, single};
 use crate::object::Head;
-use crate::policy::http_date_s;
 
 /// Which part of an object answers a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,9 @@ fn client_has_it(request: &HeaderMap, head: &Head) -> bool {
             .flat_map(|line| split_outside_quotes(line.as_bytes()))
             .any(|tag| tag == b"*" || head.etag().is_some_and(|etag| opaque(tag) == opaque(etag.as_bytes())));
     }
-    match (request.get(IF_MODIFIED_SINCE).and_then(http_date_s), head.last_modified_s()) {
+    // What has no time of its last change was as it is when it was made (RFC 9111, 4.3.2).
+    let modified_s = head.last_modified_s().or_else(|| single(&head.headers, &DATE).and_then(http_date_s));
+    match (request.get(IF_MODIFIED_SINCE).and_then(http_date_s), modified_s) {
         (Some(since_s), Some(modified_s)) => modified_s <= since_s,
         _ => false,
     }
@@ -167,6 +169,9 @@ mod tests {
         ] {
             assert_eq!(part(&map(&lines), &head(), Some(10)), expected, "{lines:?}");
         }
+        let undated = Head::new(StatusCode::OK, map(&[("date", "Thu, 01 Jan 2026 00:00:00 GMT")]));
+        assert_eq!(part(&map(&[after]), &undated, Some(10)), Part::NotModified);
+        assert_eq!(part(&map(&[before]), &undated, Some(10)), Part::Whole);
         let missing = Head { status: StatusCode::NOT_FOUND, ..head() };
         assert_eq!(part(&map(&[("if-none-match", "*")]), &missing, Some(10)), Part::Whole);
     }
