@@ -1,7 +1,6 @@
 //! `[steer]`: configuration of a steering node.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use spillway_model::NodeId;
-use spillway_service::config::ConfigError;
+use spillway_service::config::{ConfigError, Secret};
 use spillway_service::posting::{check_collectors, check_share};
 use spillway_service::tls::TlsConfig;
 use spillway_wire::envelope::read_key;
@@ -23,17 +22,6 @@ use spillway_service::deployment::Deployment;
 
 /// Characters below which a token key could be guessed.
 const TOKEN_KEY_MIN_CHARS: usize = 32;
-
-/// A secret text: `Debug` does not tell it.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "<{} characters>", self.0.chars().count())
-    }
-}
 
 /// Configuration of a steering node.
 #[derive(Clone, Debug, Deserialize)]

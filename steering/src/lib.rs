@@ -55,7 +55,7 @@ use spillway_service::{CancellationToken, Deployed, Readiness};
 use spillway_wire::frame::FRAME_TOPIC;
 use tokio::net::TcpListener;
 
-pub use config::{Secret, SteerConfig};
+pub use config::SteerConfig;
 pub use dns::{DnsConfig, TargetConfig};
 pub use playlists::Rewrite;
 pub use signers::SignerConfig;

@@ -1,7 +1,9 @@
 //! Reading configuration: one TOML file, read before any port opens; unknown keys refused.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// Exit status of a process with a bad configuration (`EX_CONFIG` is 78; 64, as linkerd2-proxy has it, is ours).
@@ -42,6 +44,34 @@ impl ConfigError {
     /// A value that is readable and wrong.
     pub fn invalid(key: impl Into<String>, value: impl ToString, valid: impl Into<String>) -> Self {
         Self::Invalid { key: key.into(), value: value.to_string(), valid: valid.into() }
+    }
+}
+
+/// A secret text: `Debug` does not tell it.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{} characters>", self.0.chars().count())
+    }
+}
+
+/// The secret that stands in the configuration as `key`, or in the file that `{key}_file` names, without the white space
+/// at its end; `None` if neither is given.
+///
+/// # Errors
+/// [`ConfigError`] if both are, or the file can't be read. Never tells the secret.
+pub fn secret(key: &str, text: Option<&Secret>, file: Option<&PathBuf>) -> Result<Option<String>, ConfigError> {
+    match (text, file) {
+        (None, None) => Ok(None),
+        (Some(text), None) => Ok(Some(text.0.clone())),
+        (None, Some(path)) => match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text.trim_end().to_owned())),
+            Err(source) => Err(ConfigError::Read { path: path.clone(), source }),
+        },
+        (Some(_), Some(_)) => Err(ConfigError::invalid(key, "both", format!("one of {key} and {key}_file"))),
     }
 }
 

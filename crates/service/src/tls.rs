@@ -9,10 +9,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ClientConfig, Error, RootCertStore, ServerConfig};
 
 use crate::config::ConfigError;
 use crate::http::bind;
@@ -70,6 +70,45 @@ impl Listener {
     }
 }
 
+/// Why authorities can't be believed in.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthoritiesError {
+    /// No PEM.
+    #[error("certificates of authorities (valid: PEM): {0}")]
+    Pem(#[from] pem::Error),
+    /// No certificate of an authority.
+    #[error("certificates of authorities: {0}")]
+    Certificate(#[from] Error),
+}
+
+/// The authorities of `pem`, or the system's, for who calls servers.
+///
+/// # Errors
+/// [`AuthoritiesError`] for a PEM text that holds something else.
+pub fn authorities(pem: Option<&[u8]>) -> Result<RootCertStore, AuthoritiesError> {
+    let mut roots = RootCertStore::empty();
+    match pem {
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                roots.add(certificate?)?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    Ok(roots)
+}
+
+/// What a client needs to believe the servers that `roots` vouch for; the protocols are the caller's to name.
+///
+/// # Errors
+/// If the cryptographic library knows no version of TLS.
+pub fn client_config(roots: impl Into<Arc<RootCertStore>>) -> Result<ClientConfig, Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
+}
+
 fn server_config(key: &str, tls: &TlsConfig) -> Result<ServerConfig, ConfigError> {
     let bad = |name: &str, file: &PathBuf, valid: &str, error: &dyn std::fmt::Display| {
         ConfigError::invalid(format!("{key}.{name}"), file.display(), format!("{valid}; {error}"))
@@ -94,7 +133,6 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio_rustls::TlsConnector;
     use tokio_rustls::client::TlsStream;
-    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -108,13 +146,7 @@ mod tests {
     }
 
     async fn connect(at: SocketAddr, pem: &str, protocol: &[u8]) -> TlsStream<tokio::net::TcpStream> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).expect("pem")).expect("root");
-        let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config = client_config(authorities(Some(pem.as_bytes())).expect("an authority")).expect("versions");
         config.alpn_protocols = vec![protocol.to_vec()];
         let stream = tokio::net::TcpStream::connect(at).await.expect("connected");
         let name = "localhost".try_into().expect("name");
@@ -145,6 +177,14 @@ mod tests {
         drop(http2);
         shutdown.cancel();
         serving.await.expect("it ends");
+    }
+
+    #[test]
+    fn what_is_no_authority_is_refused() {
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let refused = |text: &str| authorities(Some(text.as_bytes())).is_err();
+        assert!(refused(broken) && refused("-----BEGIN CERTIFICATE-----\n?\n"));
+        assert!(authorities(Some(b"")).expect("none").is_empty());
     }
 
     #[tokio::test]

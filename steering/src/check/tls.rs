@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
-use spillway_service::tls::AnyCertificate;
+use spillway_service::tls::{AnyCertificate, authorities, client_config};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
-use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, RootCertStore};
+use tokio_rustls::rustls::{CertificateError, Error, RootCertStore};
 
 /// After every certificate's end (the year 9999): who is asked then, tells its end.
 const NEVER_S: u64 = 253_402_300_799;
@@ -58,31 +56,16 @@ impl Trust {
     /// # Errors
     /// Certificates that can't be read, or none at all.
     pub(super) fn new(pem: Option<&[u8]>) -> anyhow::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        match pem {
-            Some(pem) => {
-                for certificate in CertificateDer::pem_slice_iter(pem) {
-                    let certificate = certificate.context("certificates of authorities (valid: PEM)")?;
-                    roots.add(certificate).context("certificates of authorities")?;
-                }
-            }
-            None => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
-        Ok(Self { provider: Arc::new(aws_lc_rs::default_provider()), roots: Arc::new(roots) })
+        Ok(Self { provider: Arc::new(aws_lc_rs::default_provider()), roots: Arc::new(authorities(pem)?) })
     }
 
     /// A connector: `strict` refuses what is not trusted.
     pub(super) fn connector(&self, strict: bool, protocols: &[&[u8]]) -> anyhow::Result<TlsConnector> {
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider));
-        let builder = builder.with_safe_default_protocol_versions()?;
-        let mut config = if strict {
-            builder.with_root_certificates(Arc::clone(&self.roots)).with_no_client_auth()
-        } else {
+        let mut config = client_config(Arc::clone(&self.roots))?;
+        if !strict {
             let any = Arc::new(AnyCertificate(Arc::clone(&self.provider)));
-            builder.dangerous().with_custom_certificate_verifier(any).with_no_client_auth()
-        };
+            config.dangerous().set_certificate_verifier(any);
+        }
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(TlsConnector::from(Arc::new(config)))
     }

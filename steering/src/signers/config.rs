@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use spillway_service::config::ConfigError;
+use spillway_service::config::{ConfigError, Secret, secret};
 use spillway_wire::signed_url::{KeyError, Place, Signer, akamai, cloudfront, fastly, nginx, own};
 
 use super::Entry;
-use crate::config::Secret;
 
 const KINDS: &str = "akamai, cloudfront, fastly, nginx, own";
 const TTL_RANGE_S: std::ops::RangeInclusive<u64> = 600..=2_592_000;
@@ -129,17 +128,9 @@ impl SignerConfig {
     }
 
     fn secret(&self, name: &str) -> Result<String, ConfigError> {
-        match (&self.key, &self.key_file) {
-            (Some(key), None) => Ok(key.0.clone()),
-            (None, Some(path)) => match std::fs::read_to_string(path) {
-                Ok(text) => Ok(text.trim_end().to_owned()),
-                Err(source) => Err(ConfigError::Read { path: path.clone(), source }),
-            },
-            (key, _) => {
-                let given = if key.is_some() { "both" } else { "neither" };
-                Err(ConfigError::invalid(format!("steer.signers.{name}.key"), given, "one of key and key_file"))
-            }
-        }
+        let key = format!("steer.signers.{name}.key");
+        let secret = secret(&key, self.key.as_ref(), self.key_file.as_ref())?;
+        secret.ok_or_else(|| ConfigError::invalid(key, "neither", "one of key and key_file"))
     }
 }
 

@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use ed25519_dalek::SigningKey;
 use spillway_model::{BitsPerSecond, ContentId, GroupId, Millis, Mode, PathwayState, Ppm, TimestampMs, ViewId};
 use spillway_routing::{CohortRule, Group, Manifest, ModeRule, Pathway, Serves, Target, TtlPolicy, Weights};
+use spillway_service::config::Secret;
 use spillway_service::deployment::kind_of;
 use spillway_wire::token::{Needs, Token};
 use spillway_wire::{envelope, manifest};
 
 pub(crate) use super::world::{NOW, StoppedClock, deployment, id, region};
-use crate::{Secret, SteerConfig};
+use crate::SteerConfig;
 
 impl StoppedClock {
     pub(crate) fn advance(&self, span: Millis) {

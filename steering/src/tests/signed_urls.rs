@@ -12,13 +12,13 @@ use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use spillway_model::{Millis, TimestampMs};
 use spillway_routing::{Manifest, Pathway};
+use spillway_service::config::Secret;
 use spillway_wire::signed_url::own::Keys;
 use url::Url;
 
 use super::fixtures::{NOW, config, deployment, id, manifest, sealed};
 use super::node::Node;
 use crate::SignerConfig;
-use crate::config::Secret;
 use crate::signers::{Grant, Signers, title_folder};
 
 const AKAMAI_KEY: &str = "00112233445566778899aabbccddeeff";
