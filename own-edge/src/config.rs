@@ -1,6 +1,7 @@
 //! Configuration of an own edge, and what follows from it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Method;
@@ -8,9 +9,12 @@ use serde::Deserialize;
 use spillway_model::{GroupId, PathwayId, RegionId};
 use spillway_service::config::ConfigError;
 use spillway_service::posting::{check_collectors, check_share};
+use spillway_service::tls::{authorities, client_config};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
 use crate::rules::policy::Choices;
+use crate::signing::{Signing, SigningConfig};
 
 /// `[edge]` of an edge's configuration file.
 #[derive(Clone, Debug, Deserialize)]
@@ -19,8 +23,9 @@ pub struct EdgeConfig {
     /// Address for viewers, plain HTTP/1.1 and HTTP/2 with prior knowledge. Default 127.0.0.1:4310.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// Address for `/healthz`, `/readyz` and `/metrics`. Without it `/.spillway/healthz` and `/.spillway/readyz` stand
-    /// on `listen`, and `/.spillway/metrics` too, for callers that bear the service token.
+    /// Address for `/healthz`, `/readyz`, `/metrics` and, for callers that bear the service token, `POST /v1/purge`.
+    /// Without it `/.spillway/healthz` and `/.spillway/readyz` stand on `listen`, and for who bears the token
+    /// `/.spillway/metrics` and `/.spillway/purge`.
     pub admin_listen: Option<SocketAddr>,
     /// Id of the pathway that this node is; begins with `own-`.
     pub pathway: String,
@@ -30,8 +35,10 @@ pub struct EdgeConfig {
     pub region: String,
     /// Absolute URL that viewers reach it by.
     pub base_url: String,
-    /// Absolute `http://` URL of the origin; request paths are appended.
+    /// Absolute URL of the origin, `http://` or `https://` (HTTP/2 where it speaks it); request paths are appended.
     pub origin: String,
+    /// PEM file of the authorities that an `https://` origin is believed by. Default: the system's.
+    pub origin_ca: Option<PathBuf>,
     /// Bits out that it may carry, Mbit/s. At or above it (10 s mean) no new session is admitted.
     pub ceiling_mbps: f64,
     /// Memory for cached objects, MiB. Default 256.
@@ -72,6 +79,8 @@ pub struct EdgeConfig {
     /// playlists. Default true.
     #[serde(default = "default_guess_freshness")]
     pub guess_freshness: bool,
+    /// Tokens that URLs need. Default none: everything is open.
+    pub signed_urls: Option<SigningConfig>,
     /// Header with the client's address, set by a trusted proxy in front. Default none: the peer is the client.
     pub trusted_ip_header: Option<String>,
     /// The origin must take a connection within, ms. Default 2000.
@@ -177,10 +186,12 @@ pub(crate) struct Plan {
     pub region: RegionId,
     pub base_url: String,
     pub origin: Target,
+    pub origin_tls: ClientConfig,
     pub ceiling_bps: u64,
     pub memory_bytes: u64,
     pub choices: Choices,
     pub methods: Methods,
+    pub signing: Option<Signing>,
     pub fill_bytes: usize,
     pub orchestrators: Vec<Target>,
     pub collectors: Vec<String>,
@@ -240,9 +251,11 @@ fn methods(words: &[String]) -> Result<Methods, ConfigError> {
     words.iter().map(one).collect::<Result<_, _>>().map(Methods::Only)
 }
 
-/// An `http://` server that the edge calls.
+/// A server that the edge calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
+    /// `http` or `https`.
+    pub scheme: &'static str,
     /// `host:port` as for the `Host` header.
     pub authority: String,
     /// Path in front of what is asked for, without a slash at its end.
@@ -278,7 +291,8 @@ impl EdgeConfig {
             group: self.group.as_deref().map(GroupId::new).transpose().map_err(|e| id("group", e))?,
             region: RegionId::new(&self.region).map_err(|e| id("region", e))?,
             base_url: self.base_url.clone(),
-            origin: target("edge.origin", &self.origin)?,
+            origin: target("edge.origin", &self.origin, true)?,
+            origin_tls: origin_tls(&self.origin, self.origin_ca.as_ref())?,
             ceiling_bps: (self.ceiling_mbps * 1e6) as u64,
             memory_bytes: self.memory_mb * MIB,
             choices: Choices {
@@ -288,11 +302,12 @@ impl EdgeConfig {
                 guess_freshness: self.guess_freshness,
             },
             methods: methods(&self.methods)?,
+            signing: self.signed_urls.as_ref().map(SigningConfig::signing).transpose()?,
             fill_bytes: usize::try_from(self.fill_mb * MIB).unwrap_or(usize::MAX >> 4),
             orchestrators: self
                 .orchestrators
                 .iter()
-                .map(|url| target("edge.orchestrators", url))
+                .map(|url| target("edge.orchestrators", url, false))
                 .collect::<Result<_, _>>()?,
             collectors: self.collectors.clone(),
             deliveries_share_ppm: check_share("edge.deliveries_share", self.deliveries_share)?,
@@ -331,17 +346,36 @@ impl EdgeConfig {
     }
 }
 
-fn target(key: &str, text: &str) -> Result<Target, ConfigError> {
-    let bad = || ConfigError::invalid(key, text, "an absolute http:// URL without query (https:// not yet)");
+fn origin_tls(origin: &str, ca: Option<&PathBuf>) -> Result<ClientConfig, ConfigError> {
+    let bad = |error: &dyn std::fmt::Display| {
+        let shown = ca.map_or_else(|| "the system's".to_owned(), |path| path.display().to_string());
+        ConfigError::invalid("edge.origin_ca", shown, format!("a readable PEM file of certificates; {error}"))
+    };
+    let pem = ca.map(std::fs::read).transpose().map_err(|error| bad(&error))?;
+    let roots = match pem.is_some() || origin.starts_with("https:") {
+        true => authorities(pem.as_deref()).map_err(|error| bad(&error))?,
+        false => RootCertStore::empty(),
+    };
+    if pem.is_some() && roots.is_empty() {
+        return Err(bad(&"there is none in it"));
+    }
+    client_config(roots).map_err(|error| bad(&error))
+}
+
+fn target(key: &str, text: &str, tls: bool) -> Result<Target, ConfigError> {
+    let valid = if tls { "an absolute http:// or https:// URL" } else { "an absolute http:// URL (https:// not yet)" };
+    let bad = || ConfigError::invalid(key, text, format!("{valid}, without query"));
     let url = Url::parse(text).map_err(|_| bad())?;
-    let plain = url.scheme() == "http"
-        && url.query().is_none()
-        && url.fragment().is_none()
-        && url.username().is_empty()
-        && url.password().is_none();
+    let scheme = match url.scheme() {
+        "http" => "http",
+        "https" if tls => "https",
+        _ => return Err(bad()),
+    };
+    let plain =
+        url.query().is_none() && url.fragment().is_none() && url.username().is_empty() && url.password().is_none();
     let host = url.host_str().filter(|host| plain && !host.is_empty()).ok_or_else(bad)?;
     let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    Ok(Target { authority, prefix: url.path().trim_end_matches('/').to_owned() })
+    Ok(Target { scheme, authority, prefix: url.path().trim_end_matches('/').to_owned() })
 }
 
 #[cfg(test)]
@@ -363,7 +397,10 @@ mod tests {
     #[test]
     fn five_keys_are_enough() {
         let plan = with("").expect("parses").plan().expect("valid");
-        assert_eq!(plan.origin, Target { authority: "origin.example:8080".into(), prefix: "/media".into() });
+        assert_eq!(
+            plan.origin,
+            Target { scheme: "http", authority: "origin.example:8080".into(), prefix: "/media".into() }
+        );
         assert_eq!((plan.ceiling_bps, plan.memory_bytes), (500_000_000, 256 * MIB));
         assert_eq!(plan.ignore_query, ["CMCD"]);
     }
@@ -379,6 +416,11 @@ mod tests {
             ("methods = [\"GET\", \"CONNECT\"]", "CONNECT"),
             ("methods = [\"GET\", \"a b\"]", "a b"),
             ("methods = [\"HEAD\"]", "with GET"),
+            ("origin_ca = \"/nowhere/ca.pem\"", "/nowhere/ca.pem"),
+            ("origin_ca = \"/dev/null\"", "there is none in it"),
+            ("signed_urls = {}", "key_file"),
+            ("signed_urls = { key = \"short\" }", "32 or more"),
+            ("signed_urls = { key_file = \"/nowhere/key\" }", "/nowhere/key"),
             ("collectors = [\"collector:4300\"]", "edge.collectors"),
             ("deliveries_share = 1.5", "edge.deliveries_share"),
             ("memory_mb = 18446744073709551", "edge.memory_mb"),

@@ -11,11 +11,14 @@ use spillway_service::Readiness;
 use crate::access::AccessLog;
 use crate::account::Meter;
 use crate::admit::{Admission, Orders, Sessions, admit};
+use crate::cmsd::Advice;
 use crate::config::Plan;
 use crate::fetch::FillResult;
 use crate::fill::FillTable;
 use crate::object::Key;
 use crate::origin::Origin;
+use crate::prefetch::Prefetches;
+use crate::purge::Purges;
 use crate::receive::Asked;
 use crate::store::Store;
 
@@ -32,6 +35,10 @@ pub(crate) struct Edge {
     /// Where there is a collector for it.
     pub access: Option<AccessLog>,
     pub metrics: Exported,
+    /// What players are told while the node is near its ceiling.
+    pub advice: Advice,
+    pub purges: Purges,
+    pub prefetches: Prefetches,
     pub readiness: Readiness,
     /// `Via` of requests and answers.
     pub via: HeaderValue,
@@ -46,6 +53,7 @@ pub(crate) struct Edge {
 /// Metrics that no other part holds.
 pub(crate) struct Exported {
     pub fills: FillCounters,
+    pub purges: Counter,
     pub store_bytes: Gauge,
     pub viewers: Gauge,
 }
@@ -86,11 +94,15 @@ impl Edge {
                 fills: FillCounters(
                     FILL_RESULTS.map(|(_, result)| counter!("spillway_edge_fills_total", "result" => result)),
                 ),
+                purges: counter!("spillway_edge_purges_total"),
                 store_bytes: gauge!("spillway_edge_store_bytes"),
                 viewers: gauge!("spillway_edge_viewers"),
             },
             via: header(&format!("1.1 {}", plan.pathway)),
             pathway: header(plan.pathway.as_str()),
+            advice: Advice::default(),
+            purges: Purges::default(),
+            prefetches: Prefetches::new(),
             readiness,
             stopping: AtomicBool::new(false),
             prewarming: Arc::default(),
@@ -101,11 +113,9 @@ impl Edge {
 
     /// Forgets what is kept of these URLs; what is being fetched of them is not kept.
     pub(crate) fn forget(&self, urls: &[Key]) {
-        for url in urls {
-            // In this order: a fill keeps first, and then looks whether it is outdated.
-            self.fills.outdate(url);
-            self.store.forget(url);
-        }
+        // In this order: a fill keeps first, and then looks whether it is outdated.
+        self.fills.outdate_where(|key| urls.iter().any(|url| key.split('\n').next() == Some(url)));
+        urls.iter().for_each(|url| self.store.forget(url));
     }
 
     /// Monotonic time.

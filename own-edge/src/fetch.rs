@@ -164,10 +164,13 @@ async fn run_fill(
 
 /// Keeps `object`, unless its URL was changed since it was asked for.
 fn put(edge: &Edge, key: &Key, object: &Arc<Object>, writer: &Writer) {
-    edge.store.put(key, object.clone());
-    // Afterwards: whoever outdates it now forgets it, too.
     if writer.is_outdated() {
-        edge.store.forget(key);
+        return;
+    }
+    edge.store.put(key, object.clone());
+    // Once more: whoever outdated it in between has looked through the store before it was there.
+    if writer.is_outdated() {
+        edge.store.take_back(key, object);
     }
 }
 

@@ -283,21 +283,15 @@ impl FillTable {
         Joined::First(reader, Writer { table: self.clone(), key: key.clone(), fill, prepaid: 0 })
     }
 
-    /// What is being fetched of `url`, in any variant, is not kept, and who comes from now on fetches anew.
-    pub(crate) fn outdate(&self, url: &Key) {
-        let mut fills = self.lock();
-        let of_url = |key: &Key| key.strip_prefix(&**url).is_some_and(|rest| rest.is_empty() || rest.starts_with('\n'));
-        let keys: Vec<Key> = fills
-            .range::<Key, _>(url..)
-            .take_while(|(key, _)| key.starts_with(&**url))
-            .filter(|(key, _)| of_url(key))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in keys {
-            if let Some(fill) = fills.remove(&key) {
+    /// What is being fetched for keys that `goes` names is not kept, and who comes from now on fetches anew.
+    pub(crate) fn outdate_where(&self, goes: impl Fn(&Key) -> bool) {
+        self.lock().retain(|key, fill| {
+            let goes = goes(key);
+            if goes {
                 fill.outdated.store(true, Ordering::Relaxed);
             }
-        }
+            !goes
+        });
     }
 
     /// Bytes of the budget that are free.

@@ -10,12 +10,14 @@
 //! Invariant: a request never waits for an orchestrator or a collector. An answer that was cut never looks complete, and is never
 //! kept. Memory is bounded by configuration: kept objects, objects in flight, sessions, connections.
 //!
-//! Not there yet: TLS (both sides), disk, purge, several origins, prefetch, signed URLs.
+//! Not there yet: TLS (both sides), disk, several origins, prefetch.
 
 mod access;
 mod account;
+mod admin;
 mod admit;
 mod body;
+mod cmsd;
 mod config;
 mod connection;
 mod edge;
@@ -24,12 +26,15 @@ mod fill;
 mod lookup;
 mod object;
 mod origin;
+mod prefetch;
 mod process;
+mod purge;
 mod receive;
 mod report;
 mod respond;
 mod rules;
 mod server;
+mod signing;
 mod store;
 
 use std::sync::Arc;
@@ -42,6 +47,7 @@ use spillway_service::{CancellationToken, Readiness};
 use tokio::net::TcpListener;
 
 pub use config::EdgeConfig;
+pub use signing::SigningConfig;
 
 use edge::Edge;
 
@@ -83,7 +89,8 @@ pub async fn run(config: EdgeConfig, shell: EdgeShell, listener: TcpListener) ->
     let (access, poster) = log.map_or((None, None), |(access, poster)| (Some(access), Some(poster)));
     let edge = Arc::new(Edge::new(plan, shell.clock, shell.readiness.clone(), access));
     let admin = admin.map(|listener| {
-        let router = spillway_service::health_router(shell.readiness.clone(), shell.metrics);
+        let health = spillway_service::health_router(shell.readiness.clone(), shell.metrics);
+        let router = health.merge(admin::router(edge.clone(), shell.service_token.clone()));
         tokio::spawn(spillway_service::serve(listener, router, shell.shutdown.clone()))
     });
     let reports = tokio::spawn(report::run(edge.clone(), shell.service_token, shell.shutdown.clone()));

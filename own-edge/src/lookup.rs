@@ -34,7 +34,7 @@ pub(crate) fn lookup(edge: &Arc<Edge>, asked: &Asked, informed: Option<Informed>
     let (key, kept) = edge.store.find(&asked.key, &asked.headers);
     let wanted = |informed| Wanted::by(edge, asked, informed);
     if let Some(object) = &kept {
-        match object.freshness.state(now) {
+        match object.state(now) {
             State::Fresh(ttl_s) => return Found::Fresh(object.clone(), ttl_s),
             State::StaleWhileRevalidate => {
                 // Nobody waits for this one; whoever comes next finds what it brings.
@@ -78,7 +78,7 @@ pub(crate) fn begin(edge: &Arc<Edge>, key: &Key, kept: Option<&Arc<Object>>, wan
 }
 
 fn fresh_for_s(edge: &Edge, object: &Object) -> Option<u64> {
-    match object.freshness.state(edge.now()) {
+    match object.state(edge.now()) {
         State::Fresh(ttl_s) => Some(ttl_s),
         _ => None,
     }

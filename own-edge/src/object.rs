@@ -1,7 +1,7 @@
 //! What is kept: a head and a body in pieces that a hit shares by reference count.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
@@ -11,9 +11,10 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use spillway_model::Millis;
 
+use crate::cmsd::CMSD_DYNAMIC;
 use crate::rules::cache_control::split_outside_quotes;
 use crate::rules::dates::http_date_s;
-use crate::rules::freshness::Freshness;
+use crate::rules::freshness::{Freshness, State};
 
 /// What names an object: path and query without the ignored parameters, which the origin is asked with; where the answer
 /// depends on more, behind a line feed what the request says of that ([`crate::store::Variants`]).
@@ -21,6 +22,8 @@ pub(crate) type Key = Arc<str>;
 
 /// Length of every piece of a kept body but the last.
 pub(crate) const PIECE_BYTES: usize = 256 * 1024;
+const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
+const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 /// What an entry takes beside its bytes: maps, counts and allocations, estimated.
 const OVERHEAD_BYTES: u64 = 512;
 
@@ -39,6 +42,8 @@ pub(crate) struct Object {
     pub body: Pieces,
     /// Monotonic ms before which a failed revalidation is not tried again.
     retry_at_ms: AtomicU64,
+    /// Somebody had it purged softly.
+    softened: AtomicBool,
 }
 
 /// A body: pieces of [`PIECE_BYTES`], the last shorter.
@@ -54,6 +59,8 @@ impl Head {
         strip_hop_by_hop(&mut headers);
         headers.remove(CONTENT_LENGTH);
         headers.remove(AGE);
+        // What a node before us said of its moment.
+        headers.remove(CMSD_DYNAMIC);
         Self { status, headers }
     }
 
@@ -70,7 +77,7 @@ impl Head {
     /// The head after a 304: its fields replace the kept ones, except those that describe the body.
     pub(crate) fn updated(&self, mut not_modified: HeaderMap) -> Self {
         strip_hop_by_hop(&mut not_modified);
-        for name in [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, AGE] {
+        for name in [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, AGE, CMSD_DYNAMIC] {
             not_modified.remove(name);
         }
         let mut headers = self.headers.clone();
@@ -117,13 +124,33 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 impl Object {
     pub(crate) fn new(head: Arc<Head>, freshness: Freshness, body: Pieces) -> Self {
-        Self { head, freshness, body, retry_at_ms: AtomicU64::new(0) }
+        Self { head, freshness, body, retry_at_ms: AtomicU64::new(0), softened: AtomicBool::new(false) }
     }
 
     /// Bytes that it takes under `key`.
     pub(crate) fn weight(&self, key: &Key) -> u64 {
         let headers: usize = self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
         self.body.len + (headers + key.len()) as u64 + OVERHEAD_BYTES
+    }
+
+    /// What it is good for now.
+    pub(crate) fn state(&self, now: Millis) -> State {
+        match self.freshness.state(now) {
+            State::Fresh(_) if self.softened.load(Ordering::Relaxed) => self.freshness.past_its_time(),
+            state => state,
+        }
+    }
+
+    /// From now on it must be validated before it serves, as if its time were over.
+    pub(crate) fn soften(&self) {
+        self.softened.store(true, Ordering::Relaxed);
+    }
+
+    /// What the origin calls it, for purges: `Surrogate-Key` (words) and `Cache-Tag` (a list).
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &str> {
+        let lines = |name| self.head.headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+        let words = lines(SURROGATE_KEY).flat_map(str::split_ascii_whitespace);
+        words.chain(lines(CACHE_TAG).flat_map(|line| line.split(',').map(str::trim)))
     }
 
     /// Notes that its revalidation failed; it is not tried again before `at`.

@@ -8,12 +8,14 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Version};
+use spillway_model::TimestampMs;
 use url::{Url, form_urlencoded};
 
 use crate::admit::{SessionKey, Sessions};
 use crate::config::Plan;
 use crate::connection::HeadSeen;
 use crate::object::Key;
+use crate::signing::Opened;
 
 /// Bytes of path and query.
 const TARGET_MAX_BYTES: usize = 8 * 1024;
@@ -30,7 +32,9 @@ pub(crate) struct Asked {
     pub head_only: bool,
     /// What is asked for, also of the origin.
     pub key: Key,
-    /// Path and query as the client sent them.
+    /// First part of the path as the client sent it, where that is a token; with a leading slash.
+    pub token: String,
+    /// The rest of the path, and the query, as the client sent them.
     pub target: String,
     /// Conditions, ranges, credentials.
     pub headers: HeaderMap,
@@ -166,11 +170,23 @@ pub(crate) fn key(path: &str, query: Option<&str>, ignored: &[String]) -> Key {
     if kept.is_empty() { Arc::from(path) } else { Arc::from(format!("{path}?{kept}")) }
 }
 
-/// Makes an [`Asked`] of a checked request.
-pub(crate) fn receive(parts: Parts, peer: SocketAddr, plan: &Plan, sessions: &Sessions) -> Result<Asked, Refusal> {
+/// Makes an [`Asked`] of a checked request that came at `now`.
+pub(crate) fn receive(
+    parts: Parts,
+    peer: SocketAddr,
+    plan: &Plan,
+    sessions: &Sessions,
+    now: TimestampMs,
+) -> Result<Asked, Refusal> {
     if came_through_us(&parts.headers, plan) {
         return Err(refuse(StatusCode::LOOP_DETECTED, "loop"));
     }
+    let path = parts.uri.path();
+    let opened = match &plan.signing {
+        Some(signing) => signing.open(path, now.0 / 1000)?,
+        None => Opened { token: "", path },
+    };
+    let query = parts.uri.query();
     let client: IpAddr =
         spillway_service::client_ip(peer, &parts.headers, plan.trusted_ip_header.as_deref()).to_canonical();
     let sid = sid(parts.uri.query(), &parts.headers);
@@ -179,8 +195,9 @@ pub(crate) fn receive(parts: Parts, peer: SocketAddr, plan: &Plan, sessions: &Se
     Ok(Asked {
         head_only: parts.method == Method::HEAD,
         method: parts.method,
-        key: key(parts.uri.path(), parts.uri.query(), &plan.ignore_query),
-        target: parts.uri.path_and_query().map_or_else(|| "/".into(), |target| target.as_str().to_owned()),
+        key: key(opened.path, query, &plan.ignore_query),
+        token: opened.token.to_owned(),
+        target: query.map_or_else(|| opened.path.to_owned(), |query| format!("{}?{query}", opened.path)),
         headers: parts.headers,
         session,
         sid,

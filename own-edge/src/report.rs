@@ -165,6 +165,7 @@ impl Reporter {
             top_content: interval.top_content,
             draining: edge.is_draining(),
         };
+        edge.advice.update(&report.pathway, bits_out_10s_bps, report.ceiling_bps, viewers);
         self.seq += 1;
         self.at = at;
         self.bytes_out = bytes_out;

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 
 use crate::account::CacheResult;
 use crate::body::{Cut, Delivery, EdgeBody};
+use crate::cmsd::CMSD_DYNAMIC;
 use crate::connection::{Informed, Shared};
 use crate::edge::Edge;
 use crate::fetch;
@@ -297,6 +298,9 @@ impl Reply<'_> {
         *response.headers_mut() = headers;
         response.headers_mut().append(VIA, self.edge.via.clone());
         response.headers_mut().append("cache-status", note.header(self.edge));
+        if let Some(advice) = self.edge.advice.current() {
+            response.headers_mut().append(CMSD_DYNAMIC, advice);
+        }
         dress(self.edge, response.headers_mut());
         response
     }
@@ -403,7 +407,7 @@ pub(crate) fn not_admitted(
     plain(&mut response, format!("not admitted: {why}\n"), asked.head_only);
     let note = Note { detail: Some(why), ..Note::new(CacheResult::Refused, Some("bypass")) };
     response.headers_mut().insert("cache-status", note.header(edge));
-    match elsewhere.and_then(|url| HeaderValue::from_str(&format!("{url}{}", asked.target)).ok()) {
+    match elsewhere.and_then(|url| HeaderValue::from_str(&format!("{url}{}{}", asked.token, asked.target)).ok()) {
         Some(location) => {
             response.headers_mut().insert(LOCATION, location);
         }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONNECTION;
+use http::request::Parts;
 use http::{HeaderValue, Version};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,13 +20,15 @@ use spillway_service::{CancellationToken, DRAIN};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::admin::is_allowed;
 use crate::admit::Admission;
 use crate::body::EdgeBody;
-use crate::connection::{Connection, Shared};
+use crate::connection::{Connection, HeadSeen, Shared};
 use crate::edge::Edge;
 use crate::origin::RequestBody;
+use crate::purge::{PURGE_MAX_BYTES, purge};
 use crate::receive::{Refusal, check_head, receive};
-use crate::respond;
+use crate::{prefetch, respond};
 
 /// Header lines of a request.
 const HEADERS_MAX: usize = 100;
@@ -112,8 +116,25 @@ async fn answer(
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<EdgeBody> {
-    let began = edge.now();
     let seen = connection.begin_request();
+    let version = request.version();
+    let mut response = answer_seen(edge, own, connection, peer, request, seen).await;
+    // What follows a body was not looked at, so nothing may follow it.
+    if seen.last && version < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn answer_seen(
+    edge: &Arc<Edge>,
+    own: &OwnPaths,
+    connection: &Arc<Shared>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+    seen: HeadSeen,
+) -> Response<EdgeBody> {
+    let began = edge.now();
     let has_body = !request.body().is_end_stream();
     let (parts, body) = request.into_parts();
     let version = parts.version;
@@ -123,16 +144,16 @@ async fn answer(
     if parts.method == Method::OPTIONS {
         return respond::preflight(edge, &parts.headers);
     }
+    if let Some(path) = parts.uri.path().strip_prefix(OWN_PATHS) {
+        let head_only = parts.method == Method::HEAD;
+        let (status, text) = own_path(edge, own, &parts, path, body).await;
+        return respond::page(edge, status, text, head_only);
+    }
     if !edge.plan.methods.allow(&parts.method) {
         let refusal = Refusal { status: StatusCode::METHOD_NOT_ALLOWED, word: "method" };
         return respond::refused(edge, refusal, version);
     }
-    if let Some(path) = parts.uri.path().strip_prefix(OWN_PATHS) {
-        let head_only = parts.method == Method::HEAD;
-        let (status, body) = own_path(edge, own, path, spillway_service::auth::bearer(&parts.headers));
-        return respond::page(edge, status, body, head_only);
-    }
-    let asked = match receive(parts, peer, &edge.plan, &edge.sessions) {
+    let asked = match receive(parts, peer, &edge.plan, &edge.sessions, edge.clock.now()) {
         Ok(asked) => asked,
         Err(refusal) => return respond::refused(edge, refusal, version),
     };
@@ -141,37 +162,47 @@ async fn answer(
         Admission::Served => {
             edge.sessions.served(asked.session, edge.now());
             match asked.method {
-                Method::GET | Method::HEAD => respond::serve(edge, &asked, connection).await,
+                Method::GET | Method::HEAD => {
+                    let response = respond::serve(edge, &asked, connection).await;
+                    prefetch::ahead(edge, &asked);
+                    response
+                }
                 _ => respond::forward(edge, &asked, RequestBody::of(body), connection).await,
             }
         }
     };
-    if seen.last && version < Version::HTTP_2 {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     if let Some(access) = &edge.access {
         access.open(asked, began, &mut response);
     }
     response
 }
 
-fn own_path(edge: &Edge, own: &OwnPaths, path: &str, bearer: Option<&str>) -> (StatusCode, String) {
-    let token_hash = spillway_service::auth::token_hash;
+async fn own_path(
+    edge: &Arc<Edge>,
+    own: &OwnPaths,
+    request: &Parts,
+    path: &str,
+    body: Incoming,
+) -> (StatusCode, String) {
+    let may = || is_allowed(&request.headers, &own.service_token);
+    let read = matches!(request.method, Method::GET | Method::HEAD);
     match path {
         _ if !own.enabled => (StatusCode::NOT_FOUND, "not here\n".into()),
-        "healthz" => (StatusCode::OK, "ok\n".into()),
-        "readyz" if edge.readiness.is_ready() && !edge.is_draining() => (StatusCode::OK, "ready\n".into()),
-        "readyz" => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".into()),
-        "metrics" => match (&own.metrics, bearer) {
-            (None, _) => (StatusCode::NOT_FOUND, "no metrics recorder runs\n".into()),
-            // Hashes are compared, so timing tells nothing of the token.
-            (Some(metrics), Some(token))
-                if !own.service_token.is_empty() && token_hash(token) == token_hash(&own.service_token) =>
-            {
-                (StatusCode::OK, metrics.render())
+        "healthz" if read => (StatusCode::OK, "ok\n".into()),
+        "readyz" if read && edge.readiness.is_ready() && !edge.is_draining() => (StatusCode::OK, "ready\n".into()),
+        "readyz" if read => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".into()),
+        "metrics" if read && own.metrics.is_none() => (StatusCode::NOT_FOUND, "no metrics recorder runs\n".into()),
+        "metrics" | "purge" if !may() => (StatusCode::UNAUTHORIZED, "the service token is needed\n".into()),
+        "metrics" if read => (StatusCode::OK, own.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default()),
+        "purge" if request.method == Method::POST => {
+            let whole = Limited::new(body, PURGE_MAX_BYTES).collect();
+            match tokio::time::timeout(edge.plan.header_timeout, whole).await {
+                Ok(Ok(bytes)) => purge(edge, &bytes.to_bytes()).await,
+                Ok(Err(error)) => (StatusCode::BAD_REQUEST, format!("the request's body: {error}\n")),
+                Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request's body did not come\n".into()),
             }
-            _ => (StatusCode::UNAUTHORIZED, "the service token is needed\n".into()),
-        },
+        }
+        "purge" | "metrics" | "healthz" | "readyz" => (StatusCode::METHOD_NOT_ALLOWED, "not by this method\n".into()),
         _ => (StatusCode::NOT_FOUND, "not here\n".into()),
     }
 }

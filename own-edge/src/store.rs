@@ -120,6 +120,11 @@ impl Store {
         self.entries.insert(key.clone(), Entry::Object(object));
     }
 
+    /// Forgets `object`, but nothing that has come in its place.
+    pub(crate) fn take_back(&self, key: &Key, object: &Arc<Object>) {
+        self.entries.remove_if(key, |entry| matches!(entry, Entry::Object(kept) if Arc::ptr_eq(kept, object)));
+    }
+
     /// The key for an answer to `request` of `url` that differs by `fields`. Where answers of the URL differ by other
     /// fields so far, they differ by all of them from now on.
     pub(crate) fn variant(&self, url: &Key, fields: &[HeaderName], request: &HeaderMap) -> Key {
@@ -144,6 +149,14 @@ impl Store {
     pub(crate) fn forget(&self, url: &Key) {
         self.entries.remove(url);
         self.marks.remove(url);
+    }
+
+    /// Keeps of all objects those that `stays` lets stay, and of the records of how URLs differ those of `url_stays`.
+    pub(crate) fn retain(&self, url_stays: impl Fn(&Key) -> bool, stays: impl Fn(&Key, &Object) -> bool) {
+        self.entries.retain(|key, entry| match entry {
+            Entry::Object(object) => stays(key, object),
+            Entry::Variants(_) => url_stays(key),
+        });
     }
 
     /// Forgets `key` and lets its requests go to the origin side by side for a while.

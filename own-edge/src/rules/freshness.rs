@@ -99,6 +99,12 @@ impl Freshness {
         }
     }
 
+    /// What it would be good for, were its time just over.
+    pub(crate) fn past_its_time(&self) -> State {
+        let serves = !self.never_stale && self.stale_while_revalidate_s > 0;
+        if serves { State::StaleWhileRevalidate } else { State::Stale }
+    }
+
     /// Whether it may serve because the origin can't be reached.
     pub(crate) fn serves_without_origin(&self, now: Millis, default_s: u64) -> bool {
         let window_s = self.stale_if_error_s.unwrap_or(default_s);

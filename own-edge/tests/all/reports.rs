@@ -9,17 +9,17 @@ use crate::scripted::{Gate, Scripted, Step, response};
 use crate::support::{TOKEN, TestEdge, media};
 
 /// An orchestrator that takes reports and answers with what it is told to.
-struct Orchestrator {
+pub struct Orchestrator {
     server: Scripted,
     directives: Arc<Mutex<Directives>>,
 }
 
-fn admit() -> Directives {
+pub fn admit() -> Directives {
     Directives { v: 1, epoch: 1, admit: true, ..Directives::default() }
 }
 
 impl Orchestrator {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let (server, directives) = (Scripted::start().await, Arc::new(Mutex::new(admit())));
         let answers = directives.clone();
         server.on("/v1/loads", move |_| {
@@ -29,7 +29,7 @@ impl Orchestrator {
         Self { server, directives }
     }
 
-    async fn edge(&self, origin: &Scripted, lines: &str) -> TestEdge {
+    pub async fn edge(&self, origin: &Scripted, lines: &str) -> TestEdge {
         let lines = format!("orchestrators = [\"{}\"]\n{lines}", self.server.url());
         TestEdge::with(&origin.url(), &lines).await
     }
@@ -41,7 +41,7 @@ impl Orchestrator {
     }
 
     /// Gives `directives` and waits until they have been sent and a further report has come, by when they hold.
-    async fn order(&self, directives: Directives) -> LoadReport {
+    pub async fn order(&self, directives: Directives) -> LoadReport {
         *self.directives.lock().unwrap() = directives;
         self.next().await;
         self.next().await
@@ -121,6 +121,23 @@ async fn an_edge_that_may_not_admit_serves_running_sessions_only() {
 
     orchestrator.order(admit()).await;
     assert_eq!(get_from(edge.address, new, "/1").await.status, 200);
+}
+
+#[tokio::test]
+async fn an_edge_near_its_ceiling_tells_players_what_it_could_carry() {
+    let (origin, orchestrator) = (Scripted::start().await, Orchestrator::start().await);
+    origin.answer("/1", "Cache-Control: max-age=600\nCMSD-Dynamic: \"shield\";rd=7", media(1_000_000));
+    // A megabyte in ten seconds is some 0.8 Mbit/s.
+    let edge = orchestrator.edge(&origin, "ceiling_mbps = 0.8").await;
+    let calm = get_from(edge.address, [127, 0, 0, 1], "/1").await;
+    assert_eq!(calm.header("cmsd-dynamic"), None, "{}", calm.head);
+    orchestrator.order(admit()).await;
+    let running = get_from(edge.address, [127, 0, 0, 1], "/1").await;
+    assert_eq!(running.header("cmsd-dynamic"), Some("\"own-test-1\";du;mb=700"), "{}", running.head);
+    assert!(running.header("access-control-expose-headers").is_some_and(|names| names.contains("CMSD-Dynamic")));
+    edge.clock.forward(11);
+    orchestrator.order(admit()).await;
+    assert_eq!(get_from(edge.address, [127, 0, 0, 3], "/1").await.header("cmsd-dynamic"), None);
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::client::LONG;
+
 /// What a server does next.
 #[derive(Clone)]
 pub enum Step {
@@ -128,7 +130,8 @@ impl Scripted {
             if seen.len() >= count {
                 return seen;
             }
-            changes.changed().await.unwrap();
+            let change = tokio::time::timeout(LONG, changes.changed()).await;
+            change.unwrap_or_else(|_| panic!("{target} was asked for {} times of {count}", seen.len())).unwrap();
         }
     }
 }
