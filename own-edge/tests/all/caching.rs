@@ -240,7 +240,7 @@ async fn the_origin_hears_a_client_but_nothing_that_would_change_what_everybody_
     origin.answer("/2", "Cache-Control: max-age=60", "secret");
     let edge = TestEdge::start(&origin).await;
     let lines = "Cookie: a=b\nX-Any: 1\nX-Any: 2\nVia: 1.1 before\nConnection: X-Hop\nX-Hop: 1\nOrigin: https://x.example\n\
-                 Accept-Encoding: br\nRange: bytes=0-0\nIf-None-Match: \"a\"\nX-Forwarded-Host: evil.example\n\
+                 Accept-Encoding: br\nRange: bytes=0-0\nIf-None-Match: \"a\"\nX-Forwarded-Host: evil.example\nForwarded: host=evil.example\nX-Host: evil.example\n\
                  X-Original-URL: /admin\nX-HTTP-Method-Override: DELETE\nCMCD-Session: sid=\"v-1\"";
     get_with(edge.address, "/1", lines).await;
     let seen = origin.seen("/1").remove(0);
@@ -250,6 +250,8 @@ async fn the_origin_hears_a_client_but_nothing_that_would_change_what_everybody_
         "if-none-match",
         "x-hop",
         "x-forwarded-host",
+        "forwarded",
+        "x-host",
         "x-original-url",
         "x-http-method-override",
         "cmcd-session",
