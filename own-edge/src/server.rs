@@ -79,7 +79,16 @@ pub(crate) async fn serve(edge: Arc<Edge>, own: OwnPaths, listener: TcpListener,
         let (edge, own) = (edge.clone(), own.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let (edge, own, shared) = (edge.clone(), own.clone(), shared.clone());
-            async move { Ok::<_, Infallible>(answer(&edge, &own, &shared, peer, request).await) }
+            async move {
+                let seen = shared.begin_request();
+                let version = request.version();
+                let mut response = answer(&edge, &own, &shared, peer, request, seen).await;
+                // What follows a body was not looked at, so nothing may follow it.
+                if seen.last && version < Version::HTTP_2 {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         let served = graceful.watch(builder.serve_connection(TokioIo::new(connection), service).into_owned());
         tokio::spawn(async move {
@@ -108,25 +117,8 @@ fn builder(edge: &Edge) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// The path of a request.
+/// The path of a request; `seen` is what the socket saw of its head.
 async fn answer(
-    edge: &Arc<Edge>,
-    own: &OwnPaths,
-    connection: &Arc<Shared>,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Response<EdgeBody> {
-    let seen = connection.begin_request();
-    let version = request.version();
-    let mut response = answer_seen(edge, own, connection, peer, request, seen).await;
-    // What follows a body was not looked at, so nothing may follow it.
-    if seen.last && version < Version::HTTP_2 {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-async fn answer_seen(
     edge: &Arc<Edge>,
     own: &OwnPaths,
     connection: &Arc<Shared>,

@@ -99,14 +99,7 @@ fn parse_range(value: &[u8], len: u64) -> Option<Part> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().expect("value"));
-        }
-        headers
-    }
+    use crate::rules::map;
 
     fn head() -> Head {
         let lines = [("etag", "\"a\""), ("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT")];

@@ -143,6 +143,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
+    use crate::rules::map;
 
     const NOW_S: u64 = 1_767_225_600;
 
@@ -155,15 +156,6 @@ mod tests {
     fn date(offset_s: i64) -> String {
         let seconds = NOW_S.checked_add_signed(offset_s).expect("in range");
         httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds))
-    }
-
-    fn map(lines: Lines) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            let name: http::HeaderName = name.parse().expect("name");
-            headers.append(name, value.parse().expect("value"));
-        }
-        headers
     }
 
     fn said(lines: Lines) -> Option<Freshness> {

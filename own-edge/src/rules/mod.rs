@@ -9,3 +9,14 @@ pub(crate) mod dates;
 pub(crate) mod freshness;
 pub(crate) mod policy;
 pub(crate) mod vary;
+
+/// Headers of (name, value), for tests.
+#[cfg(test)]
+pub(crate) fn map(lines: &[(&str, &str)]) -> http::HeaderMap {
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in lines {
+        let name: http::HeaderName = name.parse().expect("name");
+        headers.append(name, value.parse().expect("value"));
+    }
+    headers
+}

@@ -136,21 +136,13 @@ mod tests {
     use spillway_model::{Millis, TimestampMs};
 
     use super::*;
+    use crate::rules::map;
 
     const NOW_S: u64 = 1_767_225_600;
     const CHOICES: Choices =
         Choices { max_object_bytes: 10, keep_set_cookie: false, keep_until_close: false, guess_freshness: true };
 
     type Lines<'a> = &'a [(&'a str, &'a str)];
-
-    fn map(lines: Lines) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            let name: http::HeaderName = name.parse().expect("name");
-            headers.append(name, value.parse().expect("value"));
-        }
-        headers
-    }
 
     fn kept(request: Lines, status: u16, lines: Lines, framing: Framing, choices: Choices) -> Keep {
         let times = Times { asked: Millis(5_000), received: Millis(5_000), wall: TimestampMs(NOW_S * 1000) };

@@ -77,14 +77,7 @@ fn by_weight(members: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(*name, value.parse().expect("value"));
-        }
-        headers
-    }
+    use crate::rules::map;
 
     #[test]
     fn a_star_anywhere_means_anything() {
