@@ -61,3 +61,17 @@ async fn what_is_elsewhere_or_no_plain_path_is_not_fetched() {
     assert_eq!((origin.seen_at("/x").len(), origin.seen_at("/a/1").len()), (0, 1));
     assert!(origin.seen_at("/a/x%2fy").is_empty() && origin.seen_at("/a/x%00").is_empty());
 }
+
+#[tokio::test]
+async fn what_is_known_not_to_be_kept_is_not_fetched_ahead() {
+    let origin = Scripted::start().await;
+    origin.answer("/1", KEPT, "one");
+    origin.answer("/2", "Cache-Control: no-store", "two");
+    origin.answer("/3", KEPT, "three");
+    let edge = TestEdge::start(&origin).await;
+    get(edge.address, "/2").await;
+    get(edge.address, "/1?CMCD=nor%3D%222%22").await;
+    get(edge.address, "/1?CMCD=nor%3D%223%22").await;
+    origin.asked("/3", 1).await;
+    assert_eq!(origin.count("/2"), 1);
+}
