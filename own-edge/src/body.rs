@@ -1,5 +1,6 @@
 //! Bodies that clients get: nothing, a few bytes, a kept object, or what is still arriving.
 
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,9 +11,10 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use crate::access::Open;
 use crate::admit::SessionKey;
-use crate::connection::Shared;
+use crate::disk::OpenFile;
 use crate::edge::Edge;
-use crate::object::{Key, Object};
+use crate::object::{Key, Object, Stored};
+use crate::socket::CutFlag;
 
 /// The body ended before its end.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -24,7 +26,7 @@ pub(crate) type Arriving = Pin<Box<dyn Stream<Item = Result<Bytes, Cut>> + Send>
 
 enum Source {
     Bytes(Option<Bytes>),
-    Object { object: Arc<Object>, at: u64, end: u64 },
+    Kept { object: Arc<Object>, stored: Stored, at: u64, end: u64 },
     Arriving { stream: Arriving, left: Option<u64> },
 }
 
@@ -33,6 +35,7 @@ pub(crate) struct EdgeBody {
     source: Source,
     delivery: Option<Delivery>,
     line: Option<Box<Open>>,
+    on_cut: Option<CutFlag>,
 }
 
 /// Who gets it and how much they got.
@@ -40,8 +43,6 @@ pub(crate) struct Delivery {
     pub edge: Arc<Edge>,
     pub key: Key,
     pub session: SessionKey,
-    /// For HTTP/1: a body whose end is the connection's end must not look complete when it is not.
-    pub connection: Option<Arc<Shared>>,
     pub bytes: u64,
 }
 
@@ -57,7 +58,7 @@ impl Drop for Delivery {
 impl EdgeBody {
     /// A body of these bytes, none of media.
     pub(crate) fn bytes(bytes: Bytes) -> Self {
-        Self { source: Source::Bytes((!bytes.is_empty()).then_some(bytes)), delivery: None, line: None }
+        Self { source: Source::Bytes((!bytes.is_empty()).then_some(bytes)), delivery: None, line: None, on_cut: None }
     }
 
     /// No body.
@@ -67,12 +68,65 @@ impl EdgeBody {
 
     /// The bytes of `object` from `at` up to, without, `end`.
     pub(crate) fn object(object: Arc<Object>, at: u64, end: u64, delivery: Delivery) -> Self {
-        Self { source: Source::Object { object, at, end }, delivery: Some(delivery), line: None }
+        let source = Source::Kept { stored: object.body.stored(), object, at, end };
+        Self { source, delivery: Some(delivery), line: None, on_cut: None }
     }
 
     /// What arrives; `left` is its length where that is known.
     pub(crate) fn arriving(stream: Arriving, left: Option<u64>, delivery: Delivery) -> Self {
-        Self { source: Source::Arriving { stream, left }, delivery: Some(delivery), line: None }
+        Self { source: Source::Arriving { stream, left }, delivery: Some(delivery), line: None, on_cut: None }
+    }
+
+    /// Sets `flag` where it can't be completed: its end may be the connection's end.
+    pub(crate) fn on_cut(&mut self, flag: CutFlag) {
+        self.on_cut = Some(flag);
+    }
+
+    /// The next bytes.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        let next = std::task::ready!(self.source.poll_next(cx));
+        match &next {
+            Some(Ok(bytes)) => self.hand_over(bytes.len() as u64),
+            Some(Err(Cut)) => {
+                if let Some(flag) = &self.on_cut {
+                    flag.set();
+                }
+            }
+            None => {}
+        }
+        Poll::Ready(next)
+    }
+
+    /// The rest of the body as a part of a file, where it is one: bytes from the first up to, without, the second.
+    pub(crate) fn file(&self) -> Option<(Arc<OpenFile>, Range<u64>)> {
+        match &self.source {
+            Source::Kept { stored: Stored::File(file), at, end, .. } if at < end => Some((file.clone(), *at..*end)),
+            _ => None,
+        }
+    }
+
+    /// So many bytes of the file were sent.
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        if let Source::Kept { at, .. } = &mut self.source {
+            *at += bytes;
+        }
+        self.hand_over(bytes);
+    }
+
+    /// The file can't be read.
+    pub(crate) fn file_failed(&self) {
+        if let (Source::Kept { object, .. }, Some(delivery)) = (&self.source, &self.delivery) {
+            delivery.edge.drop_damaged(&delivery.key, object);
+        }
+    }
+
+    fn hand_over(&mut self, bytes: u64) {
+        if let Some(line) = &mut self.line {
+            line.bytes += bytes;
+        }
+        if let Some(delivery) = &mut self.delivery {
+            delivery.bytes += bytes;
+        }
     }
 
     /// Logs the request when the body is gone.
@@ -85,11 +139,14 @@ impl Source {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         match self {
             Self::Bytes(bytes) => Poll::Ready(bytes.take().map(Ok)),
-            Self::Object { object, at, end } => {
-                let piece = object.body.from(*at, *end);
-                *at += piece.as_ref().map_or(0, |piece| piece.len() as u64);
-                Poll::Ready(piece.map(Ok))
-            }
+            Self::Kept { stored, at, end, .. } => Poll::Ready(match stored.part(*at, *end) {
+                Ok(Some(part)) => {
+                    *at += part.len() as u64;
+                    Some(Ok(part))
+                }
+                Ok(None) => None,
+                Err(_) => Some(Err(Cut)),
+            }),
             Self::Arriving { left: Some(0), .. } => Poll::Ready(None),
             Self::Arriving { stream, left } => {
                 let next = std::task::ready!(stream.as_mut().poll_next(cx));
@@ -117,29 +174,13 @@ impl Body for EdgeBody {
     type Error = Cut;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        let this = &mut *self;
-        let next = std::task::ready!(this.source.poll_next(cx));
-        if let (Some(line), Some(Ok(bytes))) = (&mut this.line, &next) {
-            line.bytes += bytes.len() as u64;
-        }
-        if let Some(delivery) = &mut this.delivery {
-            match &next {
-                Some(Ok(bytes)) => delivery.bytes += bytes.len() as u64,
-                Some(Err(Cut)) => {
-                    if let Some(connection) = &delivery.connection {
-                        connection.reset_at_end();
-                    }
-                }
-                None => {}
-            }
-        }
-        Poll::Ready(next.map(|result| result.map(Frame::data)))
+        self.poll_next(cx).map(|next| next.map(|part| part.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Bytes(bytes) => bytes.is_none(),
-            Source::Object { at, end, .. } => at >= end,
+            Source::Kept { at, end, .. } => at >= end,
             Source::Arriving { left, .. } => *left == Some(0),
         }
     }
@@ -147,7 +188,7 @@ impl Body for EdgeBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Bytes(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Source::Object { at, end, .. } => SizeHint::with_exact(end.saturating_sub(*at)),
+            Source::Kept { at, end, .. } => SizeHint::with_exact(end.saturating_sub(*at)),
             Source::Arriving { left: Some(left), .. } => SizeHint::with_exact(*left),
             Source::Arriving { left: None, .. } => SizeHint::default(),
         }

@@ -9,10 +9,11 @@ use serde::Deserialize;
 use spillway_model::{GroupId, PathwayId, RegionId};
 use spillway_service::config::ConfigError;
 use spillway_service::posting::{check_collectors, check_share};
-use spillway_service::tls::{authorities, client_config};
+use spillway_service::tls::{TlsConfig, authorities, client_config};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
+use crate::disk::DiskPlan;
 use crate::rules::policy::Choices;
 use crate::signing::{Signing, SigningConfig};
 
@@ -23,6 +24,8 @@ pub struct EdgeConfig {
     /// Address for viewers, plain HTTP/1.1 and HTTP/2 with prior knowledge. Default 127.0.0.1:4310.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
+    /// Port for viewers over TLS, HTTP/1.1 and HTTP/2. Default none.
+    pub tls: Option<TlsConfig>,
     /// Address for `/healthz`, `/readyz`, `/metrics` and, for callers that bear the service token, `POST /v1/purge`.
     /// Without it `/.spillway/healthz` and `/.spillway/readyz` stand on `listen`, and for who bears the token
     /// `/.spillway/metrics` and `/.spillway/purge`.
@@ -79,6 +82,9 @@ pub struct EdgeConfig {
     /// playlists. Default true.
     #[serde(default = "default_guess_freshness")]
     pub guess_freshness: bool,
+    /// A folder for what is asked for more than once: it outlives the process, and is sent from there without being
+    /// copied. Default none: memory only.
+    pub disk: Option<DiskConfig>,
     /// Tokens that URLs need. Default none: everything is open.
     pub signed_urls: Option<SigningConfig>,
     /// Header with the client's address, set by a trusted proxy in front. Default none: the peer is the client.
@@ -108,6 +114,24 @@ pub struct EdgeConfig {
     /// Connections at once; more are closed at once. Default 20000.
     #[serde(default = "default_max_connections")]
     pub max_connections: usize,
+}
+
+/// `[edge.disk]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiskConfig {
+    /// Folder that is this edge's own.
+    pub path: PathBuf,
+    /// Bytes that it may take, MiB.
+    pub size_mb: u64,
+    /// Files that may be open at once, each for an object that is served from its file; others are served from memory.
+    /// Beside `max_connections`, descriptors are needed for these. Default 1024.
+    #[serde(default = "default_open_files")]
+    pub open_files: usize,
+}
+
+const fn default_open_files() -> usize {
+    1_024
 }
 
 fn default_listen() -> SocketAddr {
@@ -177,6 +201,7 @@ const fn default_max_connections() -> usize {
 const MIB: u64 = 1024 * 1024;
 /// Sizes in MiB above this are typing errors, and would overflow on the way to bytes.
 const MAX_MIB: u64 = 1024 * 1024;
+const MAX_DISK_MIB: u64 = 1024 * MAX_MIB;
 
 /// A checked configuration, in the units that the code works in.
 #[derive(Clone, Debug)]
@@ -193,6 +218,7 @@ pub(crate) struct Plan {
     pub methods: Methods,
     pub signing: Option<Signing>,
     pub fill_bytes: usize,
+    pub disk: Option<DiskPlan>,
     pub orchestrators: Vec<Target>,
     pub collectors: Vec<String>,
     pub deliveries_share_ppm: u32,
@@ -304,6 +330,7 @@ impl EdgeConfig {
             methods: methods(&self.methods)?,
             signing: self.signed_urls.as_ref().map(SigningConfig::signing).transpose()?,
             fill_bytes: usize::try_from(self.fill_mb * MIB).unwrap_or(usize::MAX >> 4),
+            disk: self.disk.as_ref().map(DiskConfig::plan).transpose()?,
             orchestrators: self
                 .orchestrators
                 .iter()
@@ -337,12 +364,27 @@ impl EdgeConfig {
             ("write_stall_ms", self.write_stall_ms, 1, 600_000),
             ("max_connections", self.max_connections as u64, 1, 10_000_000),
         ];
-        for (key, value, least, most) in sizes {
-            if value < least || value > most {
-                return Err(ConfigError::invalid(format!("edge.{key}"), value, format!("{least} to {most}")));
-            }
+        sizes.into_iter().try_for_each(|(key, value, least, most)| check_size(key, value, least, most))
+    }
+}
+
+impl DiskConfig {
+    fn plan(&self) -> Result<DiskPlan, ConfigError> {
+        // Everything below it with a name like ours is ours, and may be removed.
+        if !self.path.is_absolute() || self.path.parent().is_none() {
+            let valid = "the absolute path of a folder that is this edge's own";
+            return Err(ConfigError::invalid("edge.disk.path", self.path.display(), valid));
         }
-        Ok(())
+        check_size("disk.size_mb", self.size_mb, 1, MAX_DISK_MIB)?;
+        check_size("disk.open_files", self.open_files as u64, 0, 10_000_000)?;
+        Ok(DiskPlan { path: self.path.clone(), bytes: self.size_mb * MIB, open_files: self.open_files })
+    }
+}
+
+fn check_size(key: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+    match (least..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(ConfigError::invalid(format!("edge.{key}"), value, format!("{least} to {most}"))),
     }
 }
 
@@ -424,6 +466,9 @@ mod tests {
             ("collectors = [\"collector:4300\"]", "edge.collectors"),
             ("deliveries_share = 1.5", "edge.deliveries_share"),
             ("memory_mb = 18446744073709551", "edge.memory_mb"),
+            ("disk = { path = \"cache\", size_mb = 10 }", "absolute path"),
+            ("disk = { path = \"/\", size_mb = 10 }", "absolute path"),
+            ("disk = { path = \"/a\", size_mb = 0 }", "edge.disk.size_mb"),
         ] {
             let error = with(line).expect("parses").check().expect_err(line).to_string();
             assert!(error.contains(word), "{line}: {error}");

@@ -7,15 +7,17 @@ use http::HeaderValue;
 use metrics::{Counter, Gauge, counter, gauge};
 use spillway_model::{Clock, Millis};
 use spillway_service::Readiness;
+use spillway_service::config::ConfigError;
 
 use crate::access::AccessLog;
 use crate::account::Meter;
 use crate::admit::{Admission, Orders, Sessions, admit};
 use crate::cmsd::Advice;
 use crate::config::Plan;
+use crate::disk::Disk;
 use crate::fetch::FillResult;
 use crate::fill::FillTable;
-use crate::object::Key;
+use crate::object::{Key, Object};
 use crate::origin::Origin;
 use crate::prefetch::Prefetches;
 use crate::purge::Purges;
@@ -26,7 +28,9 @@ use crate::store::Store;
 pub(crate) struct Edge {
     pub plan: Plan,
     pub clock: Arc<dyn Clock>,
-    pub store: Store,
+    pub store: Arc<Store>,
+    /// Where there is one.
+    pub disk: Option<Disk>,
     pub fills: Arc<FillTable>,
     pub origin: Origin,
     pub sessions: Sessions,
@@ -59,11 +63,12 @@ pub(crate) struct Exported {
 }
 
 /// Fills by how they ended.
-pub(crate) struct FillCounters([Counter; 6]);
+pub(crate) struct FillCounters([Counter; 7]);
 
-const FILL_RESULTS: [(FillResult, &str); 6] = [
+const FILL_RESULTS: [(FillResult, &str); 7] = [
     (FillResult::Kept, "kept"),
     (FillResult::Shared, "shared"),
+    (FillResult::Loaded, "loaded"),
     (FillResult::Revalidated, "revalidated"),
     (FillResult::Passed, "passed"),
     (FillResult::Failed, "failed"),
@@ -79,11 +84,21 @@ impl FillCounters {
 }
 
 impl Edge {
-    pub(crate) fn new(plan: Plan, clock: Arc<dyn Clock>, readiness: Readiness, access: Option<AccessLog>) -> Self {
+    /// # Errors
+    /// [`ConfigError`] where the disk tier can't be.
+    pub(crate) fn new(
+        plan: Plan,
+        clock: Arc<dyn Clock>,
+        readiness: Readiness,
+        access: Option<AccessLog>,
+    ) -> Result<Self, ConfigError> {
         let evictions = counter!("spillway_edge_evictions_total");
         let header = |text: &str| HeaderValue::from_str(text).expect("an id is a header value");
-        Self {
-            store: Store::new(plan.memory_bytes, plan.choices.max_object_bytes, evictions),
+        let store = Arc::new(Store::new(plan.memory_bytes, plan.choices.max_object_bytes, evictions));
+        let disk = plan.disk.clone().map(|disk| Disk::open(disk, clock.clone(), store.clone())).transpose()?;
+        Ok(Self {
+            store,
+            disk,
             fills: FillTable::new(plan.fill_bytes),
             origin: Origin::new(&plan),
             sessions: Sessions::new(),
@@ -108,6 +123,26 @@ impl Edge {
             prewarming: Arc::default(),
             clock,
             plan,
+        })
+    }
+
+    /// `object` is not what was kept under `key` any more.
+    pub(crate) fn drop_damaged(&self, key: &Key, object: &Arc<Object>) {
+        tracing::warn!(%key, "a file of the cache was changed; it is fetched anew");
+        self.store.take_back(key, object);
+        if let Some(disk) = &self.disk {
+            disk.forget(key);
+        }
+    }
+
+    /// `object` was asked for once more: the disk tier may have it.
+    pub(crate) fn used_again(&self, key: &Key, object: &Arc<Object>) {
+        if let Some(disk) = &self.disk
+            && !object.is_on_disk()
+            && !object.note_on_disk(true)
+            && !disk.offer(key, object)
+        {
+            object.note_on_disk(false);
         }
     }
 
@@ -115,7 +150,12 @@ impl Edge {
     pub(crate) fn forget(&self, urls: &[Key]) {
         // In this order: a fill keeps first, and then looks whether it is outdated.
         self.fills.outdate_where(|key| urls.iter().any(|url| key.split('\n').next() == Some(url)));
-        urls.iter().for_each(|url| self.store.forget(url));
+        for url in urls {
+            self.store.forget(url);
+            if let Some(disk) = &self.disk {
+                disk.forget(url);
+            }
+        }
     }
 
     /// Monotonic time.

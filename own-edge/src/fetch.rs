@@ -9,10 +9,10 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use spillway_model::Millis;
 
-use crate::connection::Informed;
 use crate::edge::Edge;
 use crate::fill::{Outcome, Writer};
-use crate::object::{Head, Key, Object, Pieces, strip_hop_by_hop};
+use crate::informed::Informed;
+use crate::object::{Head, Key, Object, Pieces, Stored, strip_hop_by_hop};
 use crate::origin::{Answer, FetchError, OriginRequest, RequestBody};
 use crate::receive::Asked;
 use crate::rules::cache_control::CacheControl;
@@ -109,9 +109,21 @@ async fn run_fill(
     edge: &Arc<Edge>,
     key: &Key,
     wanted: &Wanted,
-    kept: Option<Arc<Object>>,
+    mut kept: Option<Arc<Object>>,
     mut writer: Writer,
 ) -> FillResult {
+    if kept.is_none()
+        && let Some(disk) = &edge.disk
+        && let Some(object) = disk.load(key).await.map(Arc::new)
+    {
+        if matches!(object.state(edge.now()), State::Fresh(_)) {
+            put(edge, key, &object, &writer);
+            writer.unlist();
+            writer.publish(Outcome::Loaded(object));
+            return FillResult::Loaded;
+        }
+        kept = Some(object);
+    }
     let asked = edge.now();
     let result = match &kept {
         Some(object) => revalidate(edge, wanted, object).await,
@@ -221,7 +233,7 @@ fn renewed(object: &Object, not_modified: HeaderMap, times: Times) -> Object {
     // It had a time when it was kept, and a field that a 304 leaves out stays; so it has one now.
     let control = CacheControl::of(&headers);
     let fresh = Freshness::said(&headers, &control, times).or_else(|| Freshness::guessed(&headers, &control, times));
-    Object::new(Arc::new(head), fresh.unwrap_or(object.freshness), object.body.clone())
+    object.renewed(Arc::new(head), fresh.unwrap_or(object.freshness))
 }
 
 async fn stream(
@@ -270,8 +282,12 @@ async fn stream(
     }
     match fresh.filter(|_| !writer.is_window()) {
         Some(fresh) => {
-            let object = Arc::new(Object::new(head, fresh, Pieces::copy(writer.parts()).await));
+            let body = Stored::Memory(Pieces::copy(writer.parts()).await);
+            let object = Arc::new(Object::new(head, fresh, body));
             put(edge, key, &object, &writer);
+            if writer.was_joined() {
+                edge.used_again(key, &object);
+            }
             writer.complete(Some(object));
             FillResult::Kept
         }
@@ -289,6 +305,8 @@ pub(crate) enum FillResult {
     Kept,
     /// It served those who waited.
     Shared,
+    /// The disk tier had it.
+    Loaded,
     /// What was kept still holds.
     Revalidated,
     /// It was not to be shared.

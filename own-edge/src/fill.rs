@@ -39,6 +39,8 @@ pub(crate) enum Outcome {
     },
     /// The kept object serves: validated, or stale because of an error (the word).
     Object(Arc<Object>, Option<&'static str>),
+    /// The disk tier had it.
+    Loaded(Arc<Object>),
     /// Not to be shared; the word says why. Who began the fill may take the answer, the others fetch for themselves.
     Pass(&'static str),
     /// Nothing came.
@@ -195,9 +197,15 @@ impl Reader {
     fn step(&mut self) -> Step {
         let mut state = self.fill.lock();
         if let Some(End::Complete(Some(object))) = &state.end {
-            let part = object.body.from(self.at, u64::MAX);
-            self.at += part.as_ref().map_or(0, |part| part.len() as u64);
-            return part.map_or(Step::End, Step::Part);
+            let part = object.body.stored().part(self.at, u64::MAX);
+            return match part {
+                Ok(Some(part)) => {
+                    self.at += part.len() as u64;
+                    Step::Part(part)
+                }
+                Ok(None) => Step::End,
+                Err(_) => Step::Aborted,
+            };
         }
         let held = usize::try_from(self.index - state.first).unwrap_or(usize::MAX);
         if let Some(part) = state.parts.get(held).cloned() {
@@ -325,6 +333,11 @@ impl Writer {
         if fills.get(&self.key).is_some_and(|listed| Arc::ptr_eq(listed, &self.fill)) {
             fills.remove(&self.key);
         }
+    }
+
+    /// Whether more than one asked for it.
+    pub(crate) fn was_joined(&self) -> bool {
+        self.fill.lock().next_reader > 1
     }
 
     /// Whether what came is not to be kept.

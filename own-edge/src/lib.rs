@@ -16,13 +16,16 @@ mod access;
 mod account;
 mod admin;
 mod admit;
+mod answer;
 mod body;
 mod cmsd;
 mod config;
-mod connection;
+mod disk;
 mod edge;
 mod fetch;
 mod fill;
+mod http1;
+mod informed;
 mod lookup;
 mod object;
 mod origin;
@@ -35,6 +38,7 @@ mod respond;
 mod rules;
 mod server;
 mod signing;
+mod socket;
 mod store;
 
 use std::sync::Arc;
@@ -44,15 +48,18 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use spillway_model::Clock;
 use spillway_service::config::ConfigError;
 use spillway_service::{CancellationToken, Readiness};
-use tokio::net::TcpListener;
 
 pub use config::EdgeConfig;
+pub use server::Doors;
 pub use signing::SigningConfig;
 
 use edge::Edge;
 
 /// The lines of the last answers, after the drain.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// An edge with a large disk tier is ready after so long, whatever it has not found by then.
+const DISK_WAIT: Duration = Duration::from_secs(10);
 
 /// What the process around an edge gives it.
 #[derive(Clone)]
@@ -69,34 +76,40 @@ pub struct EdgeShell {
     pub shutdown: CancellationToken,
 }
 
-/// Runs an edge on `listener` until the shell's `shutdown`, then drains: one last load report says so, no new session
+/// Runs an edge behind `doors` until the shell's `shutdown`, then drains: one last load report says so, no new session
 /// is taken, and open answers may end for at most [`spillway_service::DRAIN`].
 ///
 /// # Errors
 /// [`ConfigError`] before anything is served: a value that is not valid, or `admin_listen` taken.
-pub async fn run(config: EdgeConfig, shell: EdgeShell, listener: TcpListener) -> Result<(), ConfigError> {
+pub async fn run(config: EdgeConfig, shell: EdgeShell, doors: impl Into<Doors>) -> Result<(), ConfigError> {
+    let doors = doors.into();
     let plan = config.plan()?;
     let admin = match config.admin_listen {
         Some(address) => Some(spillway_service::bind("edge.admin_listen", address).await?),
         None => None,
     };
-    let own = server::OwnPaths {
+    let own = answer::OwnPaths {
         enabled: admin.is_none(),
         metrics: shell.metrics.clone(),
         service_token: shell.service_token.clone(),
     };
     let log = access::AccessLog::start(&plan, &shell.service_token, shell.clock.clone());
     let (access, poster) = log.map_or((None, None), |(access, poster)| (Some(access), Some(poster)));
-    let edge = Arc::new(Edge::new(plan, shell.clock, shell.readiness.clone(), access));
+    let edge = Arc::new(Edge::new(plan, shell.clock, shell.readiness.clone(), access)?);
     let admin = admin.map(|listener| {
         let health = spillway_service::health_router(shell.readiness.clone(), shell.metrics);
         let router = health.merge(admin::router(edge.clone(), shell.service_token.clone()));
         tokio::spawn(spillway_service::serve(listener, router, shell.shutdown.clone()))
     });
     let reports = tokio::spawn(report::run(edge.clone(), shell.service_token, shell.shutdown.clone()));
+    if let Some(disk) = &edge.disk {
+        // Who comes before it has been looked through is served by the origin, which should not be all at once.
+        let _ = tokio::time::timeout(DISK_WAIT, disk.looked_through()).await;
+    }
     shell.readiness.set(true);
-    tracing::info!(pathway = %edge.plan.pathway, address = ?listener.local_addr().ok(), "edge serves");
-    server::serve(edge, own, listener, shell.shutdown).await;
+    tracing::info!(pathway = %edge.plan.pathway, address = ?doors.plain.local_addr().ok(), "edge serves");
+    let server = Arc::new(answer::Server { edge, own });
+    server::serve(server, doors, shell.shutdown).await;
     let _ = reports.await;
     if let Some(poster) = poster {
         poster.finish(LAST_LINES).await;

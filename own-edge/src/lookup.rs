@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::connection::Informed;
 use crate::edge::Edge;
 use crate::fetch::{self, Wanted};
 use crate::fill::{Joined, Reader};
-use crate::object::{Key, Object};
+use crate::informed::Informed;
+use crate::object::{Key, Object, Stored};
 use crate::receive::Asked;
 use crate::rules::freshness::State;
 
@@ -28,36 +28,55 @@ pub(crate) enum Found {
     Pass(&'static str),
 }
 
-/// Looks `asked` up, and begins what must be fetched; `informed` hears of what comes before that answer.
-pub(crate) fn lookup(edge: &Arc<Edge>, asked: &Asked, informed: Option<Informed>) -> Found {
+/// What is not served from memory: the key of the request, and what is kept under it.
+pub(crate) struct NotKept {
+    key: Key,
+    object: Option<Arc<Object>>,
+}
+
+/// What serves `asked` from memory.
+///
+/// # Errors
+/// [`NotKept`] when nothing does.
+pub(crate) fn kept(edge: &Arc<Edge>, asked: &Asked) -> Result<Found, NotKept> {
     let now = edge.now();
     let (key, kept) = edge.store.find(&asked.key, &asked.headers);
-    let wanted = |informed| Wanted::by(edge, asked, informed);
-    if let Some(object) = &kept {
-        match object.state(now) {
-            State::Fresh(ttl_s) => return Found::Fresh(object.clone(), ttl_s),
-            State::StaleWhileRevalidate => {
-                // Nobody waits for this one; whoever comes next finds what it brings.
-                drop(begin(edge, &key, kept.as_ref(), || wanted(None)));
-                return Found::Stale(object.clone(), "stale-while-revalidate");
-            }
-            State::Stale
-                if object.is_put_off(now)
-                    && object.freshness.serves_without_origin(now, edge.plan.stale_on_error_s) =>
-            {
-                return Found::Stale(object.clone(), "origin-failed-just-now");
-            }
-            State::Stale => {}
+    let Some(object) = kept.filter(|object| is_whole(edge, &key, object)) else {
+        return Err(NotKept { key, object: None });
+    };
+    match object.state(now) {
+        State::Fresh(ttl_s) => {
+            edge.used_again(&key, &object);
+            Ok(Found::Fresh(object, ttl_s))
         }
+        State::StaleWhileRevalidate => {
+            // Nobody waits for this one; whoever comes next finds what it brings.
+            drop(begin(edge, &key, Some(&object), || Wanted::by(edge, asked, None)));
+            Ok(Found::Stale(object, "stale-while-revalidate"))
+        }
+        State::Stale
+            if object.is_put_off(now) && object.freshness.serves_without_origin(now, edge.plan.stale_on_error_s) =>
+        {
+            Ok(Found::Stale(object, "origin-failed-just-now"))
+        }
+        State::Stale => Err(NotKept { key, object: Some(object) }),
     }
+}
+
+/// Looks `asked` up, and begins what must be fetched; `informed` hears of what comes before that answer.
+pub(crate) fn lookup(edge: &Arc<Edge>, asked: &Asked, informed: Option<Informed>) -> Found {
+    let NotKept { key, object } = match kept(edge, asked) {
+        Ok(found) => return found,
+        Err(not_kept) => not_kept,
+    };
     let alone = match () {
-        () if asked.head_only => Some("head"),
-        () if edge.store.is_marked(&key, now) => Some("uncacheable"),
+        () if asked.head_only && !edge.disk.as_ref().is_some_and(|disk| disk.has(&key)) => Some("head"),
+        () if edge.store.is_marked(&key, edge.now()) => Some("uncacheable"),
         () => None,
     };
     match alone {
         Some(reason) => Found::Pass(reason),
-        None => begin(edge, &key, kept.as_ref(), || wanted(informed)),
+        None => begin(edge, &key, object.as_ref(), || Wanted::by(edge, asked, informed)),
     }
 }
 
@@ -75,6 +94,16 @@ pub(crate) fn begin(edge: &Arc<Edge>, key: &Key, kept: Option<&Arc<Object>>, wan
             Found::Filling { reader, first: true, stale: kept.is_some() }
         }
     }
+}
+
+/// Whether nobody wrote to an object's file behind our back; otherwise it is forgotten.
+fn is_whole(edge: &Edge, key: &Key, object: &Arc<Object>) -> bool {
+    let Stored::File(file) = object.body.stored() else { return true };
+    let whole = file.0.is_as_opened();
+    if !whole {
+        edge.drop_damaged(key, object);
+    }
+    whole
 }
 
 fn fresh_for_s(edge: &Edge, object: &Object) -> Option<u64> {

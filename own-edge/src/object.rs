@@ -1,7 +1,8 @@
 //! What is kept: a head and a body in pieces that a hit shares by reference count.
 
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
@@ -12,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use spillway_model::Millis;
 
 use crate::cmsd::CMSD_DYNAMIC;
+use crate::disk::{OpenFile, StoredFile};
 use crate::rules::cache_control::split_outside_quotes;
 use crate::rules::dates::http_date_s;
 use crate::rules::freshness::{Freshness, State};
@@ -22,6 +24,8 @@ pub(crate) type Key = Arc<str>;
 
 /// Length of every piece of a kept body but the last.
 pub(crate) const PIECE_BYTES: usize = 256 * 1024;
+/// Bytes that one read takes out of a file.
+const FILE_PART_BYTES: u64 = 128 * 1024;
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 /// What an entry takes beside its bytes: maps, counts and allocations, estimated.
@@ -39,11 +43,29 @@ pub(crate) struct Head {
 pub(crate) struct Object {
     pub head: Arc<Head>,
     pub freshness: Freshness,
-    pub body: Pieces,
+    pub body: Body,
     /// Monotonic ms before which a failed revalidation is not tried again.
     retry_at_ms: AtomicU64,
     /// Somebody had it purged softly.
     softened: AtomicBool,
+    /// The disk tier has it, or is about to.
+    on_disk: AtomicBool,
+}
+
+/// A kept body. Where it is may change, what it is may not.
+#[derive(Debug)]
+pub(crate) struct Body {
+    stored: RwLock<Stored>,
+    len: u64,
+}
+
+/// Where a body is.
+#[derive(Clone, Debug)]
+pub(crate) enum Stored {
+    /// In memory.
+    Memory(Pieces),
+    /// In a file of the disk tier, and in the system's page cache as a rule.
+    File(Arc<OpenFile>),
 }
 
 /// A body: pieces of [`PIECE_BYTES`], the last shorter.
@@ -123,14 +145,38 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 impl Object {
-    pub(crate) fn new(head: Arc<Head>, freshness: Freshness, body: Pieces) -> Self {
-        Self { head, freshness, body, retry_at_ms: AtomicU64::new(0), softened: AtomicBool::new(false) }
+    pub(crate) fn new(head: Arc<Head>, freshness: Freshness, body: Stored) -> Self {
+        Self {
+            head,
+            freshness,
+            body: Body::new(body),
+            retry_at_ms: AtomicU64::new(0),
+            softened: AtomicBool::new(false),
+            on_disk: AtomicBool::new(false),
+        }
+    }
+
+    /// This body under another head.
+    pub(crate) fn renewed(&self, head: Arc<Head>, freshness: Freshness) -> Self {
+        let renewed = Self::new(head, freshness, self.body.stored());
+        renewed.on_disk.store(self.on_disk.load(Ordering::Relaxed), Ordering::Relaxed);
+        renewed
+    }
+
+    /// Notes whether the disk tier has it; whether it was noted so before.
+    pub(crate) fn note_on_disk(&self, on_disk: bool) -> bool {
+        self.on_disk.swap(on_disk, Ordering::Relaxed)
+    }
+
+    /// Whether [`Object::note_on_disk`] said so.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.on_disk.load(Ordering::Relaxed)
     }
 
     /// Bytes that it takes under `key`.
     pub(crate) fn weight(&self, key: &Key) -> u64 {
         let headers: usize = self.head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
-        self.body.len + (headers + key.len()) as u64 + OVERHEAD_BYTES
+        self.body.len() + (headers + key.len()) as u64 + OVERHEAD_BYTES
     }
 
     /// What it is good for now.
@@ -146,11 +192,9 @@ impl Object {
         self.softened.store(true, Ordering::Relaxed);
     }
 
-    /// What the origin calls it, for purges: `Surrogate-Key` (words) and `Cache-Tag` (a list).
+    /// What the origin calls it, for purges.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &str> {
-        let lines = |name| self.head.headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
-        let words = lines(SURROGATE_KEY).flat_map(str::split_ascii_whitespace);
-        words.chain(lines(CACHE_TAG).flat_map(|line| line.split(',').map(str::trim)))
+        tags(&self.head.headers)
     }
 
     /// Notes that its revalidation failed; it is not tried again before `at`.
@@ -163,7 +207,72 @@ impl Object {
     }
 }
 
+/// What the origin calls an answer, for purges: `Surrogate-Key` (words) and `Cache-Tag` (a list).
+pub(crate) fn tags(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = |name| headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    let words = lines(SURROGATE_KEY).flat_map(str::split_ascii_whitespace);
+    words.chain(lines(CACHE_TAG).flat_map(|line| line.split(',').map(str::trim)))
+}
+
+impl Body {
+    fn new(stored: Stored) -> Self {
+        Self { len: stored.len(), stored: RwLock::new(stored) }
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Where it is now.
+    pub(crate) fn stored(&self) -> Stored {
+        self.stored.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It is in a file from now on.
+    pub(crate) fn settle(&self, file: Arc<OpenFile>) {
+        *self.stored.write().unwrap_or_else(PoisonError::into_inner) = Stored::File(file);
+    }
+}
+
+impl Stored {
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Memory(pieces) => pieces.len(),
+            Self::File(file) => file.0.len(),
+        }
+    }
+
+    /// Some bytes from `at` on, not beyond `end`; `None` at the end.
+    ///
+    /// # Errors
+    /// What the system says of a file.
+    pub(crate) fn part(&self, at: u64, end: u64) -> io::Result<Option<Bytes>> {
+        match self {
+            Self::Memory(pieces) => Ok(pieces.from(at, end)),
+            Self::File(file) => {
+                let bytes = end.min(file.0.len()).saturating_sub(at).min(FILE_PART_BYTES);
+                if bytes == 0 { Ok(None) } else { file.0.read(at, bytes as usize).map(Some) }
+            }
+        }
+    }
+}
+
 impl Pieces {
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn of_file(file: &StoredFile) -> io::Result<Self> {
+        let places = (0..file.len()).step_by(PIECE_BYTES);
+        let read = |at: u64| file.read(at, (file.len() - at).min(PIECE_BYTES as u64) as usize);
+        Ok(Self { pieces: places.map(read).collect::<io::Result<_>>()?, len: file.len() })
+    }
+
+    /// All of them, in their order.
+    pub(crate) fn all(&self) -> &[Bytes] {
+        &self.pieces
+    }
+
     /// Copies `parts`, so that what is kept holds no larger buffer alive, and lets other tasks run in between.
     pub(crate) async fn copy(parts: Vec<Bytes>) -> Self {
         let len: usize = parts.iter().map(Bytes::len).sum();

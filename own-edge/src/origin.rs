@@ -18,7 +18,7 @@ use metrics::{Counter, counter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{Plan, Target};
-use crate::connection::Informed;
+use crate::informed::Informed;
 use crate::rules::policy::Framing;
 
 /// Idle connections are closed before usual servers do, so that a request seldom meets a dead one.
@@ -86,8 +86,8 @@ const REQUEST_BODY_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 impl RequestBody {
     /// What the client of a request sends.
-    pub(crate) fn of(incoming: Incoming) -> Self {
-        Self((!incoming.is_end_stream()).then_some(incoming))
+    pub(crate) fn of(incoming: Option<Incoming>) -> Self {
+        Self(incoming.filter(|incoming| !incoming.is_end_stream()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::edge::Edge;
@@ -18,9 +18,9 @@ const ITEMS_MAX: usize = 10_000;
 pub(crate) const PURGE_MAX_BYTES: usize = 1024 * 1024;
 
 /// `POST /v1/purge`: what is to go.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct PurgeV1 {
+pub(crate) struct PurgeV1 {
     /// Paths with their queries, or absolute URLs, whose host does not matter.
     #[serde(default)]
     urls: Vec<String>,
@@ -37,7 +37,7 @@ struct PurgeV1 {
 
 /// What is to go, checked.
 #[derive(Debug, Default)]
-struct Purge {
+pub(crate) struct Purge {
     urls: HashSet<Key>,
     prefixes: Vec<String>,
     tags: HashSet<String>,
@@ -51,6 +51,12 @@ impl Purge {
         let asked: PurgeV1 = serde_json::from_slice(bytes).map_err(|error| {
             format!("{error} (valid: {{\"urls\": […], \"prefixes\": […], \"tags\": […], \"soft\": false}})")
         })?;
+        Self::checked(asked, ignore_query)
+    }
+
+    /// # Errors
+    /// As [`Purge::read`].
+    pub(crate) fn checked(asked: PurgeV1, ignore_query: &[String]) -> Result<Self, String> {
         let items = asked.urls.len() + asked.prefixes.len() + asked.tags.len();
         if items == 0 || items > ITEMS_MAX {
             return Err(format!("{items} urls, prefixes and tags (valid: 1 to {ITEMS_MAX})"));
@@ -80,7 +86,25 @@ impl Purge {
         })
     }
 
-    fn names_url(&self, key: &Key) -> bool {
+    /// As it was asked for.
+    pub(crate) fn as_v1(&self) -> PurgeV1 {
+        PurgeV1 {
+            urls: self.urls.iter().map(|url| url.to_string()).collect(),
+            prefixes: self.prefixes.clone(),
+            tags: self.tags.iter().cloned().collect(),
+            soft: self.soft,
+        }
+    }
+
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &str> {
+        self.tags.iter().map(String::as_str)
+    }
+
+    pub(crate) fn is_soft(&self) -> bool {
+        self.soft
+    }
+
+    pub(crate) fn names_url(&self, key: &Key) -> bool {
         let url = key.split('\n').next().unwrap_or_default();
         self.urls.contains(url) || self.prefixes.iter().any(|prefix| url.starts_with(&**prefix))
     }
@@ -122,9 +146,14 @@ pub(crate) async fn purge(edge: &Arc<Edge>, bytes: &[u8]) -> (StatusCode, String
     if !batch.is_empty() {
         let edge = edge.clone();
         let walk = tokio::task::spawn_blocking(move || sweep(&edge, &batch));
-        if let Err(error) = walk.await {
-            tracing::error!(%error, "a purge failed");
-            let answer = json!({"error": "failed", "detail": "the purge was not carried out; ask again"});
+        let failed = match walk.await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("the purge is in force, but a crash may undo it: its log says {error}")),
+            Err(error) => Some(format!("the purge was not carried out; ask again: {error}")),
+        };
+        if let Some(detail) = failed {
+            tracing::error!(detail, "a purge failed");
+            let answer = json!({"error": "failed", "detail": detail});
             return (StatusCode::INTERNAL_SERVER_ERROR, answer.to_string());
         }
     }
@@ -134,7 +163,7 @@ pub(crate) async fn purge(edge: &Arc<Edge>, bytes: &[u8]) -> (StatusCode, String
     (StatusCode::OK, json!({"purged": counts, "soft": asked.soft}).to_string())
 }
 
-fn sweep(edge: &Edge, batch: &[Arc<Purge>]) {
+fn sweep(edge: &Edge, batch: &[Arc<Purge>]) -> std::io::Result<()> {
     // First what is being fetched, then what is kept: a fill keeps first, and then looks whether it is outdated. Which
     // tags a fill will have is not known, so each may have the one that goes.
     edge.fills.outdate_where(|key| batch.iter().any(|purge| !purge.tags.is_empty() || purge.names_url(key)));
@@ -151,6 +180,7 @@ fn sweep(edge: &Edge, batch: &[Arc<Purge>]) {
             stays
         },
     );
+    edge.disk.as_ref().map_or(Ok(()), |disk| disk.purge(batch))
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ use url::{Url, form_urlencoded};
 
 use crate::admit::{SessionKey, Sessions};
 use crate::config::Plan;
-use crate::connection::HeadSeen;
 use crate::object::Key;
 use crate::signing::Opened;
 
@@ -53,18 +52,16 @@ pub(crate) struct Refusal {
     pub word: &'static str,
 }
 
-const fn refuse(status: StatusCode, word: &'static str) -> Refusal {
+/// A refusal.
+pub(crate) const fn refuse(status: StatusCode, word: &'static str) -> Refusal {
     Refusal { status, word }
 }
 
-/// Checks what every method must keep to; `seen` is what the socket saw of the head.
-pub(crate) fn check_head(parts: &Parts, has_body: bool, seen: HeadSeen) -> Result<(), Refusal> {
+/// Checks what every method must keep to.
+pub(crate) fn check_head(parts: &Parts, has_body: bool) -> Result<(), Refusal> {
     let bad = |word| Err(refuse(StatusCode::BAD_REQUEST, word));
-    if seen.bare_lf {
-        return bad("bare-line-feed");
-    }
-    // The parser drops a Content-Length beside Transfer-Encoding; the next hop may believe it.
-    if seen.two_lengths {
+    // The next hop may believe the other one.
+    if parts.headers.contains_key(CONTENT_LENGTH) && parts.headers.contains_key(TRANSFER_ENCODING) {
         return bad("two-body-lengths");
     }
     let bodiless = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);

@@ -20,6 +20,7 @@ use spillway_wire::load::{Directives, LOAD_VERSION, LoadReport, OriginSeen};
 use tokio::time::MissedTickBehavior;
 
 use crate::config::Target;
+use crate::disk::Disk;
 use crate::edge::Edge;
 use crate::fetch::Wanted;
 use crate::lookup::{Found, begin};
@@ -155,7 +156,7 @@ impl Reporter {
             hit_ratio_ppm: ratio_ppm(interval.hits, interval.requests),
             cpu_ppm: cpu.zip(self.cpu).and_then(|(now, before)| now.ppm_since(before)),
             memory_bytes: process::memory_bytes().await,
-            disk_ppm: None,
+            disk_ppm: edge.disk.as_ref().map(Disk::used).and_then(|(used, size)| ratio_ppm(used, size)),
             origin: OriginSeen {
                 state: self.origin_state(origin).to_owned(),
                 fetches: origin.fetches,

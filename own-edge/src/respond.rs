@@ -15,11 +15,11 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use crate::account::CacheResult;
 use crate::body::{Cut, Delivery, EdgeBody};
 use crate::cmsd::CMSD_DYNAMIC;
-use crate::connection::{Informed, Shared};
 use crate::edge::Edge;
 use crate::fetch;
 use crate::fill::{Outcome, Reader};
-use crate::lookup::{Found, lookup};
+use crate::informed::Informed;
+use crate::lookup::{Found, kept, lookup};
 use crate::object::{Head, Object};
 use crate::origin::{Answer, FetchError, RequestBody};
 use crate::receive::{Asked, Refusal};
@@ -78,23 +78,27 @@ impl Note {
 /// How often a request looks again because the answer that it waited for is for other requests (`Vary`).
 const LOOKUPS_MAX: usize = 3;
 
-/// Serves an admitted GET or HEAD.
-pub(crate) async fn serve(edge: &Arc<Edge>, asked: &Asked, connection: &Arc<Shared>) -> Response<EdgeBody> {
-    let reply = Reply { edge, asked, connection };
+/// Serves an admitted GET or HEAD without waiting for anybody, where that is possible.
+pub(crate) fn at_once(edge: &Arc<Edge>, asked: &Asked) -> Option<Response<EdgeBody>> {
+    Reply { edge, asked, informed: None }.kept(kept(edge, asked).ok()?)
+}
+
+/// Serves an admitted GET or HEAD; `informed` hears of what comes before the origin's answer.
+pub(crate) async fn serve(edge: &Arc<Edge>, asked: &Asked, informed: Option<Informed>) -> Response<EdgeBody> {
+    let reply = Reply { edge, asked, informed };
     for _ in 0..LOOKUPS_MAX {
-        match lookup(edge, asked, Informed::on(connection, asked.version)) {
-            Found::Fresh(object, ttl_s) => {
-                return reply.object(object, Note { ttl_s: Some(ttl_s), ..Note::new(CacheResult::Hit, None) });
-            }
-            Found::Stale(object, why) => {
-                return reply.object(object, Note { detail: Some(why), ..Note::new(CacheResult::Stale, None) });
-            }
+        match lookup(edge, asked, reply.informed.clone()) {
             Found::Filling { reader, first, stale } => {
                 if let Some(response) = reply.filling(reader, first, stale).await {
                     return response;
                 }
             }
             Found::Pass(why) => return reply.bypass(why).await,
+            found => {
+                if let Some(response) = reply.kept(found) {
+                    return response;
+                }
+            }
         }
     }
     reply.bypass("vary").await
@@ -105,11 +109,11 @@ pub(crate) async fn forward(
     edge: &Arc<Edge>,
     asked: &Asked,
     body: RequestBody,
-    connection: &Arc<Shared>,
+    informed: Option<Informed>,
 ) -> Response<EdgeBody> {
-    let reply = Reply { edge, asked, connection };
+    let reply = Reply { edge, asked, informed: None };
     let note = Note { detail: Some("method"), ..Note::new(CacheResult::Pass, Some("method")) };
-    match fetch::pass(edge, asked, body, Informed::on(connection, asked.version)).await {
+    match fetch::pass(edge, asked, body, informed).await {
         Ok(answer) => {
             let changes = !matches!(asked.method, Method::OPTIONS)
                 && (answer.status.is_success() || answer.status.is_redirection());
@@ -126,10 +130,23 @@ pub(crate) async fn forward(
 struct Reply<'a> {
     edge: &'a Arc<Edge>,
     asked: &'a Asked,
-    connection: &'a Arc<Shared>,
+    informed: Option<Informed>,
 }
 
 impl Reply<'_> {
+    /// From memory; `None` for what is found elsewhere.
+    fn kept(&self, found: Found) -> Option<Response<EdgeBody>> {
+        match found {
+            Found::Fresh(object, ttl_s) => {
+                Some(self.object(object, Note { ttl_s: Some(ttl_s), ..Note::new(CacheResult::Hit, None) }))
+            }
+            Found::Stale(object, why) => {
+                Some(self.object(object, Note { detail: Some(why), ..Note::new(CacheResult::Stale, None) }))
+            }
+            Found::Filling { .. } | Found::Pass(_) => None,
+        }
+    }
+
     /// From a fill; `None` if what it brings is for other requests.
     async fn filling(&self, mut reader: Reader, first: bool, stale: bool) -> Option<Response<EdgeBody>> {
         let forward = Some(if stale { "stale" } else { "miss" });
@@ -146,6 +163,13 @@ impl Reply<'_> {
                 self.pass(Note { result: CacheResult::Pass, collapsed: false, detail: Some("personal"), ..note }).await
             }
             Outcome::Stream { head, len, freshness, .. } => self.stream(reader, &head, len, freshness, note),
+            Outcome::Loaded(object) => {
+                let ttl_s = match object.state(self.edge.now()) {
+                    State::Fresh(ttl_s) => Some(ttl_s),
+                    _ => None,
+                };
+                self.object(object, Note { ttl_s, detail: Some("disk"), ..Note::new(CacheResult::Hit, None) })
+            }
             Outcome::Object(object, None) => {
                 let result = if first { CacheResult::Revalidated } else { CacheResult::Collapsed };
                 self.object(object, Note { result, stored: true, ..note })
@@ -173,8 +197,7 @@ impl Reply<'_> {
     }
 
     async fn pass(&self, note: Note) -> Response<EdgeBody> {
-        let informed = Informed::on(self.connection, self.asked.version);
-        match fetch::pass(self.edge, self.asked, RequestBody::default(), informed).await {
+        match fetch::pass(self.edge, self.asked, RequestBody::default(), self.informed.clone()).await {
             Ok(answer) => self.answer(answer, note),
             Err(error) => self.failed(error, note),
         }
@@ -306,13 +329,7 @@ impl Reply<'_> {
     }
 
     fn delivery(&self) -> Delivery {
-        Delivery {
-            edge: self.edge.clone(),
-            key: self.asked.key.clone(),
-            session: self.asked.session,
-            connection: (self.asked.version < Version::HTTP_2).then(|| self.connection.clone()),
-            bytes: 0,
-        }
+        Delivery { edge: self.edge.clone(), key: self.asked.key.clone(), session: self.asked.session, bytes: 0 }
     }
 }
 

@@ -190,7 +190,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{Head, Pieces};
+    use crate::object::{Head, Pieces, Stored};
     use crate::rules::cache_control::CacheControl;
     use crate::rules::freshness::{Freshness, Times};
     use bytes::Bytes;
@@ -204,7 +204,7 @@ mod tests {
         let times = Times { asked: Millis(0), received: Millis(0), wall: TimestampMs(0) };
         let freshness = Freshness::said(&headers, &CacheControl::of(&headers), times).expect("said");
         let body = Pieces::copy(vec![Bytes::from(vec![7; bytes])]).await;
-        Arc::new(Object::new(Arc::new(Head::new(StatusCode::OK, headers)), freshness, body))
+        Arc::new(Object::new(Arc::new(Head::new(StatusCode::OK, headers)), freshness, Stored::Memory(body)))
     }
 
     #[tokio::test]

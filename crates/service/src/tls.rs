@@ -1,6 +1,7 @@
 //! TLS for a listener: certificate and key from PEM files, HTTP/2 and HTTP/1.1 by negotiation.
 
 mod any;
+mod certificates;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,14 +11,17 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, Error, RootCertStore, ServerConfig};
 
 use crate::config::ConfigError;
 use crate::http::bind;
 
 pub use any::AnyCertificate;
+pub use certificates::CertificateFiles;
+
+use certificates::Certificates;
 
 /// A port that speaks TLS, beside the plain one of the private network.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -29,6 +33,10 @@ pub struct TlsConfig {
     pub cert: PathBuf,
     /// PEM file: its private key.
     pub key: PathBuf,
+    /// Further certificates; a client gets the one for the name that it asks for, `cert` if none is. All are read again
+    /// when their files change.
+    #[serde(default)]
+    pub more: Vec<CertificateFiles>,
 }
 
 /// A bound port, with TLS or without.
@@ -59,6 +67,12 @@ impl Listener {
         let config = server_config(key, tls)?;
         let tcp = bind(&format!("{key}.listen"), tls.listen).await?;
         Ok(Self { tcp, tls: Some(TlsAcceptor::from(Arc::new(config))) })
+    }
+
+    /// The port, and what shakes hands on it.
+    #[must_use]
+    pub fn into_parts(self) -> (TcpListener, Option<TlsAcceptor>) {
+        (self.tcp, self.tls)
     }
 
     /// Where it listens.
@@ -110,20 +124,18 @@ pub fn client_config(roots: impl Into<Arc<RootCertStore>>) -> Result<ClientConfi
 }
 
 fn server_config(key: &str, tls: &TlsConfig) -> Result<ServerConfig, ConfigError> {
-    let bad = |name: &str, file: &PathBuf, valid: &str, error: &dyn std::fmt::Display| {
-        ConfigError::invalid(format!("{key}.{name}"), file.display(), format!("{valid}; {error}"))
-    };
-    let certs = CertificateDer::pem_file_iter(&tls.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| bad("cert", &tls.cert, "a readable PEM file of certificates", &error))?;
-    let private = PrivateKeyDer::from_pem_file(&tls.key)
-        .map_err(|error| bad("key", &tls.key, "a readable PEM file of a private key", &error))?;
+    let first = CertificateFiles { cert: tls.cert.clone(), key: tls.key.clone() };
+    let certificates = Certificates::read(key, [vec![first], tls.more.clone()].concat())?;
+    let bad = |error| ConfigError::invalid(key, "TLS", format!("a cryptographic library that can do it; {error}"));
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
-        .map(|builder| builder.with_no_client_auth())
-        .and_then(|builder| builder.with_single_cert(certs, private))
-        .map_err(|error| bad("cert", &tls.cert, "a certificate and the key that belongs to it", &error))?;
+        .map_err(bad)?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates.clone());
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // A client that comes again shakes hands without a signature of ours, and we keep nothing for that.
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(bad)?;
+    certificates.follow_files();
     Ok(config)
 }
 
@@ -142,6 +154,7 @@ mod tests {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             cert: dir.join("cert.pem"),
             key: dir.join("key.pem"),
+            more: Vec::new(),
         }
     }
 

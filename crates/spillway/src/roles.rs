@@ -230,8 +230,12 @@ pub async fn dashboard(file: &Path) -> anyhow::Result<()> {
 pub async fn edge(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
     let config = process.config.edge()?;
-    let listener = bind("edge.listen", config.listen).await?;
-    announce(&[("edge", listener.local_addr())])?;
+    let plain = bind("edge.listen", config.listen).await?;
+    let tls = public_port("edge.tls", config.tls.as_ref()).await?;
+    let mut ports = vec![("edge", plain.local_addr())];
+    ports.extend(tls.iter().map(|listener| ("edge_tls", listener.local_addr())));
+    announce(&ports)?;
+    let doors = spillway_own_edge::Doors { plain, tls };
     let shell = spillway_own_edge::EdgeShell {
         service_token: process.config.service_token.clone(),
         clock: Arc::clone(&process.clock),
@@ -239,7 +243,7 @@ pub async fn edge(file: &Path) -> anyhow::Result<()> {
         metrics: process.metrics.clone(),
         shutdown: process.shutdown.clone(),
     };
-    Ok(spillway_own_edge::run(config, shell, listener).await?)
+    Ok(spillway_own_edge::run(config, shell, doors).await?)
 }
 
 /// A role's TLS port, if it has one; `key` names its section.

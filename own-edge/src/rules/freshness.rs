@@ -2,6 +2,7 @@
 
 use http::header::{AGE, DATE, EXPIRES, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue};
+use serde::{Deserialize, Serialize};
 use spillway_model::{Millis, TimestampMs};
 
 use super::cache_control::{CacheControl, digits};
@@ -28,6 +29,19 @@ pub(crate) struct Freshness {
     no_cache: bool,
     never_stale: bool,
     received: Millis,
+}
+
+/// How long an answer is good, for another process: by the wall clock.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub(crate) struct Saved {
+    lifetime_s: u64,
+    age_s: u64,
+    stale_while_revalidate_s: u64,
+    stale_if_error_s: Option<u64>,
+    no_cache: bool,
+    never_stale: bool,
+    /// When it had this age.
+    wall_ms: u64,
 }
 
 /// What a kept answer is good for at a moment.
@@ -79,6 +93,33 @@ impl Freshness {
             no_cache: control.no_cache,
             never_stale: control.forbids_stale(),
             received: times.received,
+        }
+    }
+
+    /// For another process.
+    pub(crate) fn saved(&self, now: Millis, wall: TimestampMs) -> Saved {
+        Saved {
+            lifetime_s: self.lifetime_s,
+            age_s: self.age_s(now),
+            stale_while_revalidate_s: self.stale_while_revalidate_s,
+            stale_if_error_s: self.stale_if_error_s,
+            no_cache: self.no_cache,
+            never_stale: self.never_stale,
+            wall_ms: wall.0,
+        }
+    }
+
+    /// From another process. A wall clock that was put back makes it as old as can be: nobody knows how old it is.
+    pub(crate) fn restored(saved: Saved, now: Millis, wall: TimestampMs) -> Self {
+        let since_s = wall.0.checked_sub(saved.wall_ms).map(|ms| ms / 1000);
+        Self {
+            lifetime_s: saved.lifetime_s,
+            initial_age_s: since_s.map_or(u64::MAX / 2, |since_s| saved.age_s.saturating_add(since_s)),
+            stale_while_revalidate_s: saved.stale_while_revalidate_s,
+            stale_if_error_s: saved.stale_if_error_s,
+            no_cache: saved.no_cache,
+            never_stale: saved.never_stale,
+            received: now,
         }
     }
 
@@ -169,6 +210,19 @@ mod tests {
             Some(State::Fresh(ttl_s)) => ttl_s,
             _ => 0,
         }
+    }
+
+    #[test]
+    fn an_answer_is_as_old_in_another_process_and_older_than_anything_if_the_clock_went_back() {
+        let fresh = said(&[("cache-control", "max-age=100, stale-if-error=7"), ("age", "10")]).expect("said");
+        let saved = fresh.saved(Millis(25_000), TimestampMs(1_000_000));
+        let after = |wall_ms| Freshness::restored(saved, Millis(1), TimestampMs(wall_ms));
+        assert_eq!(after(1_000_000).state(Millis(1)), State::Fresh(70));
+        assert_eq!(after(1_005_999).state(Millis(2_001)), State::Fresh(63));
+        assert_eq!(after(1_070_000).state(Millis(1)), State::Stale);
+        assert!(after(1_070_000).serves_on_error_status(Millis(1)));
+        assert_eq!(after(999_999).state(Millis(1)), State::Stale);
+        assert!(!after(999_999).serves_without_origin(Millis(1), 1_000));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod access;
 mod caching;
 mod client;
+mod disk;
 mod fills;
 mod origins;
 mod prefetching;
@@ -14,3 +15,4 @@ mod requests;
 mod scripted;
 mod signing;
 mod support;
+mod tls;

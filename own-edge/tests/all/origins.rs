@@ -25,6 +25,7 @@ impl Secure {
             listen: "127.0.0.1:0".parse().unwrap(),
             cert: dir.path().join("cert.pem"),
             key: dir.path().join("key.pem"),
+            more: Vec::new(),
         };
         std::fs::write(&tls.cert, made.cert.pem()).unwrap();
         std::fs::write(&tls.key, made.signing_key.serialize_pem()).unwrap();

@@ -1,21 +1,25 @@
 //! An edge under test and its clock.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use spillway_model::{Clock, Millis, TimestampMs};
-use spillway_own_edge::{EdgeConfig, EdgeShell};
+use spillway_own_edge::{Doors, EdgeConfig, EdgeShell};
+use spillway_service::tls::Listener;
 use spillway_service::{CancellationToken, Readiness};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::client::{Reply, get};
+use crate::client::{LONG, Reply, get};
 use crate::scripted::Scripted;
 
 pub const TOKEN: &str = "a-token-between-roles";
+
+/// One for all edges of a test, so that none lives before the one whose disk it takes over.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// A clock that goes on by itself and can be put forward.
 pub struct TestClock {
@@ -56,6 +60,11 @@ impl TestEdge {
 
     /// An edge with these lines of configuration beside the least.
     pub async fn with(origin: &str, lines: &str) -> Self {
+        Self::behind(origin, lines, None).await
+    }
+
+    /// An edge with a port for TLS, too.
+    pub async fn behind(origin: &str, lines: &str, tls: Option<Listener>) -> Self {
         let ceiling = if lines.contains("ceiling_mbps") { "" } else { "ceiling_mbps = 100000" };
         let config: EdgeConfig = toml::from_str(&format!(
             r#"
@@ -69,9 +78,9 @@ impl TestEdge {
             "#
         ))
         .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let clock = Arc::new(TestClock { start: Instant::now(), forward_ms: AtomicU64::new(0) });
+        let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = plain.local_addr().unwrap();
+        let clock = Arc::new(TestClock { start: *START, forward_ms: AtomicU64::new(0) });
         let (readiness, shutdown) = (Readiness::default(), CancellationToken::new());
         let shell = EdgeShell {
             service_token: TOKEN.into(),
@@ -81,7 +90,7 @@ impl TestEdge {
             shutdown: shutdown.clone(),
         };
         let task = tokio::spawn(async move {
-            spillway_own_edge::run(config, shell, listener).await.unwrap();
+            spillway_own_edge::run(config, shell, Doors { plain, tls }).await.unwrap();
         });
         Self { address, clock, readiness, shutdown, task }
     }
@@ -99,6 +108,14 @@ impl TestEdge {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("{target} is never kept");
+    }
+}
+
+impl TestEdge {
+    /// Lets it drain and end.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(LONG, &mut self.task).await.expect("it ends").unwrap();
     }
 }
 

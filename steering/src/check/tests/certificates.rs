@@ -95,6 +95,7 @@ async fn report(made: &Made, authority: Option<&str>, server: &Server) -> Report
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         cert: dir.path().join("cert.pem"),
         key: dir.path().join("key.pem"),
+        more: Vec::new(),
     };
     std::fs::write(&files.cert, &made.pem).expect("written");
     std::fs::write(&files.key, &made.key).expect("written");

@@ -1,0 +1,162 @@
+//! From a request to its answer: at once where it is kept, later where somebody must be waited for.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Body as _, Incoming};
+use metrics_exporter_prometheus::PrometheusHandle;
+use spillway_model::Millis;
+
+use crate::admin::is_allowed;
+use crate::admit::Admission;
+use crate::body::EdgeBody;
+use crate::edge::Edge;
+use crate::informed::{Hearing, Informed};
+use crate::origin::RequestBody;
+use crate::purge::{PURGE_MAX_BYTES, purge};
+use crate::receive::{Asked, Refusal, check_head, receive};
+use crate::{prefetch, respond};
+
+/// Paths below are ours, not the origin's.
+const OWN_PATHS: &str = "/.spillway/";
+
+/// An edge, and what it answers for itself.
+pub(crate) struct Server {
+    pub edge: Arc<Edge>,
+    pub own: OwnPaths,
+}
+
+/// What answers under [`OWN_PATHS`].
+pub(crate) struct OwnPaths {
+    /// Present where no other listener serves them.
+    pub metrics: Option<PrometheusHandle>,
+    pub enabled: bool,
+    pub service_token: String,
+}
+
+/// An answer, or the way to it.
+pub(crate) enum Begun {
+    Now(Response<EdgeBody>),
+    Later(Later),
+}
+
+/// An answer that somebody is waited for.
+pub(crate) struct Later {
+    pub answer: Pin<Box<dyn Future<Output = Response<EdgeBody>> + Send>>,
+    /// What comes before it.
+    pub hearing: Option<Hearing>,
+}
+
+impl Later {
+    fn new(answer: impl Future<Output = Response<EdgeBody>> + Send + 'static) -> Self {
+        Self { answer: Box::pin(answer), hearing: None }
+    }
+}
+
+/// Answers a request without a body.
+pub(crate) fn begin(server: &Arc<Server>, peer: SocketAddr, parts: Parts) -> Begun {
+    start(server, peer, parts, None)
+}
+
+/// Answers a request of any kind.
+pub(crate) async fn answer(server: &Arc<Server>, peer: SocketAddr, request: Request<Incoming>) -> Response<EdgeBody> {
+    let (parts, body) = request.into_parts();
+    match start(server, peer, parts, Some(body)) {
+        Begun::Now(response) => response,
+        Begun::Later(later) => later.answer.await,
+    }
+}
+
+fn start(server: &Arc<Server>, peer: SocketAddr, parts: Parts, body: Option<Incoming>) -> Begun {
+    let edge = &server.edge;
+    let (began, version) = (edge.now(), parts.version);
+    let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
+    if let Err(refusal) = check_head(&parts, has_body) {
+        return Begun::Now(respond::refused(edge, refusal, version));
+    }
+    if parts.method == Method::OPTIONS {
+        return Begun::Now(respond::preflight(edge, &parts.headers));
+    }
+    if parts.uri.path().starts_with(OWN_PATHS) {
+        let server = server.clone();
+        return Begun::Later(Later::new(async move { own_page(&server, parts, body).await }));
+    }
+    if !edge.plan.methods.allow(&parts.method) {
+        let refusal = Refusal { status: StatusCode::METHOD_NOT_ALLOWED, word: "method" };
+        return Begun::Now(respond::refused(edge, refusal, version));
+    }
+    let asked = match receive(parts, peer, &edge.plan, &edge.sessions, edge.clock.now()) {
+        Ok(asked) => asked,
+        Err(refusal) => return Begun::Now(respond::refused(edge, refusal, version)),
+    };
+    if let Admission::Refused(why, elsewhere) = edge.admission(&asked) {
+        let response = respond::not_admitted(edge, &asked, why, elsewhere);
+        return Begun::Now(logged(edge, asked, began, response));
+    }
+    edge.sessions.served(asked.session, began);
+    let reads = matches!(asked.method, Method::GET | Method::HEAD);
+    if reads && let Some(response) = respond::at_once(edge, &asked) {
+        prefetch::ahead(edge, &asked);
+        return Begun::Now(logged(edge, asked, began, response));
+    }
+    let (informed, hearing) = match version {
+        Version::HTTP_11 => Some(Informed::new()).unzip(),
+        _ => (None, None),
+    };
+    let edge = edge.clone();
+    let later = Later::new(async move {
+        let response = if reads {
+            let response = respond::serve(&edge, &asked, informed).await;
+            prefetch::ahead(&edge, &asked);
+            response
+        } else {
+            respond::forward(&edge, &asked, RequestBody::of(body), informed).await
+        };
+        logged(&edge, asked, began, response)
+    });
+    Begun::Later(Later { hearing, ..later })
+}
+
+fn logged(edge: &Edge, asked: Asked, began: Millis, mut response: Response<EdgeBody>) -> Response<EdgeBody> {
+    if let Some(access) = &edge.access {
+        access.open(asked, began, &mut response);
+    }
+    response
+}
+
+async fn own_page(server: &Arc<Server>, parts: Parts, body: Option<Incoming>) -> Response<EdgeBody> {
+    let head_only = parts.method == Method::HEAD;
+    let path = parts.uri.path().strip_prefix(OWN_PATHS).unwrap_or_default();
+    let (status, text) = own_path(server, &parts, path, body).await;
+    respond::page(&server.edge, status, text, head_only)
+}
+
+async fn own_path(server: &Server, request: &Parts, path: &str, body: Option<Incoming>) -> (StatusCode, String) {
+    let Server { edge, own } = server;
+    let may = || is_allowed(&request.headers, &own.service_token);
+    let read = matches!(request.method, Method::GET | Method::HEAD);
+    match path {
+        _ if !own.enabled => (StatusCode::NOT_FOUND, "not here\n".into()),
+        "healthz" if read => (StatusCode::OK, "ok\n".into()),
+        "readyz" if read && edge.readiness.is_ready() && !edge.is_draining() => (StatusCode::OK, "ready\n".into()),
+        "readyz" if read => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".into()),
+        "metrics" if read && own.metrics.is_none() => (StatusCode::NOT_FOUND, "no metrics recorder runs\n".into()),
+        "metrics" | "purge" if !may() => (StatusCode::UNAUTHORIZED, "the service token is needed\n".into()),
+        "metrics" if read => (StatusCode::OK, own.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default()),
+        "purge" if request.method == Method::POST => {
+            let Some(body) = body else { return purge(edge, b"").await };
+            let whole = Limited::new(body, PURGE_MAX_BYTES).collect();
+            match tokio::time::timeout(edge.plan.header_timeout, whole).await {
+                Ok(Ok(bytes)) => purge(edge, &bytes.to_bytes()).await,
+                Ok(Err(error)) => (StatusCode::BAD_REQUEST, format!("the request's body: {error}\n")),
+                Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request's body did not come\n".into()),
+            }
+        }
+        "purge" | "metrics" | "healthz" | "readyz" => (StatusCode::METHOD_NOT_ALLOWED, "not by this method\n".into()),
+        _ => (StatusCode::NOT_FOUND, "not here\n".into()),
+    }
+}
