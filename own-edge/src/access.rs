@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{Response, Version};
+use http::Version;
 use spillway_model::{Clock, Millis, NodeId, ViewId};
 use spillway_routing::share_of;
 use spillway_service::posting::{self, Outbox, Poster, Posting};
@@ -15,9 +15,9 @@ use spillway_wire::delivery::Delivery;
 use spillway_wire::rows;
 
 use crate::account::CacheResult;
-use crate::body::EdgeBody;
 use crate::config::Plan;
 use crate::receive::Asked;
+use crate::reply::Reply;
 
 /// Lines that may wait, some 500 bytes each: several seconds of a busy edge's requests.
 const QUEUE_ROWS: usize = 65_536;
@@ -82,8 +82,8 @@ impl AccessLog {
     }
 
     /// Opens a line for an answer that began, unless its session is not among those logged.
-    pub(crate) fn open(&self, asked: Asked, began: Millis, response: &mut Response<EdgeBody>) {
-        let Some(result) = response.extensions_mut().remove::<CacheResult>() else { return };
+    pub(crate) fn open(&self, asked: Asked, began: Millis, reply: &mut Reply) {
+        let Some(result) = reply.result else { return };
         let place = asked.sid.as_deref().map_or_else(|| asked.session.share_ppm(), |sid| share_of(sid, SALT));
         if place >= self.share_ppm {
             return;
@@ -95,7 +95,7 @@ impl AccessLog {
             cmcd: cmcd::HEADERS.into_iter().filter_map(header).collect(),
             target: asked.target,
             sid: asked.sid,
-            status: response.status().as_u16(),
+            status: reply.status.as_u16(),
             result,
             version: asked.version,
             bytes: 0,
@@ -104,7 +104,7 @@ impl AccessLog {
         };
         let open =
             Open { outbox: self.outbox.clone(), clock: Arc::clone(&self.clock), began, line: Some(line), bytes: 0 };
-        response.body_mut().log(open);
+        reply.body.log(open);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What was served: bits by second, results by kind, content by prefix; read by load reports and by Prometheus.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use spillway_model::Clock;
 use spillway_wire::load::ContentLoad;
 
-/// Seconds that are remembered: ten whole ones, the current one and the one that the window cuts.
+/// Ends of seconds that are remembered: eleven for the window, one for the second that it cuts.
 const SECONDS: usize = 12;
 /// The window that utilisation is measured over.
 const WINDOW_S: u64 = 10;
@@ -63,7 +63,10 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Counts; shared by every connection.
 pub(crate) struct Meter {
     clock: Arc<dyn Clock>,
-    seconds: Mutex<[(u64, u64); SECONDS]>,
+    /// The last seconds in which something was written, the newest last: each with the bytes that were out at its begin.
+    seconds: Mutex<VecDeque<(u64, u64)>>,
+    /// The newest of them, so that no more than one writer in a second needs the lock.
+    newest_second: AtomicU64,
     bytes_out: AtomicU64,
     connections: AtomicU64,
     requests: AtomicU64,
@@ -110,7 +113,8 @@ impl Meter {
         };
         Self {
             clock,
-            seconds: Mutex::new([(0, 0); SECONDS]),
+            seconds: Mutex::default(),
+            newest_second: AtomicU64::new(u64::MAX),
             bytes_out: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -123,15 +127,18 @@ impl Meter {
 
     /// Bytes went into a socket.
     pub(crate) fn wrote(&self, bytes: u64) {
+        let second = self.clock.monotonic().0 / 1000;
+        if self.newest_second.swap(second, Ordering::Relaxed) != second {
+            let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+            if seconds.back().is_none_or(|(newest, _)| *newest < second) {
+                seconds.push_back((second, self.bytes_out.load(Ordering::Relaxed)));
+            }
+            if seconds.len() > SECONDS {
+                seconds.pop_front();
+            }
+        }
         self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
         self.exported.bytes_out.increment(bytes);
-        let second = self.clock.monotonic().0 / 1000;
-        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = &mut seconds[(second % SECONDS as u64) as usize];
-        if slot.0 != second {
-            *slot = (second, 0);
-        }
-        slot.1 += bytes * 8;
     }
 
     /// A request was answered with `status`.
@@ -184,15 +191,18 @@ impl Meter {
         let now = self.clock.monotonic();
         let (second, outside_ms) = (now.0 / 1000, now.0 % 1000);
         let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
-        let bits: u64 = seconds
+        let all = self.bytes_out.load(Ordering::Relaxed);
+        let ends = seconds.iter().skip(1).map(|(_, out)| *out).chain([all]);
+        let bytes: u64 = seconds
             .iter()
-            .map(|(at, bits)| match second.checked_sub(*at) {
-                Some(ago) if ago < WINDOW_S => *bits,
-                Some(WINDOW_S) => bits * (1000 - outside_ms) / 1000,
+            .zip(ends)
+            .map(|((at, before), end)| match second.checked_sub(*at) {
+                Some(ago) if ago < WINDOW_S => end - before,
+                Some(WINDOW_S) => (end - before) * (1000 - outside_ms) / 1000,
                 _ => 0,
             })
             .sum();
-        bits / WINDOW_S
+        bytes * 8 / WINDOW_S
     }
 
     /// Counts since the last call.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Incoming};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -13,12 +13,12 @@ use spillway_model::Millis;
 
 use crate::admin::is_allowed;
 use crate::admit::Admission;
-use crate::body::EdgeBody;
 use crate::edge::Edge;
 use crate::informed::{Hearing, Informed};
 use crate::origin::RequestBody;
 use crate::purge::{PURGE_MAX_BYTES, purge};
 use crate::receive::{Asked, Refusal, check_head, receive};
+use crate::reply::Reply;
 use crate::{prefetch, respond};
 
 /// Paths below are ours, not the origin's.
@@ -40,19 +40,19 @@ pub(crate) struct OwnPaths {
 
 /// An answer, or the way to it.
 pub(crate) enum Begun {
-    Now(Response<EdgeBody>),
+    Now(Reply),
     Later(Later),
 }
 
 /// An answer that somebody is waited for.
 pub(crate) struct Later {
-    pub answer: Pin<Box<dyn Future<Output = Response<EdgeBody>> + Send>>,
+    pub answer: Pin<Box<dyn Future<Output = Reply> + Send>>,
     /// What comes before it.
     pub hearing: Option<Hearing>,
 }
 
 impl Later {
-    fn new(answer: impl Future<Output = Response<EdgeBody>> + Send + 'static) -> Self {
+    fn new(answer: impl Future<Output = Reply> + Send + 'static) -> Self {
         Self { answer: Box::pin(answer), hearing: None }
     }
 }
@@ -63,7 +63,7 @@ pub(crate) fn begin(server: &Arc<Server>, peer: SocketAddr, parts: Parts) -> Beg
 }
 
 /// Answers a request of any kind.
-pub(crate) async fn answer(server: &Arc<Server>, peer: SocketAddr, request: Request<Incoming>) -> Response<EdgeBody> {
+pub(crate) async fn answer(server: &Arc<Server>, peer: SocketAddr, request: Request<Incoming>) -> Reply {
     let (parts, body) = request.into_parts();
     match start(server, peer, parts, Some(body)) {
         Begun::Now(response) => response,
@@ -121,18 +121,18 @@ fn start(server: &Arc<Server>, peer: SocketAddr, parts: Parts, body: Option<Inco
     Begun::Later(Later { hearing, ..later })
 }
 
-fn logged(edge: &Edge, asked: Asked, began: Millis, mut response: Response<EdgeBody>) -> Response<EdgeBody> {
+fn logged(edge: &Edge, asked: Asked, began: Millis, mut reply: Reply) -> Reply {
     if let Some(access) = &edge.access {
-        access.open(asked, began, &mut response);
+        access.open(asked, began, &mut reply);
     }
-    response
+    reply
 }
 
-async fn own_page(server: &Arc<Server>, parts: Parts, body: Option<Incoming>) -> Response<EdgeBody> {
+async fn own_page(server: &Arc<Server>, parts: Parts, body: Option<Incoming>) -> Reply {
     let head_only = parts.method == Method::HEAD;
     let path = parts.uri.path().strip_prefix(OWN_PATHS).unwrap_or_default();
     let (status, text) = own_path(server, &parts, path, body).await;
-    respond::page(&server.edge, status, text, head_only)
+    respond::page(status, text, head_only)
 }
 
 async fn own_path(server: &Server, request: &Parts, path: &str, body: Option<Incoming>) -> (StatusCode, String) {

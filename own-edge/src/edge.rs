@@ -22,6 +22,7 @@ use crate::origin::Origin;
 use crate::prefetch::Prefetches;
 use crate::purge::Purges;
 use crate::receive::Asked;
+use crate::reply::Dress;
 use crate::store::Store;
 
 /// One running edge.
@@ -44,10 +45,10 @@ pub(crate) struct Edge {
     pub purges: Purges,
     pub prefetches: Prefetches,
     pub readiness: Readiness,
-    /// `Via` of requests and answers.
+    /// `Via` of requests.
     pub via: HeaderValue,
-    /// The pathway's id as a header.
-    pub pathway: HeaderValue,
+    /// What every answer carries.
+    pub dress: Dress,
     /// Set while the process ends.
     stopping: AtomicBool,
     /// One list of paths is fetched ahead at a time.
@@ -94,6 +95,7 @@ impl Edge {
     ) -> Result<Self, ConfigError> {
         let evictions = counter!("spillway_edge_evictions_total");
         let header = |text: &str| HeaderValue::from_str(text).expect("an id is a header value");
+        let via = header(&format!("1.1 {}", plan.pathway));
         let store = Arc::new(Store::new(plan.memory_bytes, plan.choices.max_object_bytes, evictions));
         let disk = plan.disk.clone().map(|disk| Disk::open(disk, clock.clone(), store.clone())).transpose()?;
         Ok(Self {
@@ -113,8 +115,8 @@ impl Edge {
                 store_bytes: gauge!("spillway_edge_store_bytes"),
                 viewers: gauge!("spillway_edge_viewers"),
             },
-            via: header(&format!("1.1 {}", plan.pathway)),
-            pathway: header(plan.pathway.as_str()),
+            dress: Dress::new(&via, &header(plan.pathway.as_str())),
+            via,
             advice: Advice::default(),
             purges: Purges::default(),
             prefetches: Prefetches::new(),

@@ -33,6 +33,7 @@ mod prefetch;
 mod process;
 mod purge;
 mod receive;
+mod reply;
 mod report;
 mod respond;
 mod rules;

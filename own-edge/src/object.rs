@@ -2,18 +2,19 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{
-    AGE, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LAST_MODIFIED, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_RANGES, AGE, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LAST_MODIFIED,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use spillway_model::Millis;
 
 use crate::cmsd::CMSD_DYNAMIC;
 use crate::disk::{OpenFile, StoredFile};
+use crate::reply::{OURS, rendered};
 use crate::rules::cache_control::split_outside_quotes;
 use crate::rules::dates::http_date_s;
 use crate::rules::freshness::{Freshness, State};
@@ -36,6 +37,8 @@ const OVERHEAD_BYTES: u64 = 512;
 pub(crate) struct Head {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// The headers as HTTP/1 has them, once somebody got them that way.
+    rendered: OnceLock<Vec<u8>>,
 }
 
 /// A kept answer.
@@ -83,23 +86,40 @@ impl Head {
         headers.remove(AGE);
         // What a node before us said of its moment.
         headers.remove(CMSD_DYNAMIC);
-        Self { status, headers }
+        // What a kept object can do is for us to say.
+        headers.remove(ACCEPT_RANGES);
+        for name in OURS {
+            headers.remove(name);
+        }
+        Self::of(status, headers)
     }
 
-    /// As [`Head::new`], with the origin's `Age`: we keep nothing that could tell how old it is.
+    /// Of these headers as they are.
+    pub(crate) fn of(status: StatusCode, headers: HeaderMap) -> Self {
+        Self { status, headers, rendered: OnceLock::new() }
+    }
+
+    /// As [`Head::new`], with what the origin says of the answer that it sends: it is not kept, so all else knows nothing.
     pub(crate) fn passed(status: StatusCode, headers: HeaderMap) -> Self {
-        let age = headers.get(AGE).cloned();
+        let said = [AGE, ACCEPT_RANGES].map(|name| Some((headers.get(&name)?.clone(), name)));
         let mut head = Self::new(status, headers);
-        if let Some(age) = age {
-            head.headers.insert(AGE, age);
+        for (value, name) in said.into_iter().flatten() {
+            head.headers.insert(name, value);
         }
         head
+    }
+
+    /// The headers as HTTP/1 has them.
+    pub(crate) fn rendered(&self) -> &[u8] {
+        self.rendered.get_or_init(|| rendered(&self.headers))
     }
 
     /// The head after a 304: its fields replace the kept ones, except those that describe the body.
     pub(crate) fn updated(&self, mut not_modified: HeaderMap) -> Self {
         strip_hop_by_hop(&mut not_modified);
-        for name in [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, AGE, CMSD_DYNAMIC] {
+        for name in
+            [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, ACCEPT_RANGES, AGE, CMSD_DYNAMIC].iter().chain(&OURS)
+        {
             not_modified.remove(name);
         }
         let mut headers = self.headers.clone();
@@ -109,7 +129,7 @@ impl Head {
         for (name, value) in not_modified.iter() {
             headers.append(name.clone(), value.clone());
         }
-        Self { status: self.status, headers }
+        Self::of(self.status, headers)
     }
 
     pub(crate) fn etag(&self) -> Option<&HeaderValue> {

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::header::{
-    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    AGE, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION,
-    RETRY_AFTER, VIA,
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, AGE, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_RANGE, CONTENT_TYPE, LOCATION, RETRY_AFTER,
 };
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use crate::account::CacheResult;
 use crate::body::{Cut, Delivery, EdgeBody};
@@ -23,14 +22,13 @@ use crate::lookup::{Found, kept, lookup};
 use crate::object::{Head, Object};
 use crate::origin::{Answer, FetchError, RequestBody};
 use crate::receive::{Asked, Refusal};
+use crate::reply::Reply;
 use crate::rules::conditions::{Part, part};
 use crate::rules::freshness::{Freshness, State};
 use crate::rules::policy::Framing;
 
 /// When a session that was not admitted may come again, seconds: after two load reports.
 const RETRY_AFTER_S: &str = "4";
-const EXPOSED: &str = "Age, Cache-Status, CMSD-Dynamic, CMSD-Static, Content-Length, Content-Range, Date, ETag, \
-                       Retry-After, Server-Timing, Via, X-Pathway";
 
 /// How a request was served, as `Cache-Status` (RFC 9211) tells it and counters count it.
 #[derive(Clone, Copy, Debug)]
@@ -79,39 +77,34 @@ impl Note {
 const LOOKUPS_MAX: usize = 3;
 
 /// Serves an admitted GET or HEAD without waiting for anybody, where that is possible.
-pub(crate) fn at_once(edge: &Arc<Edge>, asked: &Asked) -> Option<Response<EdgeBody>> {
-    Reply { edge, asked, informed: None }.kept(kept(edge, asked).ok()?)
+pub(crate) fn at_once(edge: &Arc<Edge>, asked: &Asked) -> Option<Reply> {
+    Serving { edge, asked, informed: None }.kept(kept(edge, asked).ok()?)
 }
 
 /// Serves an admitted GET or HEAD; `informed` hears of what comes before the origin's answer.
-pub(crate) async fn serve(edge: &Arc<Edge>, asked: &Asked, informed: Option<Informed>) -> Response<EdgeBody> {
-    let reply = Reply { edge, asked, informed };
+pub(crate) async fn serve(edge: &Arc<Edge>, asked: &Asked, informed: Option<Informed>) -> Reply {
+    let serving = Serving { edge, asked, informed };
     for _ in 0..LOOKUPS_MAX {
-        match lookup(edge, asked, reply.informed.clone()) {
+        match lookup(edge, asked, serving.informed.clone()) {
             Found::Filling { reader, first, stale } => {
-                if let Some(response) = reply.filling(reader, first, stale).await {
+                if let Some(response) = serving.filling(reader, first, stale).await {
                     return response;
                 }
             }
-            Found::Pass(why) => return reply.bypass(why).await,
+            Found::Pass(why) => return serving.bypass(why).await,
             found => {
-                if let Some(response) = reply.kept(found) {
+                if let Some(response) = serving.kept(found) {
                     return response;
                 }
             }
         }
     }
-    reply.bypass("vary").await
+    serving.bypass("vary").await
 }
 
 /// Sends an admitted request of any other method to the origin. What its success changes is forgotten.
-pub(crate) async fn forward(
-    edge: &Arc<Edge>,
-    asked: &Asked,
-    body: RequestBody,
-    informed: Option<Informed>,
-) -> Response<EdgeBody> {
-    let reply = Reply { edge, asked, informed: None };
+pub(crate) async fn forward(edge: &Arc<Edge>, asked: &Asked, body: RequestBody, informed: Option<Informed>) -> Reply {
+    let serving = Serving { edge, asked, informed: None };
     let note = Note { detail: Some("method"), ..Note::new(CacheResult::Pass, Some("method")) };
     match fetch::pass(edge, asked, body, informed).await {
         Ok(answer) => {
@@ -120,22 +113,22 @@ pub(crate) async fn forward(
             if changes {
                 edge.forget(&asked.changed(&answer.headers, &edge.plan.ignore_query));
             }
-            reply.answer(answer, note)
+            serving.answer(answer, note)
         }
-        Err(error) => reply.failed(error, note),
+        Err(error) => serving.failed(error, note),
     }
 }
 
 /// A request and what its answer needs.
-struct Reply<'a> {
+struct Serving<'a> {
     edge: &'a Arc<Edge>,
     asked: &'a Asked,
     informed: Option<Informed>,
 }
 
-impl Reply<'_> {
+impl Serving<'_> {
     /// From memory; `None` for what is found elsewhere.
-    fn kept(&self, found: Found) -> Option<Response<EdgeBody>> {
+    fn kept(&self, found: Found) -> Option<Reply> {
         match found {
             Found::Fresh(object, ttl_s) => {
                 Some(self.object(object, Note { ttl_s: Some(ttl_s), ..Note::new(CacheResult::Hit, None) }))
@@ -148,7 +141,7 @@ impl Reply<'_> {
     }
 
     /// From a fill; `None` if what it brings is for other requests.
-    async fn filling(&self, mut reader: Reader, first: bool, stale: bool) -> Option<Response<EdgeBody>> {
+    async fn filling(&self, mut reader: Reader, first: bool, stale: bool) -> Option<Reply> {
         let forward = Some(if stale { "stale" } else { "miss" });
         let result = if first { CacheResult::Miss } else { CacheResult::Collapsed };
         let note = Note { collapsed: !first, ..Note::new(result, forward) };
@@ -192,11 +185,11 @@ impl Reply<'_> {
         })
     }
 
-    async fn bypass(&self, why: &'static str) -> Response<EdgeBody> {
+    async fn bypass(&self, why: &'static str) -> Reply {
         self.pass(Note { detail: Some(why), ..Note::new(CacheResult::Pass, Some("bypass")) }).await
     }
 
-    async fn pass(&self, note: Note) -> Response<EdgeBody> {
+    async fn pass(&self, note: Note) -> Reply {
         match fetch::pass(self.edge, self.asked, RequestBody::default(), self.informed.clone()).await {
             Ok(answer) => self.answer(answer, note),
             Err(error) => self.failed(error, note),
@@ -204,17 +197,18 @@ impl Reply<'_> {
     }
 
     /// An answer of the origin's as it is.
-    fn answer(&self, answer: Answer, note: Note) -> Response<EdgeBody> {
-        let head = Head::passed(answer.status, answer.headers);
+    fn answer(&self, answer: Answer, note: Note) -> Reply {
+        let head = Arc::new(Head::passed(answer.status, answer.headers));
         let len = match answer.framing {
             Framing::Length(len) => Some(len),
             Framing::Chunked | Framing::UntilClose => None,
         };
-        let mut response = self.head(head.status, head.headers, note);
-        let bodiless = self.asked.head_only || matches!(head.status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
+        let status = head.status;
+        let mut response = self.head(status, Some(head), note);
+        let bodiless = self.asked.head_only || matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
         if bodiless {
             if let Some(len) = len.filter(|_| self.asked.head_only) {
-                response.headers_mut().insert(CONTENT_LENGTH, len.into());
+                response.headers.insert(CONTENT_LENGTH, len.into());
             }
             return response;
         }
@@ -223,11 +217,11 @@ impl Reply<'_> {
             Some((part, body))
         })
         .boxed();
-        *response.body_mut() = EdgeBody::arriving(stream, len, self.delivery());
+        response.body = EdgeBody::arriving(stream, len, self.delivery());
         response
     }
 
-    fn object(&self, object: Arc<Object>, note: Note) -> Response<EdgeBody> {
+    fn object(&self, object: Arc<Object>, note: Note) -> Reply {
         let len = object.body.len();
         let age_s = object.freshness.age_s(self.edge.now());
         let head = object.head.clone();
@@ -237,11 +231,11 @@ impl Reply<'_> {
     fn stream(
         &self,
         reader: Reader,
-        head: &Head,
+        head: &Arc<Head>,
         len: Option<u64>,
         freshness: Option<Freshness>,
         note: Note,
-    ) -> Response<EdgeBody> {
+    ) -> Reply {
         let now = self.edge.now();
         let ttl_s = freshness.map(|freshness| match freshness.state(now) {
             State::Fresh(ttl_s) => ttl_s,
@@ -263,12 +257,12 @@ impl Reply<'_> {
     /// Whole, part, not modified or outside, of a kept or arriving answer; `body` makes the bytes `from..to`.
     fn parts(
         &self,
-        head: &Head,
+        head: &Arc<Head>,
         len: Option<u64>,
         age_s: Option<u64>,
         note: Note,
         body: impl FnOnce(u64, u64) -> EdgeBody,
-    ) -> Response<EdgeBody> {
+    ) -> Reply {
         let part = part(&self.asked.headers, head, len);
         let (status, from, to) = match part {
             Part::Whole => (head.status, 0, len.unwrap_or(u64::MAX)),
@@ -276,8 +270,8 @@ impl Reply<'_> {
             Part::Range(from, to) => (StatusCode::PARTIAL_CONTENT, from, to),
             Part::Outside => (StatusCode::RANGE_NOT_SATISFIABLE, 0, 0),
         };
-        let mut response = self.head(status, head.headers.clone(), note);
-        let headers = response.headers_mut();
+        let mut response = self.head(status, Some(head.clone()), note);
+        let headers = &mut response.headers;
         if let Some(age_s) = age_s {
             headers.insert(AGE, age_s.into());
         }
@@ -292,8 +286,11 @@ impl Reply<'_> {
             }
             (Part::Outside, Some(len)) => {
                 headers.insert(CONTENT_RANGE, text(&format!("bytes */{len}")));
-                headers.remove(CONTENT_TYPE);
-                headers.remove(CONTENT_ENCODING);
+                // It describes what is not sent.
+                let mut without = head.headers.clone();
+                without.remove(CONTENT_TYPE);
+                without.remove(CONTENT_ENCODING);
+                response.base = Some(Arc::new(Head::of(status, without)));
             }
             _ => {}
         }
@@ -301,30 +298,28 @@ impl Reply<'_> {
             || matches!(part, Part::NotModified | Part::Outside)
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         if !bodiless {
-            *response.body_mut() = body(from, to);
+            response.body = body(from, to);
         }
         response
     }
 
-    fn failed(&self, error: FetchError, note: Note) -> Response<EdgeBody> {
+    fn failed(&self, error: FetchError, note: Note) -> Reply {
         let note = Note { result: CacheResult::Error, detail: Some(error.word()), stored: false, ..note };
-        let mut response = self.head(error.status(), HeaderMap::new(), note);
+        let mut response = self.head(error.status(), None, note);
         plain(&mut response, format!("failed to {error}\n"), self.asked.head_only);
         if error == FetchError::Busy {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }
 
-    fn head(&self, status: StatusCode, headers: HeaderMap, note: Note) -> Response<EdgeBody> {
+    fn head(&self, status: StatusCode, base: Option<Arc<Head>>, note: Note) -> Reply {
         let mut response = begin(self.edge, status, note.result);
-        *response.headers_mut() = headers;
-        response.headers_mut().append(VIA, self.edge.via.clone());
-        response.headers_mut().append("cache-status", note.header(self.edge));
+        response.base = base;
+        response.headers.append("cache-status", note.header(self.edge));
         if let Some(advice) = self.edge.advice.current() {
-            response.headers_mut().append(CMSD_DYNAMIC, advice);
+            response.headers.append(CMSD_DYNAMIC, advice);
         }
-        dress(self.edge, response.headers_mut());
         response
     }
 
@@ -333,15 +328,10 @@ impl Reply<'_> {
     }
 }
 
-/// An empty answer that is counted, and that the access log finds its result in.
-fn begin(edge: &Edge, status: StatusCode, result: CacheResult) -> Response<EdgeBody> {
+/// An empty answer that is counted.
+fn begin(edge: &Edge, status: StatusCode, result: CacheResult) -> Reply {
     edge.meter.answered(result, status.as_u16());
-    let mut response = Response::new(EdgeBody::empty());
-    *response.status_mut() = status;
-    if edge.access.is_some() {
-        response.extensions_mut().insert(result);
-    }
-    response
+    Reply { result: Some(result), ..Reply::new(status) }
 }
 
 fn asks_for_part(headers: &HeaderMap) -> bool {
@@ -379,68 +369,49 @@ fn text(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).expect("words and numbers are a header value")
 }
 
-fn plain(response: &mut Response<EdgeBody>, text: String, head_only: bool) {
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+fn plain(response: &mut Reply, text: String, head_only: bool) {
+    response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if !head_only {
-        *response.body_mut() = EdgeBody::bytes(Bytes::from(text));
+        response.body = EdgeBody::bytes(Bytes::from(text));
     }
-}
-
-/// What every answer carries: a player on another site must be able to read it, whatever the status.
-fn dress(edge: &Edge, headers: &mut HeaderMap) {
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
-    headers.insert("timing-allow-origin", HeaderValue::from_static("*"));
-    headers.insert("x-pathway", edge.pathway.clone());
-    headers.remove(ACCESS_CONTROL_ALLOW_CREDENTIALS);
 }
 
 /// The answer to a request that is not taken; ends the connection, since what follows may be its body.
-pub(crate) fn refused(edge: &Edge, refusal: Refusal, version: Version) -> Response<EdgeBody> {
+pub(crate) fn refused(edge: &Edge, refusal: Refusal, version: Version) -> Reply {
     let mut response = begin(edge, refusal.status, CacheResult::Invalid);
-    dress(edge, response.headers_mut());
     plain(&mut response, format!("request refused: {}\n", refusal.word), false);
     if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers_mut().insert(ALLOW, text(&edge.plan.methods.listed()));
+        response.headers.insert(ALLOW, text(&edge.plan.methods.listed()));
     }
     if version < Version::HTTP_2 {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
 /// The answer to a new session that is not admitted: elsewhere, or later.
-pub(crate) fn not_admitted(
-    edge: &Edge,
-    asked: &Asked,
-    why: &'static str,
-    elsewhere: Option<String>,
-) -> Response<EdgeBody> {
+pub(crate) fn not_admitted(edge: &Edge, asked: &Asked, why: &'static str, elsewhere: Option<String>) -> Reply {
     let status = if elsewhere.is_some() { StatusCode::TEMPORARY_REDIRECT } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut response = begin(edge, status, CacheResult::Refused);
-    dress(edge, response.headers_mut());
     plain(&mut response, format!("not admitted: {why}\n"), asked.head_only);
     let note = Note { detail: Some(why), ..Note::new(CacheResult::Refused, Some("bypass")) };
-    response.headers_mut().insert("cache-status", note.header(edge));
+    response.headers.insert("cache-status", note.header(edge));
     match elsewhere.and_then(|url| HeaderValue::from_str(&format!("{url}{}{}", asked.token, asked.target)).ok()) {
         Some(location) => {
-            response.headers_mut().insert(LOCATION, location);
+            response.headers.insert(LOCATION, location);
         }
         None => {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+            response.headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
     }
     response
 }
 
 /// The answer to a browser that asks whether it may.
-pub(crate) fn preflight(edge: &Edge, headers: &HeaderMap) -> Response<EdgeBody> {
-    let mut response = Response::new(EdgeBody::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    let out = response.headers_mut();
-    dress(edge, out);
+pub(crate) fn preflight(edge: &Edge, headers: &HeaderMap) -> Reply {
+    let mut response = Reply::new(StatusCode::NO_CONTENT);
+    let out = &mut response.headers;
     out.insert(ALLOW, text(&edge.plan.methods.listed()));
     out.insert(ACCESS_CONTROL_ALLOW_METHODS, text(&edge.plan.methods.listed()));
     out.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
@@ -451,10 +422,8 @@ pub(crate) fn preflight(edge: &Edge, headers: &HeaderMap) -> Response<EdgeBody> 
 }
 
 /// A short text that is no media: health and metrics.
-pub(crate) fn page(edge: &Edge, status: StatusCode, body: String, head_only: bool) -> Response<EdgeBody> {
-    let mut response = Response::new(EdgeBody::empty());
-    *response.status_mut() = status;
-    dress(edge, response.headers_mut());
+pub(crate) fn page(status: StatusCode, body: String, head_only: bool) -> Reply {
+    let mut response = Reply::new(status);
     plain(&mut response, body, head_only);
     response
 }

@@ -161,7 +161,7 @@ async fn by_hyper<S: Stream>(server: Arc<Server>, rest: HandOver<S>, peer: Socke
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let (server, cut) = (server.clone(), cut.clone());
         async move {
-            let mut response = answer(&server, peer, request).await;
+            let mut response = answer(&server, peer, request).await.into_response(&server.edge.dress);
             if version < Version::HTTP_2 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 response.body_mut().on_cut(cut);

@@ -78,11 +78,7 @@ pub(super) fn write(
 ) -> io::Result<u64> {
     let description = Description { key: key.to_string(), status: head.status.as_u16(), freshness };
     let description = serde_json::to_vec(&description).map_err(io::Error::other)?;
-    let mut lines = Vec::new();
-    for (name, value) in &head.headers {
-        lines.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
-    }
-    lines.extend_from_slice(b"\r\n");
+    let lines = [head.rendered(), b"\r\n"].concat();
     let crc = |parts: &[&[u8]]| {
         let mut crc = crc32fast::Hasher::new();
         parts.iter().for_each(|part| crc.update(part));
@@ -190,7 +186,7 @@ pub(super) fn soften(path: &Path) -> io::Result<()> {
 impl Found {
     pub(super) fn head(&self) -> Option<Head> {
         let status = StatusCode::from_u16(self.description.status).ok()?;
-        Some(Head { status, headers: self.headers.clone() })
+        Some(Head::of(status, self.headers.clone()))
     }
 }
 
@@ -238,7 +234,7 @@ mod tests {
             headers.append(name, HeaderValue::from_static(value));
         }
         headers.append("odd", HeaderValue::from_bytes(b"\xff\xfe").expect("a value"));
-        let head = Head { status: StatusCode::from_u16(599).expect("status"), headers };
+        let head = Head::of(StatusCode::from_u16(599).expect("status"), headers);
         let parts: Vec<Bytes> = body.chunks(1_000).map(Bytes::copy_from_slice).collect();
         let bytes = write(&path, &dir.join("passing"), &Key::from("/a?b"), &head, saved(), &parts).expect("written");
         assert_eq!(bytes, fs::metadata(&path).expect("file").len());

@@ -4,12 +4,13 @@ use std::io::Write as _;
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use spillway_model::TimestampMs;
 
 use crate::receive::{Refusal, refuse};
+use crate::reply::{Dress, Reply, write_lines};
 use crate::rules::cache_control::split_outside_quotes;
 
 /// Header lines of a request.
@@ -96,30 +97,33 @@ impl Ending {
 }
 
 /// Writes the head of an answer.
-pub(super) fn write<B>(out: &mut Vec<u8>, response: &Response<B>, ending: Ending, connection: &str, now: TimestampMs) {
-    let status = response.status();
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    reply: &Reply,
+    dress: &Dress,
+    ending: Ending,
+    connection: &str,
+    now: TimestampMs,
+) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(reply.status.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(reply.status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    let headers = response.headers();
-    for (name, value) in headers {
-        line(out, name, value.as_bytes());
-    }
-    if !headers.contains_key(DATE) {
+    reply.write_lines(out, dress);
+    if !reply.has_date() {
         let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(now.0);
         let _ = write!(out, "date: {}\r\n", httpdate::HttpDate::from(time));
     }
     match ending {
-        Ending::Length(len) if !headers.contains_key(CONTENT_LENGTH) => {
-            let _ = write!(out, "{CONTENT_LENGTH}: {len}\r\n");
+        Ending::Length(len) if !reply.has(&CONTENT_LENGTH) => {
+            let _ = write!(out, "content-length: {len}\r\n");
         }
-        Ending::Chunks => line(out, &TRANSFER_ENCODING, b"chunked"),
+        Ending::Chunks => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         _ => {}
     }
     if !connection.is_empty() {
-        line(out, &CONNECTION, connection.as_bytes());
+        let _ = write!(out, "connection: {connection}\r\n");
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -127,18 +131,9 @@ pub(super) fn write<B>(out: &mut Vec<u8>, response: &Response<B>, ending: Ending
 /// Writes an informational answer.
 pub(crate) fn informational(status: StatusCode, headers: &HeaderMap) -> Bytes {
     let mut out = format!("HTTP/1.1 {status}\r\n").into_bytes();
-    for (name, value) in headers {
-        line(&mut out, name, value.as_bytes());
-    }
+    write_lines(&mut out, headers);
     out.extend_from_slice(b"\r\n");
     out.into()
-}
-
-fn line(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
-    out.extend_from_slice(name.as_str().as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -208,12 +203,15 @@ mod tests {
     #[test]
     fn an_answer_says_how_its_body_ends() {
         let written = |status, head_only, len, version, connection| {
-            let mut response = Response::new(());
-            *response.status_mut() = status;
-            response.headers_mut().insert(DATE, HeaderValue::from_static("x"));
-            let mut out = Vec::new();
-            write(&mut out, &response, Ending::of(status, head_only, len, version), connection, TimestampMs(0));
-            String::from_utf8(out).expect("text")
+            let mut reply = Reply::new(status);
+            reply.headers.insert(http::header::DATE, HeaderValue::from_static("x"));
+            let star = HeaderValue::from_static("*");
+            let (mut out, dress) = (Vec::new(), Dress::new(&star, &star));
+            write(&mut out, &reply, &dress, Ending::of(status, head_only, len, version), connection, TimestampMs(0));
+            let dressed = String::from_utf8(out).expect("text");
+            let mut lines = dressed.split_inclusive("\r\n");
+            let ours = ["access-control", "timing-allow", "x-pathway", "via"];
+            lines.by_ref().filter(|line| !ours.iter().any(|name| line.starts_with(name))).collect::<String>()
         };
         let (ok, v1) = (StatusCode::OK, Version::HTTP_11);
         assert_eq!(written(ok, false, Some(3), v1, ""), "HTTP/1.1 200 OK\r\ndate: x\r\ncontent-length: 3\r\n\r\n");

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{Method, Response, Version};
+use http::{Method, Version};
 use hyper::body::Body as _;
 use spillway_service::CancellationToken;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
@@ -29,6 +29,7 @@ use crate::answer::{Begun, Later, Server, begin};
 use crate::body::{Cut, EdgeBody};
 use crate::informed::Hearing;
 use crate::receive::{Refusal, refuse};
+use crate::reply::Reply;
 use crate::respond;
 use crate::socket::Stream;
 
@@ -218,7 +219,7 @@ impl<'a, S: Stream> Connection<'a, S> {
     }
 
     /// Waits for an answer, and passes on what comes before it. `None` if the client leaves.
-    async fn wait(&mut self, later: Later, version: Version) -> Option<Response<EdgeBody>> {
+    async fn wait(&mut self, later: Later, version: Version) -> Option<Reply> {
         let Later { mut answer, mut hearing } = later;
         loop {
             match self.event(answer.as_mut(), &mut hearing).await {
@@ -267,9 +268,9 @@ impl<'a, S: Stream> Connection<'a, S> {
     ///
     /// # Errors
     /// The client's end, or that of a body before its end, which the client's connection shows.
-    async fn answer(&mut self, mut response: Response<EdgeBody>, asked: Asked) -> io::Result<bool> {
-        let ending = Ending::of(response.status(), asked.head_only, response.body().size_hint().exact(), asked.version);
-        let closes = response.headers().contains_key(CONNECTION);
+    async fn answer(&mut self, mut reply: Reply, asked: Asked) -> io::Result<bool> {
+        let ending = Ending::of(reply.status, asked.head_only, reply.body.size_hint().exact(), asked.version);
+        let closes = reply.headers.contains_key(CONNECTION);
         let keep = asked.keep && !closes && ending != Ending::Close;
         let connection = match keep {
             true if asked.version == Version::HTTP_10 => "keep-alive",
@@ -277,10 +278,11 @@ impl<'a, S: Stream> Connection<'a, S> {
             _ => "",
         };
         let mut out = Vec::with_capacity(1024);
-        head::write(&mut out, &response, ending, connection, self.server.edge.clock.now());
+        let edge = &self.server.edge;
+        head::write(&mut out, &reply, &edge.dress, ending, connection, edge.clock.now());
         let sent = match ending {
             Ending::None => self.write(&mut [IoSlice::new(&out)]).await,
-            _ => self.send(out, response.body_mut(), ending == Ending::Chunks).await,
+            _ => self.send(out, &mut reply.body, ending == Ending::Chunks).await,
         };
         match sent {
             Ok(()) => self.stream.flush().await?,

@@ -1,0 +1,116 @@
+//! An answer on its way to a client: what is kept of its head is shared by all who get it, not copied.
+
+use std::sync::Arc;
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, DATE, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use crate::account::CacheResult;
+use crate::body::EdgeBody;
+use crate::object::Head;
+
+const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
+const X_PATHWAY: HeaderName = HeaderName::from_static("x-pathway");
+const EXPOSED: &str = "Age, Cache-Status, CMSD-Dynamic, CMSD-Static, Content-Length, Content-Range, Date, ETag, \
+                       Retry-After, Server-Timing, Via, X-Pathway";
+
+/// Fields that are ours to say, whatever the origin says in them.
+pub(crate) const OURS: [HeaderName; 5] = [
+    ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    ACCESS_CONTROL_EXPOSE_HEADERS,
+    TIMING_ALLOW_ORIGIN,
+    X_PATHWAY,
+];
+
+/// An answer.
+pub(crate) struct Reply {
+    pub status: StatusCode,
+    /// Lines of the origin's answer; they come first.
+    pub base: Option<Arc<Head>>,
+    /// Lines of this answer alone.
+    pub headers: HeaderMap,
+    pub body: EdgeBody,
+    /// How it came about; `None` for what is no media.
+    pub result: Option<CacheResult>,
+}
+
+/// What every answer carries: a player on another site must be able to read it, whatever its status.
+pub(crate) struct Dress {
+    headers: HeaderMap,
+    rendered: Vec<u8>,
+}
+
+impl Dress {
+    pub(crate) fn new(via: &HeaderValue, pathway: &HeaderValue) -> Self {
+        let star = HeaderValue::from_static("*");
+        let headers = HeaderMap::from_iter([
+            (ACCESS_CONTROL_ALLOW_ORIGIN, star.clone()),
+            (ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED)),
+            (TIMING_ALLOW_ORIGIN, star),
+            (X_PATHWAY, pathway.clone()),
+            (VIA, via.clone()),
+        ]);
+        Self { rendered: rendered(&headers), headers }
+    }
+}
+
+impl Reply {
+    pub(crate) fn new(status: StatusCode) -> Self {
+        Self { status, base: None, headers: HeaderMap::new(), body: EdgeBody::empty(), result: None }
+    }
+
+    /// The values of a field, wherever they stand.
+    pub(crate) fn has(&self, name: &HeaderName) -> bool {
+        self.headers.contains_key(name) || self.base.as_ref().is_some_and(|base| base.headers.contains_key(name))
+    }
+
+    /// All lines as HTTP/1 has them, without those of the connection.
+    pub(crate) fn write_lines(&self, out: &mut Vec<u8>, dress: &Dress) {
+        if let Some(base) = &self.base {
+            out.extend_from_slice(base.rendered());
+        }
+        write_lines(out, &self.headers);
+        out.extend_from_slice(&dress.rendered);
+    }
+
+    /// Whether somebody said when it was made.
+    pub(crate) fn has_date(&self) -> bool {
+        self.has(&DATE)
+    }
+
+    /// For hyper.
+    pub(crate) fn into_response(self, dress: &Dress) -> Response<EdgeBody> {
+        let mut response = Response::new(self.body);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        if let Some(base) = self.base {
+            *headers = Arc::try_unwrap(base).map_or_else(|shared| shared.headers.clone(), |own| own.headers);
+        }
+        for lines in [&self.headers, &dress.headers] {
+            for (name, value) in lines {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        response
+    }
+}
+
+/// Lines of HTTP/1.
+pub(crate) fn rendered(headers: &HeaderMap) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_lines(&mut out, headers);
+    out
+}
+
+/// Writes lines of HTTP/1.
+pub(crate) fn write_lines(out: &mut Vec<u8>, headers: &HeaderMap) {
+    for (name, value) in headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
