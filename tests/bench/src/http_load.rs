@@ -1,17 +1,19 @@
 //! A client that costs little: HTTP/1.1 over connections that stay, one request under way on each, all on one thread.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
@@ -35,12 +37,16 @@ impl Target {
 
     /// TLS with the certificate in `pem`, which names `localhost`.
     pub(crate) fn tls(port: u16, pem: &Path) -> anyhow::Result<Self> {
+        Self::tls_by(port, pem, tokio_rustls::rustls::crypto::aws_lc_rs::default_provider())
+    }
+
+    /// The same with a choice of ciphers.
+    pub(crate) fn tls_by(port: u16, pem: &Path, provider: CryptoProvider) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(pem)? {
             roots.add(certificate?)?;
         }
-        let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -67,6 +73,11 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
+    pub(crate) fn new(mut latency_us: Vec<u32>, seconds: f64) -> Self {
+        latency_us.sort_unstable();
+        Self { count: latency_us.len() as u64, seconds, latency_us }
+    }
+
     pub(crate) fn latency_ms(&self, quantile: f64) -> f64 {
         let last = self.latency_us.len().saturating_sub(1);
         let at = (last as f64 * quantile).round() as usize;
@@ -111,21 +122,31 @@ pub(crate) async fn send(target: &Target, requests: &Arc<Vec<Vec<u8>>>, effort: 
     while let Some(ended) = tasks.join_next().await {
         all.extend(ended??);
     }
-    all.sort_unstable();
-    Ok(Answers { count: all.len() as u64, seconds: begun.elapsed().as_secs_f64(), latency_us: all })
+    Ok(Answers::new(all, begun.elapsed().as_secs_f64()))
 }
 
 /// A connection that stays.
 pub(crate) struct Connection {
-    stream: Box<dyn Stream>,
+    pub(crate) stream: Box<dyn Stream>,
     buffer: Vec<u8>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 pub(crate) async fn connect(target: &Target) -> anyhow::Result<Connection> {
-    let stream = TcpStream::connect(target.address).await.with_context(|| format!("connect to {}", target.address))?;
+    over(target, TcpStream::connect(target.address).await).await
+}
+
+/// The same from an address of this machine: each has ports of its own.
+pub(crate) async fn connect_from(source: Ipv4Addr, target: &Target) -> anyhow::Result<Connection> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((source, 0)))?;
+    over(target, socket.connect(target.address).await).await
+}
+
+async fn over(target: &Target, connected: io::Result<TcpStream>) -> anyhow::Result<Connection> {
+    let stream = connected.with_context(|| format!("connect to {}", target.address))?;
     stream.set_nodelay(true)?;
     let stream: Box<dyn Stream> = match &target.tls {
         None => Box::new(stream),
@@ -155,7 +176,7 @@ impl Connection {
 }
 
 /// Status, bytes of the head, bytes of the body; `None` while the head is not whole.
-fn head(bytes: &[u8]) -> anyhow::Result<Option<(u16, usize, usize)>> {
+pub(crate) fn head(bytes: &[u8]) -> anyhow::Result<Option<(u16, usize, usize)>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let text = std::str::from_utf8(&bytes[..end])?;
     let mut lines = text.split("\r\n");

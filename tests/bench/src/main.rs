@@ -8,6 +8,7 @@ mod collect;
 mod collector;
 mod dns;
 mod duckdb;
+mod edge;
 mod http_load;
 mod process;
 mod steer;
@@ -37,6 +38,11 @@ enum Bench {
     /// The bare handler (started by `steer`)
     #[command(hide = true)]
     Bare(bare::Arguments),
+    /// The own edge beside nginx and Varnish
+    Edge(edge::Arguments),
+    /// Connections that say nothing (started by `edge`)
+    #[command(hide = true)]
+    EdgeIdle(edge::idle::Arguments),
     /// The steering node's DNS zone beside Knot DNS
     Dns(dns::Arguments),
 }
@@ -47,6 +53,8 @@ fn main() -> ExitCode {
         Bench::Collect(arguments) => collect::run(&spillway, &arguments),
         Bench::Steer(arguments) => steer::run(&spillway, &arguments),
         Bench::Bare(arguments) => bare::run(&arguments),
+        Bench::Edge(arguments) => edge::run(&spillway, &arguments),
+        Bench::EdgeIdle(arguments) => edge::idle::run(&arguments),
         Bench::Dns(arguments) => dns::run(&spillway, &arguments),
     };
     match done {

@@ -48,7 +48,7 @@ pub(crate) fn number(value: &Value, key: &str) -> anyhow::Result<f64> {
     value[key].as_f64().with_context(|| format!("{key} is no number in {value}"))
 }
 
-/// A server; ended with this value.
+/// A server with its children; ended with this value.
 pub(crate) struct Server(Child);
 
 impl Server {
@@ -56,20 +56,39 @@ impl Server {
         Ok(Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().with_context(|| format!("{command:?}"))?))
     }
 
-    /// CPU time so far, user and system, s.
+    /// CPU time so far, user and system, of it and its children, s.
     pub(crate) fn cpu_s(&self) -> anyhow::Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
-        // The name in parentheses may hold blanks; the fields behind it begin with the third.
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        ensure!(fields.len() > 13, "/proc/…/stat is {stat:?}");
-        Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / TICKS_PER_S)
+        let ticks: u64 = self.processes()?.iter().map(|process| process.ticks).sum();
+        Ok(ticks as f64 / TICKS_PER_S)
+    }
+
+    /// Resident memory, of it and its children, MB.
+    pub(crate) fn rss_mb(&self) -> anyhow::Result<f64> {
+        self.processes()?.iter().map(|process| status_mb(process.id, "VmRSS:")).sum()
+    }
+
+    /// Itself, its children, and theirs.
+    fn processes(&self) -> anyhow::Result<Vec<Process>> {
+        let mut others: Vec<Process> = std::fs::read_dir("/proc")?
+            .filter_map(|entry| Process::read(entry.ok()?.file_name().to_str()?.parse().ok()?).ok())
+            .collect();
+        let mut own = vec![Process::read(self.0.id())?];
+        let mut at = 0;
+        while let Some(parent) = own.get(at).map(|process| process.id) {
+            own.extend(others.extract_if(.., |process| process.parent == parent));
+            at += 1;
+        }
+        Ok(own)
     }
 
     /// Largest resident memory so far, MB.
     pub(crate) fn rss_mb_max(&self) -> anyhow::Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-        Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? * 1024.0 / 1e6)
+        status_mb(self.0.id(), "VmHWM:")
+    }
+
+    /// Whether it ended by itself.
+    pub(crate) fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.0.try_wait()?.is_some())
     }
 
     /// Ends a server that holds nothing.
@@ -96,9 +115,46 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // Children of a master that is killed would live on.
+        let children = self.processes().unwrap_or_default().into_iter().skip(1);
+        let children: Vec<String> = children.map(|child| child.id.to_string()).collect();
         let _ = self.0.kill();
         let _ = self.0.wait();
+        if !children.is_empty() {
+            let _ = Command::new("kill").arg("-KILL").args(children).stderr(Stdio::null()).status();
+        }
     }
+}
+
+/// What the kernel says of a process.
+struct Process {
+    id: u32,
+    parent: u32,
+    /// CPU time, with that of children that have ended.
+    ticks: u64,
+}
+
+impl Process {
+    fn read(id: u32) -> anyhow::Result<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // The name in parentheses may hold blanks; the fields behind it begin with the third.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        ensure!(fields.len() > 15, "/proc/{id}/stat is {stat:?}");
+        let ticks = fields[11..15].iter().map(|field| field.parse::<u64>()).sum::<Result<_, _>>()?;
+        Ok(Self { id, parent: fields[1].parse()?, ticks })
+    }
+}
+
+/// A size that the kernel says of a process, MB.
+fn status_mb(id: u32, key: &str) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("no {key} of {id}"))?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? * 1024.0 / 1e6)
+}
+
+/// CPU time of this process, the client, so far, s.
+pub(crate) fn own_cpu_s() -> anyhow::Result<f64> {
+    Ok(Process::read(std::process::id())?.ticks as f64 / TICKS_PER_S)
 }
 
 /// The middle one.

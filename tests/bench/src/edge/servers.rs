@@ -1,0 +1,251 @@
+//! The three caches, each on the server's core, each with settings that suit it, in a scratch folder.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use tempfile::TempDir;
+use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::crypto::aws_lc_rs::{cipher_suite, default_provider};
+
+use crate::edge::origin::path;
+use crate::http_load::{Target, connect, get};
+use crate::process::{SERVER_CORE, Server, pinned};
+
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
+const ASKS_UNTIL_READY: u32 = 150;
+/// Our memory: more than all objects, and, beside a disk tier, much less than those of 64 KiB or 1 MiB, so that they
+/// come from the disk.
+const MEMORY_MB: u64 = 512;
+const MEMORY_BESIDE_DISK_MB: u64 = 8;
+const DISK_MB: u64 = 4_096;
+
+/// What all servers share.
+pub(crate) struct Scene {
+    dir: TempDir,
+    pub(crate) origin_port: u16,
+}
+
+/// A cache that runs.
+pub(crate) struct Cache {
+    pub(crate) name: &'static str,
+    pub(crate) server: Server,
+    pub(crate) port: u16,
+    tls: Option<(u16, PathBuf)>,
+}
+
+impl Cache {
+    pub(crate) fn target(&self, tls: bool) -> anyhow::Result<Target> {
+        match &self.tls {
+            _ if !tls => Ok(Target::plain(self.port)),
+            // One cipher for all, the one that browsers choose: otherwise each server might prefer another.
+            Some((port, certificate)) => {
+                let cipher_suites = vec![cipher_suite::TLS13_AES_128_GCM_SHA256];
+                Target::tls_by(*port, certificate, CryptoProvider { cipher_suites, ..default_provider() })
+            }
+            None => bail!("{} has no TLS here", self.name),
+        }
+    }
+}
+
+impl Scene {
+    pub(crate) fn new(origin_port: u16) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()])?;
+        std::fs::write(dir.path().join("cert.pem"), made.cert.pem())?;
+        std::fs::write(dir.path().join("key.pem"), made.signing_key.serialize_pem())?;
+        Ok(Self { dir, origin_port })
+    }
+
+    /// Ours, from memory.
+    pub(crate) async fn ours(&self, spillway: &Path, tls: bool) -> anyhow::Result<Cache> {
+        self.edge("ours", spillway, tls, None).await
+    }
+
+    /// Ours with a disk tier.
+    pub(crate) async fn ours_on_disk(&self, spillway: &Path) -> anyhow::Result<Cache> {
+        let disk = self.disk();
+        std::fs::create_dir_all(&disk)?;
+        self.edge("ours-disk", spillway, false, Some(&disk)).await
+    }
+
+    /// Bytes that our disk tier takes.
+    pub(crate) fn disk_bytes(&self) -> anyhow::Result<u64> {
+        folder_bytes(&self.disk())
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.dir.path().join("ours-disk-tier")
+    }
+
+    async fn edge(&self, name: &'static str, spillway: &Path, tls: bool, disk: Option<&Path>) -> anyhow::Result<Cache> {
+        let [port, tls_port] = free_ports()?;
+        let file = self.dir.path().join(format!("{name}.toml"));
+        std::fs::write(&file, toml(self.dir.path(), self.origin_port, port, tls.then_some(tls_port), disk))?;
+        let mut command = pinned(SERVER_CORE, spillway);
+        command.args(["edge", "--config"]).arg(&file).env("RUST_LOG", "error");
+        self.start(name, &mut command, port, tls.then_some(tls_port)).await
+    }
+
+    pub(crate) async fn nginx(&self, nginx: &Path) -> anyhow::Result<Cache> {
+        let [port, tls_port] = free_ports()?;
+        let dir = self.dir.path();
+        let file = dir.join("nginx.conf");
+        std::fs::write(&file, nginx_conf(dir, self.origin_port, port, tls_port)?)?;
+        let mut command = pinned(SERVER_CORE, nginx);
+        command.arg("-p").arg(dir).arg("-c").arg(&file).args(["-e", "stderr"]);
+        self.start("nginx", &mut command, port, Some(tls_port)).await
+    }
+
+    pub(crate) async fn varnish(&self, varnishd: &Path) -> anyhow::Result<Cache> {
+        let [port, _] = free_ports()?;
+        let mut command = pinned(SERVER_CORE, varnishd);
+        // No jail: it would run as a user who can't enter the scratch folder.
+        command.args(["-F", "-j", "none", "-n"]).arg(self.dir.path().join("varnish"));
+        command.args(["-a", &format!("127.0.0.1:{port}"), "-b", &format!("127.0.0.1:{}", self.origin_port)]);
+        command.args(["-s", "malloc,512m", "-p", "thread_pools=1", "-p", "thread_pool_min=100"]);
+        self.start("varnish", &mut command, port, None).await
+    }
+
+    /// Started, and it answers for the origin.
+    async fn start(
+        &self,
+        name: &'static str,
+        command: &mut Command,
+        port: u16,
+        tls_port: Option<u16>,
+    ) -> anyhow::Result<Cache> {
+        let log = self.dir.path().join(format!("{name}.log"));
+        let mut server = Server::start(command.stderr(File::create(&log)?))?;
+        let asked = get(&path(1024, 0), &std::collections::BTreeMap::new());
+        for _ in 0..ASKS_UNTIL_READY {
+            if let Ok(mut connection) = connect(&Target::plain(port)).await
+                && connection.ask(&asked).await.is_ok_and(|(status, _)| status == 200)
+            {
+                let tls = tls_port.map(|port| (port, self.dir.path().join("cert.pem")));
+                return Ok(Cache { name, server, port, tls });
+            }
+            if server.has_ended()? {
+                break;
+            }
+            tokio::time::sleep(ASK_INTERVAL).await;
+        }
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        bail!(
+            "{name} ended, or does not answer on port {port} in {:?}; it said:\n{said}",
+            ASK_INTERVAL * ASKS_UNTIL_READY
+        )
+    }
+}
+
+/// Our configuration: the one place of this benchmark that knows its keys.
+fn toml(dir: &Path, origin_port: u16, port: u16, tls_port: Option<u16>, disk: Option<&Path>) -> String {
+    let at = dir.display();
+    let memory_mb = if disk.is_some() { MEMORY_BESIDE_DISK_MB } else { MEMORY_MB };
+    let mut out = format!(
+        r#"
+data_dir = "{at}"
+service_token = "bench-service-token"
+
+[edge]
+listen = "127.0.0.1:{port}"
+pathway = "own-bench-1"
+region = "eu"
+base_url = "http://127.0.0.1:{port}"
+origin = "http://127.0.0.1:{origin_port}"
+# No admission in the way, and connections that may idle.
+ceiling_mbps = 10000000
+header_timeout_ms = 300000
+memory_mb = {memory_mb}
+max_object_mb = 4
+"#
+    );
+    if let Some(tls_port) = tls_port {
+        out.push_str(&format!(
+            r#"
+[edge.tls]
+listen = "127.0.0.1:{tls_port}"
+certificates = [{{ cert = "{at}/cert.pem", key = "{at}/key.pem" }}]
+"#
+        ));
+    }
+    if let Some(disk) = disk {
+        out.push_str(&format!("\n[edge.disk]\npath = \"{}\"\nsize_mb = {DISK_MB}\n", disk.display()));
+    }
+    out
+}
+
+/// One worker, files by `sendfile`; `tcp_nopush` is off since with it answers of 64 KiB wait 40 ms for an ACK.
+fn nginx_conf(dir: &Path, origin_port: u16, port: u16, tls_port: u16) -> anyhow::Result<String> {
+    let at = dir.display();
+    let user = Command::new("id").arg("-u").output().context("id")?;
+    // Root's worker would run as a user who can't enter the scratch folder.
+    let user = if user.stdout.trim_ascii() == b"0" { "user root root;" } else { "" };
+    Ok(format!(
+        r"{user}
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid {at}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    default_type video/mp4;
+    sendfile on;
+    tcp_nopush off;
+    tcp_nodelay on;
+    keepalive_requests 10000000;
+    keepalive_timeout 300s;
+    open_file_cache max=1000 inactive=1h;
+    client_body_temp_path {at}/nginx-body;
+    proxy_temp_path {at}/nginx-proxy;
+    fastcgi_temp_path {at}/nginx-fastcgi;
+    uwsgi_temp_path {at}/nginx-uwsgi;
+    scgi_temp_path {at}/nginx-scgi;
+    proxy_cache_path {at}/nginx-cache levels=1:2 keys_zone=bench:16m max_size=4g inactive=1d use_temp_path=off;
+    upstream origin {{ server 127.0.0.1:{origin_port}; keepalive 64; }}
+    server {{
+        listen 127.0.0.1:{port} reuseport;
+        listen 127.0.0.1:{tls_port} ssl reuseport;
+        ssl_certificate {at}/cert.pem;
+        ssl_certificate_key {at}/key.pem;
+        ssl_protocols TLSv1.3;
+        location / {{
+            proxy_pass http://origin;
+            proxy_http_version 1.1;
+            proxy_set_header Connection '';
+            proxy_cache bench;
+            proxy_cache_key $uri$is_args$args;
+        }}
+    }}
+}}
+"
+    ))
+}
+
+/// First line that a server says of its version, on whichever output.
+pub(crate) fn version(program: &Path, option: &str) -> anyhow::Result<String> {
+    let said = Command::new(program).arg(option).output().with_context(|| format!("{}", program.display()))?;
+    let said = [said.stdout, said.stderr].concat();
+    let first = String::from_utf8_lossy(&said).lines().next().unwrap_or_default().trim().to_owned();
+    ensure!(!first.is_empty(), "{} {option} says nothing", program.display());
+    Ok(first)
+}
+
+fn folder_bytes(folder: &Path) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
+        let entry = entry?;
+        sum += if entry.file_type()?.is_dir() { folder_bytes(&entry.path())? } else { entry.metadata()?.len() };
+    }
+    Ok(sum)
+}
+
+fn free_ports() -> anyhow::Result<[u16; 2]> {
+    let held = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+    Ok([held[0].local_addr()?.port(), held[1].local_addr()?.port()])
+}
