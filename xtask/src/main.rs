@@ -25,6 +25,11 @@ usage: cargo xtask <command>
           real players follow steering through faults, and report by CMCD alone; 1 if a cell misses its limit
   bench collect [--runs N] [--seconds N] [--json]
           build for release, and measure the collector beside DuckDB (from PyPI); wants the machine to itself
+  bench steer [--runs N] [--seconds N] [--json]
+          the same with the steering node, beside a bare axum handler and Knot DNS
+  bench edge [--cells NAMES] [--runs N] [--seconds N] [--json]
+          the same with an own edge, beside nginx and Varnish; NAMES by comma: 1k, 64k, 1m, 64k-disk, 1m-disk,
+          1k-tls, 64k-tls, 1m-tls, coalesce, idle
   bench decisions [--json]
           build for release, and measure rank(), a round and session mode; 1 if one misses its target
   crash [--rounds N] [--seed N] [--collectors 2] [--s3] [--rate N] [--json]

@@ -1,6 +1,8 @@
 //! What is needed beside Rust: installed where that is possible, named where it is not.
 
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::sh::{self, Result};
@@ -45,19 +47,62 @@ pub fn chromium() -> Result<String> {
     if sh::exists("chromium") { Ok("chromium".into()) } else { Err("chromium was installed and does not start".into()) }
 }
 
-/// The peer of the DNS zone: Knot DNS, installed through apt where we are root. It is started by the benchmark alone.
+/// The peer of the DNS zone: Knot DNS.
 pub fn knotd() -> Result<PathBuf> {
-    let program = PathBuf::from("/usr/sbin/knotd");
+    server("knot", "/usr/sbin/knotd")
+}
+
+/// A peer of the own edge: nginx.
+pub fn nginx() -> Result<PathBuf> {
+    server("nginx", "/usr/sbin/nginx")
+}
+
+/// A peer of the own edge: Varnish.
+pub fn varnish() -> Result<PathBuf> {
+    server("varnish", "/usr/sbin/varnishd")
+}
+
+/// A server of Debian's, installed through apt where we are root. It is started by a benchmark alone.
+fn server(package: &str, program: &str) -> Result<PathBuf> {
+    let program = PathBuf::from(program);
     if !program.exists() {
-        apt(&["knot"])?;
+        let _asleep = NoServices::begin()?;
+        apt(&[package])?;
     }
-    if program.exists() { Ok(program) } else { Err(format!("knot was installed without {}", program.display())) }
+    if program.exists() { Ok(program) } else { Err(format!("{package} was installed without {}", program.display())) }
+}
+
+/// While this lives, apt starts no service that it installs: Debian's own word for it, where the machine has none yet.
+struct NoServices(Option<&'static Path>);
+
+impl NoServices {
+    fn begin() -> Result<Self> {
+        let policy = Path::new("/usr/sbin/policy-rc.d");
+        if !is_root() || policy.exists() {
+            return Ok(Self(None));
+        }
+        let written = std::fs::write(policy, "#!/bin/sh\nexit 101\n");
+        let done = written.and_then(|()| std::fs::set_permissions(policy, Permissions::from_mode(0o755)));
+        done.map_err(|error| format!("{}: {error}", policy.display()))?;
+        Ok(Self(Some(policy)))
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(policy) = self.0 {
+            let _ = std::fs::remove_file(policy);
+        }
+    }
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout.trim_ascii() == b"0")
 }
 
 fn apt(packages: &[&str]) -> Result<()> {
     let names = packages.join(" ");
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout.trim_ascii() == b"0");
-    if !(is_root && sh::exists("apt-get")) {
+    if !(is_root() && sh::exists("apt-get")) {
         return Err(format!("missing: {names}. On Debian: sudo apt-get install {names}"));
     }
     let mut install = Command::new("apt-get");

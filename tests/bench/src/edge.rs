@@ -72,7 +72,7 @@ async fn measure(spillway: &Path, arguments: &Arguments) -> anyhow::Result<(Valu
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let scene = Scene::new(listener.local_addr()?.port())?;
     origin::serve(origin.clone(), listener);
-    let mut table = String::from(HEADING);
+    let mut table = heading();
     let mut ok = true;
 
     let cells: Vec<&Cell> = CELLS.iter().filter(|cell| wants(cell.name)).collect();
@@ -180,28 +180,30 @@ impl Caches {
     }
 }
 
-const HEADING: &str = "per CPU-second of the server   ours    nginx  varnish  ratio  aimed at            p99 ms: ours   nginx varnish  ratio\n";
+fn heading() -> String {
+    let columns = ["ours", "nginx", "varnish", "ratio", "aimed at", "p99 ms: ours", "nginx", "varnish", "ratio"];
+    spread("per CPU-second of a server", columns.map(str::to_owned))
+}
 
 fn line(cell: &Cell, row: &Value) -> String {
-    let number = |key: &str| row[key].as_f64().map_or("-".into(), |value| format!("{value:.0}"));
-    let ms = |key: &str| row[key].as_f64().map_or("-".into(), |value| format!("{value:.2}"));
-    let ratio =
-        ["ratio_nginx", "ratio_varnish"].iter().filter_map(|key| row[key].as_f64()).fold(f64::INFINITY, f64::min);
-    format!(
-        "{:<26} {:>9} {:>8} {:>8} {:>6.2} {:>5.2} {:<10} {:>15} {:>7} {:>7} {:>6.2} {}\n",
-        cell.name,
-        number("ours_per_cpu_s"),
-        number("nginx_per_cpu_s"),
-        number("varnish_per_cpu_s"),
-        ratio,
-        row["ratio_min"].as_f64().unwrap_or(f64::NAN),
-        word(row["ratio_reached"] == true),
-        ms("ours_p99_ms"),
-        ms("nginx_p99_ms"),
-        ms("varnish_p99_ms"),
-        row["p99_ratio"].as_f64().unwrap_or(f64::NAN),
-        word(row["p99_reached"] == true),
-    )
+    let shown = |key: &str, digits: usize| row[key].as_f64().map_or("-".into(), |value| format!("{value:.digits$}"));
+    let peers = ["ratio_nginx", "ratio_varnish"].into_iter().filter_map(|key| row[key].as_f64());
+    let columns = [
+        shown("ours_per_cpu_s", 0),
+        shown("nginx_per_cpu_s", 0),
+        shown("varnish_per_cpu_s", 0),
+        format!("{:.2}", peers.fold(f64::INFINITY, f64::min)),
+        format!("{} {}", shown("ratio_min", 2), word(row["ratio_reached"] == true)),
+        shown("ours_p99_ms", 2),
+        shown("nginx_p99_ms", 2),
+        shown("varnish_p99_ms", 2),
+        format!("{} {}", shown("p99_ratio", 2), word(row["p99_reached"] == true)),
+    ];
+    spread(cell.name, columns)
+}
+
+fn spread(name: &str, [a, b, c, d, e, f, g, h, i]: [String; 9]) -> String {
+    format!("{name:<26} {a:>7} {b:>7} {c:>7} {d:>6} {e:>13} {f:>14} {g:>7} {h:>7} {i:>13}\n")
 }
 
 fn word(reached: bool) -> &'static str {
