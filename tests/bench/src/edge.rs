@@ -19,7 +19,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::process::stay_on_the_clients_core;
-use cell::{CELLS, Cell};
+use cell::{CELLS, Cell, Effort};
+use client::Waiting;
 use origin::Origin;
 use servers::{Cache, Scene, version};
 
@@ -38,6 +39,9 @@ pub(crate) struct Arguments {
     /// Which parts, by comma [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = PossibleValuesParser::new(names()))]
     cells: Vec<String>,
+    /// Let the client sleep while no answer is there; over loopback, waking it is the server's cost
+    #[arg(long)]
+    client_sleeps: bool,
     /// The nginx server
     #[arg(long, value_name = "FILE", default_value = "/usr/sbin/nginx")]
     nginx: PathBuf,
@@ -126,6 +130,7 @@ async fn measure(spillway: &Path, arguments: &Arguments) -> anyhow::Result<(Valu
         "peers": [version(&arguments.nginx, "-v")?, version(&arguments.varnish, "-V")?],
         "runs": arguments.runs,
         "seconds": arguments.seconds,
+        "client_sleeps": arguments.client_sleeps,
         "ok": ok,
     });
     Ok((result, table))
@@ -166,7 +171,9 @@ impl Caches {
         let ours = self.ours_on_disk.as_ref().filter(|_| cell.is_on_disk()).unwrap_or(&self.ours);
         let varnish = self.varnish.as_ref().filter(|_| cell.has_varnish());
         let all: Vec<&Cache> = [ours, &self.nginx].into_iter().chain(varnish).collect();
-        let row = cell::measure(cell, &all, origin, arguments.runs, f64::from(arguments.seconds)).await?;
+        let waiting = if arguments.client_sleeps { Waiting::Asleep } else { Waiting::Awake };
+        let effort = Effort { runs: arguments.runs, seconds: f64::from(arguments.seconds), waiting };
+        let row = cell::measure(cell, &all, origin, effort).await?;
         if cell.is_on_disk() {
             let (kept, bytes) = (scene.disk_bytes()?, cell.bytes());
             ensure!(kept >= bytes, "{}: {kept} bytes on the disk, of {bytes}: it came from elsewhere", cell.name);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use anyhow::{Context as _, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::edge::client::{Ask, Clients};
+use crate::edge::client::{Ask, Clients, Waiting};
 use crate::edge::origin::{OBJECTS, Origin, path};
 use crate::edge::servers::Cache;
 use crate::process::{median, own_cpu_s};
@@ -82,14 +82,16 @@ pub(crate) struct Row {
     pub(crate) reached: bool,
 }
 
+/// How it is measured.
+#[derive(Clone, Copy)]
+pub(crate) struct Effort {
+    pub(crate) runs: u32,
+    pub(crate) seconds: f64,
+    pub(crate) waiting: Waiting,
+}
+
 /// Measures `caches`, ours first, in alternating order.
-pub(crate) async fn measure(
-    cell: &Cell,
-    caches: &[&Cache],
-    origin: &Origin,
-    runs: u32,
-    seconds: f64,
-) -> anyhow::Result<Row> {
+pub(crate) async fn measure(cell: &Cell, caches: &[&Cache], origin: &Origin, effort: Effort) -> anyhow::Result<Row> {
     let asks: Rc<[Ask]> = (0..cell.objects())
         .map(|number| Ask::new(&path(cell.object_bytes, number), origin.body(cell.object_bytes, number)))
         .collect();
@@ -97,13 +99,13 @@ pub(crate) async fn measure(
         warm(cell, cache, &asks).await.with_context(|| format!("{} of {}", cell.name, cache.name))?;
     }
     let mut all: Vec<Runs> = caches.iter().map(|_| Runs::default()).collect();
-    for run in 0..runs as usize {
+    for run in 0..effort.runs as usize {
         for turn in 0..caches.len() {
             // Who begins changes from run to run.
             let at = (run + turn) % caches.len();
             let fetched = origin.answered();
             let named = || format!("{} of {}", cell.name, caches[at].name);
-            one(cell, caches[at], &asks, seconds, &mut all[at]).await.with_context(named)?;
+            one(cell, caches[at], &asks, effort, &mut all[at]).await.with_context(named)?;
             let fetched = origin.answered() - fetched;
             ensure!(fetched == 0, "{}: the origin was asked {fetched} times for what is cached", named());
         }
@@ -121,14 +123,14 @@ async fn warm(cell: &Cell, cache: &Cache, asks: &Rc<[Ask]>) -> anyhow::Result<()
     for _ in 0..WARM_ROUNDS {
         Clients::connect(&cache.target(cell.tls)?, 1).await?.walk(asks).await?;
     }
-    Clients::connect(&cache.target(cell.tls)?, CONNECTIONS).await?.run(asks, WARM_SECONDS).await?;
+    Clients::connect(&cache.target(cell.tls)?, CONNECTIONS).await?.run(asks, WARM_SECONDS, Waiting::Asleep).await?;
     Ok(())
 }
 
-async fn one(cell: &Cell, cache: &Cache, asks: &Rc<[Ask]>, seconds: f64, runs: &mut Runs) -> anyhow::Result<()> {
+async fn one(cell: &Cell, cache: &Cache, asks: &Rc<[Ask]>, effort: Effort, runs: &mut Runs) -> anyhow::Result<()> {
     let clients = Clients::connect(&cache.target(cell.tls)?, CONNECTIONS).await?;
     let (before_s, own_before_s) = (cache.server.cpu_s()?, own_cpu_s()?);
-    let answers = clients.run(asks, seconds).await?;
+    let answers = clients.run(asks, effort.seconds, effort.waiting).await?;
     let (cpu_s, own_cpu_s) = (cache.server.cpu_s()? - before_s, own_cpu_s()? - own_before_s);
     ensure!(cpu_s > 0.1, "only {cpu_s} s of the server's CPU: too short a run to say anything");
     runs.per_s.push(answers.count as f64 / answers.seconds);
