@@ -93,7 +93,7 @@ impl AccessLog {
             delivered_ms: 0,
             address: asked.client,
             cmcd: cmcd::HEADERS.into_iter().filter_map(header).collect(),
-            target: asked.target,
+            target: asked.target().to_owned(),
             sid: asked.sid,
             status: reply.status.as_u16(),
             result,

@@ -141,6 +141,11 @@ impl Meter {
         self.exported.bytes_out.increment(bytes);
     }
 
+    /// Monotonic second in which something was written last.
+    pub(crate) fn newest_second(&self) -> u64 {
+        self.newest_second.load(Ordering::Relaxed)
+    }
+
     /// A request was answered with `status`.
     pub(crate) fn answered(&self, result: CacheResult, status: u16) {
         self.requests.fetch_add(1, Ordering::Relaxed);

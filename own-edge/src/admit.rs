@@ -56,9 +56,15 @@ impl Sessions {
         self.shards[(key.0 % SHARDS as u64) as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the session runs.
-    pub(crate) fn runs(&self, key: SessionKey, now: Millis) -> bool {
-        self.shard(key).get(&key.0).is_some_and(|seen_ms| now.0.saturating_sub(*seen_ms) < RUNNING_MS)
+    /// Whether the session runs; if so, it is served once more.
+    fn runs_on(&self, key: SessionKey, now: Millis) -> bool {
+        match self.shard(key).get_mut(&key.0) {
+            Some(seen_ms) if now.0.saturating_sub(*seen_ms) < RUNNING_MS => {
+                *seen_ms = now.0.max(*seen_ms);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The session was served.
@@ -146,7 +152,7 @@ impl Order {
     }
 }
 
-/// Decides over one request. `has_room` is asked for new sessions only.
+/// Decides over one request, and notes that its session is served, if it is. `has_room` is asked for new sessions only.
 pub(crate) fn admit(
     sessions: &Sessions,
     session: SessionKey,
@@ -155,13 +161,19 @@ pub(crate) fn admit(
     has_room: impl FnOnce() -> bool,
     now: Millis,
 ) -> Admission {
+    if sessions.runs_on(session, now) {
+        return Admission::Served;
+    }
     let reason = match () {
         () if order.drain || stopping => "drain",
         () if !order.admit => "not-admitted",
-        () if sessions.runs(session, now) || has_room() => return Admission::Served,
-        () => "full",
+        () if !has_room() => "full",
+        () => {
+            sessions.served(session, now);
+            return Admission::Served;
+        }
     };
-    if sessions.runs(session, now) { Admission::Served } else { Admission::Refused(reason, order.redirect_to.clone()) }
+    Admission::Refused(reason, order.redirect_to.clone())
 }
 
 #[cfg(test)]
@@ -195,7 +207,7 @@ mod tests {
         assert_eq!(sessions.viewers(Millis(4_000)), 5);
         assert_eq!(sessions.viewers(Millis(11_999)), 3);
         let first = sessions.key(HOME, Some("0"), None);
-        assert!(sessions.runs(first, Millis(29_999)) && !sessions.runs(first, Millis(30_000)));
+        assert!(sessions.runs_on(first, Millis(29_999)) && !sessions.runs_on(first, Millis(59_999)));
         assert_eq!(sessions.viewers(Millis(60_000)), 0);
     }
 
@@ -217,7 +229,9 @@ mod tests {
         let decide = |session, stopping, room| {
             admit(&sessions, session, &orders.current(Millis(1)), stopping, || room, Millis(1))
         };
-        assert_eq!(decide(new, false, true), Admission::Served);
+        let other = SessionKey(3);
+        assert_eq!(decide(other, false, true), Admission::Served);
+        assert_eq!(decide(other, false, false), Admission::Served, "it runs now");
         assert_eq!(decide(new, false, false), Admission::Refused("full", None));
         assert_eq!(decide(new, true, true), Admission::Refused("drain", None));
         for directives in [

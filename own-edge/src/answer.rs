@@ -89,7 +89,7 @@ fn start(server: &Arc<Server>, peer: SocketAddr, parts: Parts, body: Option<Inco
         let refusal = Refusal { status: StatusCode::METHOD_NOT_ALLOWED, word: "method" };
         return Begun::Now(respond::refused(edge, refusal, version));
     }
-    let asked = match receive(parts, peer, &edge.plan, &edge.sessions, edge.clock.now()) {
+    let asked = match receive(parts, peer, &edge.plan, &edge.sessions, (&*edge.clock, began)) {
         Ok(asked) => asked,
         Err(refusal) => return Begun::Now(respond::refused(edge, refusal, version)),
     };
@@ -97,7 +97,6 @@ fn start(server: &Arc<Server>, peer: SocketAddr, parts: Parts, body: Option<Inco
         let response = respond::not_admitted(edge, &asked, why, elsewhere);
         return Begun::Now(logged(edge, asked, began, response));
     }
-    edge.sessions.served(asked.session, began);
     let reads = matches!(asked.method, Method::GET | Method::HEAD);
     if reads && let Some(response) = respond::at_once(edge, &asked) {
         prefetch::ahead(edge, &asked);

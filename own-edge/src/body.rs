@@ -9,6 +9,8 @@ use bytes::Bytes;
 use futures::Stream;
 use hyper::body::{Body, Frame, SizeHint};
 
+use spillway_model::Millis;
+
 use crate::access::Open;
 use crate::admit::SessionKey;
 use crate::disk::OpenFile;
@@ -43,6 +45,8 @@ pub(crate) struct Delivery {
     pub edge: Arc<Edge>,
     pub key: Key,
     pub session: SessionKey,
+    /// When its request came.
+    pub began: Millis,
     pub bytes: u64,
 }
 
@@ -50,7 +54,10 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.edge.meter.delivered(&self.key, self.bytes);
-            self.edge.sessions.served(self.session, self.edge.now());
+            // It was noted when it began; only a long one says more.
+            if self.edge.meter.newest_second() > self.began.0 / 1000 {
+                self.edge.sessions.served(self.session, self.edge.now());
+            }
         }
     }
 }

@@ -176,11 +176,14 @@ impl Edge {
         self.stopping.load(Ordering::Relaxed) || self.orders.current(self.now()).drain
     }
 
-    /// Whether the session of `asked` is served.
+    /// Whether the session of `asked` is served; if so, it runs from now on.
     pub(crate) fn admission(&self, asked: &Asked) -> Admission {
-        let now = self.now();
         let has_room = || self.meter.bits_out_10s_bps() < self.plan.ceiling_bps;
-        let stopping = self.stopping.load(Ordering::Relaxed);
-        admit(&self.sessions, asked.session, &self.orders.current(now), stopping, has_room, now)
+        admit(&self.sessions, asked.session, &self.orders.current(asked.at), self.is_stopping(), has_room, asked.at)
+    }
+
+    /// Whether the process is about to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 }

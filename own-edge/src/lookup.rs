@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use spillway_model::Millis;
+
 use crate::edge::Edge;
 use crate::fetch::{self, Wanted};
 use crate::fill::{Joined, Reader};
@@ -34,12 +36,11 @@ pub(crate) struct NotKept {
     object: Option<Arc<Object>>,
 }
 
-/// What serves `asked` from memory.
+/// What serves `asked` from memory at `now`.
 ///
 /// # Errors
 /// [`NotKept`] when nothing does.
-pub(crate) fn kept(edge: &Arc<Edge>, asked: &Asked) -> Result<Found, NotKept> {
-    let now = edge.now();
+pub(crate) fn kept(edge: &Arc<Edge>, asked: &Asked, now: Millis) -> Result<Found, NotKept> {
     let (key, kept) = edge.store.find(&asked.key, &asked.headers);
     let Some(object) = kept.filter(|object| is_whole(edge, &key, object)) else {
         return Err(NotKept { key, object: None });
@@ -65,13 +66,14 @@ pub(crate) fn kept(edge: &Arc<Edge>, asked: &Asked) -> Result<Found, NotKept> {
 
 /// Looks `asked` up, and begins what must be fetched; `informed` hears of what comes before that answer.
 pub(crate) fn lookup(edge: &Arc<Edge>, asked: &Asked, informed: Option<Informed>) -> Found {
-    let NotKept { key, object } = match kept(edge, asked) {
+    let now = edge.now();
+    let NotKept { key, object } = match kept(edge, asked, now) {
         Ok(found) => return found,
         Err(not_kept) => not_kept,
     };
     let alone = match () {
         () if asked.head_only && !edge.disk.as_ref().is_some_and(|disk| disk.has(&key)) => Some("head"),
-        () if edge.store.is_marked(&key, edge.now()) => Some("uncacheable"),
+        () if edge.store.is_marked(&key, now) => Some("uncacheable"),
         () => None,
     };
     match alone {

@@ -60,7 +60,7 @@ fn decoded(path: &str) -> String {
 
 /// Keys of the objects that a request announces, of this host. Who asks for them needs a token of their own, if any.
 fn announced(asked: &Asked, ignored: &[String]) -> Vec<Key> {
-    let query = asked.target.split_once('?').map(|(_, query)| query);
+    let query = asked.target().split_once('?').map(|(_, query)| query);
     let header = |name: &str| asked.headers.get(name).map(http::HeaderValue::as_bytes);
     // Most requests announce nothing, and reading all of a record costs more than looking for the word.
     let says = |text: &[u8]| text.windows(4).any(|four| four == b"nor=") || text.windows(6).any(|six| six == b"nor%3D");
@@ -68,7 +68,7 @@ fn announced(asked: &Asked, ignored: &[String]) -> Vec<Key> {
         return Vec::new();
     }
     let Ok(Some(record)) = cmcd::parse_request(query, header) else { return Vec::new() };
-    let Ok(base) = Url::parse(&format!("http://edge.invalid{}", asked.target)) else { return Vec::new() };
+    let Ok(base) = Url::parse(&format!("http://edge.invalid{}", asked.target())) else { return Vec::new() };
     let objects = record.nor.iter().flatten().take(OBJECTS_MAX).filter(|next| next.range.is_none());
     objects
         .filter_map(|next| base.join(&decoded(&next.path)).ok())

@@ -7,8 +7,8 @@ use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, HOST, LOCATION, TRANSFER_ENCODING, USER_AGENT, VIA,
 };
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, Version};
-use spillway_model::TimestampMs;
+use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use spillway_model::{Clock, Millis};
 use url::{Url, form_urlencoded};
 
 use crate::admit::{SessionKey, Sessions};
@@ -31,10 +31,10 @@ pub(crate) struct Asked {
     pub head_only: bool,
     /// What is asked for, also of the origin.
     pub key: Key,
-    /// First part of the path as the client sent it, where that is a token; with a leading slash.
-    pub token: String,
-    /// The rest of the path, and the query, as the client sent them.
-    pub target: String,
+    /// As the client sent it.
+    uri: Uri,
+    /// Bytes of the first part of the path, where that is a token.
+    token_len: usize,
     /// Conditions, ranges, credentials.
     pub headers: HeaderMap,
     pub session: SessionKey,
@@ -42,6 +42,8 @@ pub(crate) struct Asked {
     pub sid: Option<String>,
     pub client: IpAddr,
     pub version: Version,
+    /// Monotonic time at which it came.
+    pub at: Millis,
 }
 
 /// A request that was not.
@@ -167,20 +169,20 @@ pub(crate) fn key(path: &str, query: Option<&str>, ignored: &[String]) -> Key {
     if kept.is_empty() { Arc::from(path) } else { Arc::from(format!("{path}?{kept}")) }
 }
 
-/// Makes an [`Asked`] of a checked request that came at `now`.
+/// Makes an [`Asked`] of a checked request that came at `at`.
 pub(crate) fn receive(
     parts: Parts,
     peer: SocketAddr,
     plan: &Plan,
     sessions: &Sessions,
-    now: TimestampMs,
+    (clock, at): (&dyn Clock, Millis),
 ) -> Result<Asked, Refusal> {
     if came_through_us(&parts.headers, plan) {
         return Err(refuse(StatusCode::LOOP_DETECTED, "loop"));
     }
     let path = parts.uri.path();
     let opened = match &plan.signing {
-        Some(signing) => signing.open(path, now.0 / 1000)?,
+        Some(signing) => signing.open(path, clock.now().0 / 1000)?,
         None => Opened { token: "", path },
     };
     let query = parts.uri.query();
@@ -193,17 +195,32 @@ pub(crate) fn receive(
         head_only: parts.method == Method::HEAD,
         method: parts.method,
         key: key(opened.path, query, &plan.ignore_query),
-        token: opened.token.to_owned(),
-        target: query.map_or_else(|| opened.path.to_owned(), |query| format!("{}?{query}", opened.path)),
+        token_len: opened.token.len(),
         headers: parts.headers,
         session,
         sid,
         client,
         version: parts.version,
+        at,
+        uri: parts.uri,
     })
 }
 
 impl Asked {
+    /// First part of the path as the client sent it, where that is a token; with a leading slash.
+    pub(crate) fn token(&self) -> &str {
+        &self.whole()[..self.token_len]
+    }
+
+    /// The rest of the path, and the query, as the client sent them.
+    pub(crate) fn target(&self) -> &str {
+        &self.whole()[self.token_len..]
+    }
+
+    fn whole(&self) -> &str {
+        self.uri.path_and_query().map_or("/", |target| target.as_str())
+    }
+
     /// Whether its answer may be about who asks.
     pub(crate) fn is_personal(&self) -> bool {
         self.headers.contains_key(AUTHORIZATION) || self.headers.contains_key(COOKIE)
@@ -214,7 +231,7 @@ impl Asked {
     pub(crate) fn changed(&self, answer: &HeaderMap, ignored: &[String]) -> Vec<Key> {
         let host = self.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
         let mut out = vec![self.key.clone()];
-        let Ok(base) = Url::parse(&format!("http://{host}{}", self.target)) else { return out };
+        let Ok(base) = Url::parse(&format!("http://{host}{}", self.target())) else { return out };
         for name in [LOCATION, CONTENT_LOCATION] {
             let named = answer.get(name).and_then(|url| base.join(url.to_str().ok()?).ok());
             out.extend(

@@ -31,10 +31,25 @@ pub(crate) struct Reply {
     /// Lines of the origin's answer; they come first.
     pub base: Option<Arc<Head>>,
     /// Lines of this answer alone.
-    pub headers: HeaderMap,
+    pub headers: Lines,
     pub body: EdgeBody,
     /// How it came about; `None` for what is no media.
     pub result: Option<CacheResult>,
+}
+
+/// A few lines; to look through them costs less than to hash their names.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(Vec<(HeaderName, HeaderValue)>);
+
+impl Lines {
+    /// Adds one; a field that is set twice has two.
+    pub(crate) fn add(&mut self, name: HeaderName, value: impl Into<HeaderValue>) {
+        self.0.push((name, value.into()));
+    }
+
+    pub(crate) fn has(&self, name: &HeaderName) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
 }
 
 /// What every answer carries: a player on another site must be able to read it, whatever its status.
@@ -59,12 +74,12 @@ impl Dress {
 
 impl Reply {
     pub(crate) fn new(status: StatusCode) -> Self {
-        Self { status, base: None, headers: HeaderMap::new(), body: EdgeBody::empty(), result: None }
+        Self { status, base: None, headers: Lines::default(), body: EdgeBody::empty(), result: None }
     }
 
     /// The values of a field, wherever they stand.
     pub(crate) fn has(&self, name: &HeaderName) -> bool {
-        self.headers.contains_key(name) || self.base.as_ref().is_some_and(|base| base.headers.contains_key(name))
+        self.headers.has(name) || self.base.as_ref().is_some_and(|base| base.headers.contains_key(name))
     }
 
     /// All lines as HTTP/1 has them, without those of the connection.
@@ -72,7 +87,7 @@ impl Reply {
         if let Some(base) = &self.base {
             out.extend_from_slice(base.rendered());
         }
-        write_lines(out, &self.headers);
+        self.headers.0.iter().for_each(|(name, value)| write_line(out, name, value));
         out.extend_from_slice(&dress.rendered);
     }
 
@@ -89,10 +104,11 @@ impl Reply {
         if let Some(base) = self.base {
             *headers = Arc::try_unwrap(base).map_or_else(|shared| shared.headers.clone(), |own| own.headers);
         }
-        for lines in [&self.headers, &dress.headers] {
-            for (name, value) in lines {
-                headers.append(name.clone(), value.clone());
-            }
+        for (name, value) in self.headers.0 {
+            headers.append(name, value);
+        }
+        for (name, value) in &dress.headers {
+            headers.append(name.clone(), value.clone());
         }
         response
     }
@@ -108,9 +124,13 @@ pub(crate) fn rendered(headers: &HeaderMap) -> Vec<u8> {
 /// Writes lines of HTTP/1.
 pub(crate) fn write_lines(out: &mut Vec<u8>, headers: &HeaderMap) {
     for (name, value) in headers {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        write_line(out, name, value);
     }
+}
+
+fn write_line(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }

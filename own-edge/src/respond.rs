@@ -9,7 +9,8 @@ use http::header::{
     ACCESS_CONTROL_REQUEST_HEADERS, AGE, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
     CONTENT_RANGE, CONTENT_TYPE, LOCATION, RETRY_AFTER,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use spillway_model::Millis;
 
 use crate::account::CacheResult;
 use crate::body::{Cut, Delivery, EdgeBody};
@@ -29,6 +30,8 @@ use crate::rules::policy::Framing;
 
 /// When a session that was not admitted may come again, seconds: after two load reports.
 const RETRY_AFTER_S: &str = "4";
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// How a request was served, as `Cache-Status` (RFC 9211) tells it and counters count it.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +81,7 @@ const LOOKUPS_MAX: usize = 3;
 
 /// Serves an admitted GET or HEAD without waiting for anybody, where that is possible.
 pub(crate) fn at_once(edge: &Arc<Edge>, asked: &Asked) -> Option<Reply> {
-    Serving { edge, asked, informed: None }.kept(kept(edge, asked).ok()?)
+    Serving { edge, asked, informed: None }.kept(kept(edge, asked, asked.at).ok()?, asked.at)
 }
 
 /// Serves an admitted GET or HEAD; `informed` hears of what comes before the origin's answer.
@@ -93,7 +96,7 @@ pub(crate) async fn serve(edge: &Arc<Edge>, asked: &Asked, informed: Option<Info
             }
             Found::Pass(why) => return serving.bypass(why).await,
             found => {
-                if let Some(response) = serving.kept(found) {
+                if let Some(response) = serving.kept(found, edge.now()) {
                     return response;
                 }
             }
@@ -128,13 +131,13 @@ struct Serving<'a> {
 
 impl Serving<'_> {
     /// From memory; `None` for what is found elsewhere.
-    fn kept(&self, found: Found) -> Option<Reply> {
+    fn kept(&self, found: Found, now: Millis) -> Option<Reply> {
         match found {
             Found::Fresh(object, ttl_s) => {
-                Some(self.object(object, Note { ttl_s: Some(ttl_s), ..Note::new(CacheResult::Hit, None) }))
+                Some(self.object(object, Note { ttl_s: Some(ttl_s), ..Note::new(CacheResult::Hit, None) }, now))
             }
             Found::Stale(object, why) => {
-                Some(self.object(object, Note { detail: Some(why), ..Note::new(CacheResult::Stale, None) }))
+                Some(self.object(object, Note { detail: Some(why), ..Note::new(CacheResult::Stale, None) }, now))
             }
             Found::Filling { .. } | Found::Pass(_) => None,
         }
@@ -161,14 +164,18 @@ impl Serving<'_> {
                     State::Fresh(ttl_s) => Some(ttl_s),
                     _ => None,
                 };
-                self.object(object, Note { ttl_s, detail: Some("disk"), ..Note::new(CacheResult::Hit, None) })
+                self.object(
+                    object,
+                    Note { ttl_s, detail: Some("disk"), ..Note::new(CacheResult::Hit, None) },
+                    self.edge.now(),
+                )
             }
             Outcome::Object(object, None) => {
                 let result = if first { CacheResult::Revalidated } else { CacheResult::Collapsed };
-                self.object(object, Note { result, stored: true, ..note })
+                self.object(object, Note { result, stored: true, ..note }, self.edge.now())
             }
             Outcome::Object(object, Some(why)) => {
-                self.object(object, Note { result: CacheResult::Stale, detail: Some(why), ..note })
+                self.object(object, Note { result: CacheResult::Stale, detail: Some(why), ..note }, self.edge.now())
             }
             Outcome::Failed(error) => self.failed(error, note),
             Outcome::Pass(why) => {
@@ -208,7 +215,7 @@ impl Serving<'_> {
         let bodiless = self.asked.head_only || matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT);
         if bodiless {
             if let Some(len) = len.filter(|_| self.asked.head_only) {
-                response.headers.insert(CONTENT_LENGTH, len.into());
+                response.headers.add(CONTENT_LENGTH, len);
             }
             return response;
         }
@@ -221,9 +228,9 @@ impl Serving<'_> {
         response
     }
 
-    fn object(&self, object: Arc<Object>, note: Note) -> Reply {
+    fn object(&self, object: Arc<Object>, note: Note, now: Millis) -> Reply {
         let len = object.body.len();
-        let age_s = object.freshness.age_s(self.edge.now());
+        let age_s = object.freshness.age_s(now);
         let head = object.head.clone();
         self.parts(&head, Some(len), Some(age_s), note, |from, to| EdgeBody::object(object, from, to, self.delivery()))
     }
@@ -273,19 +280,21 @@ impl Serving<'_> {
         let mut response = self.head(status, Some(head.clone()), note);
         let headers = &mut response.headers;
         if let Some(age_s) = age_s {
-            headers.insert(AGE, age_s.into());
+            headers.add(AGE, age_s);
         }
         match (part, len) {
             (Part::Whole, Some(len)) if status == StatusCode::OK => {
-                headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-                headers.insert(CONTENT_LENGTH, len.into());
+                if !head.headers.contains_key(ACCEPT_RANGES) {
+                    headers.add(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+                }
+                headers.add(CONTENT_LENGTH, len);
             }
             (Part::Range(from, to), Some(len)) => {
-                headers.insert(CONTENT_RANGE, text(&format!("bytes {from}-{}/{len}", to - 1)));
-                headers.insert(CONTENT_LENGTH, (to - from).into());
+                headers.add(CONTENT_RANGE, text(&format!("bytes {from}-{}/{len}", to - 1)));
+                headers.add(CONTENT_LENGTH, to - from);
             }
             (Part::Outside, Some(len)) => {
-                headers.insert(CONTENT_RANGE, text(&format!("bytes */{len}")));
+                headers.add(CONTENT_RANGE, text(&format!("bytes */{len}")));
                 // It describes what is not sent.
                 let mut without = head.headers.clone();
                 without.remove(CONTENT_TYPE);
@@ -308,7 +317,7 @@ impl Serving<'_> {
         let mut response = self.head(error.status(), None, note);
         plain(&mut response, format!("failed to {error}\n"), self.asked.head_only);
         if error == FetchError::Busy {
-            response.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers.add(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }
@@ -316,15 +325,21 @@ impl Serving<'_> {
     fn head(&self, status: StatusCode, base: Option<Arc<Head>>, note: Note) -> Reply {
         let mut response = begin(self.edge, status, note.result);
         response.base = base;
-        response.headers.append("cache-status", note.header(self.edge));
+        response.headers.add(CACHE_STATUS, note.header(self.edge));
         if let Some(advice) = self.edge.advice.current() {
-            response.headers.append(CMSD_DYNAMIC, advice);
+            response.headers.add(CMSD_DYNAMIC, advice);
         }
         response
     }
 
     fn delivery(&self) -> Delivery {
-        Delivery { edge: self.edge.clone(), key: self.asked.key.clone(), session: self.asked.session, bytes: 0 }
+        Delivery {
+            edge: self.edge.clone(),
+            key: self.asked.key.clone(),
+            session: self.asked.session,
+            began: self.asked.at,
+            bytes: 0,
+        }
     }
 }
 
@@ -370,8 +385,8 @@ fn text(text: &str) -> HeaderValue {
 }
 
 fn plain(response: &mut Reply, text: String, head_only: bool) {
-    response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers.add(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers.add(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if !head_only {
         response.body = EdgeBody::bytes(Bytes::from(text));
     }
@@ -382,10 +397,10 @@ pub(crate) fn refused(edge: &Edge, refusal: Refusal, version: Version) -> Reply 
     let mut response = begin(edge, refusal.status, CacheResult::Invalid);
     plain(&mut response, format!("request refused: {}\n", refusal.word), false);
     if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers.insert(ALLOW, text(&edge.plan.methods.listed()));
+        response.headers.add(ALLOW, text(&edge.plan.methods.listed()));
     }
     if version < Version::HTTP_2 {
-        response.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        response.headers.add(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
@@ -396,13 +411,13 @@ pub(crate) fn not_admitted(edge: &Edge, asked: &Asked, why: &'static str, elsewh
     let mut response = begin(edge, status, CacheResult::Refused);
     plain(&mut response, format!("not admitted: {why}\n"), asked.head_only);
     let note = Note { detail: Some(why), ..Note::new(CacheResult::Refused, Some("bypass")) };
-    response.headers.insert("cache-status", note.header(edge));
-    match elsewhere.and_then(|url| HeaderValue::from_str(&format!("{url}{}{}", asked.token, asked.target)).ok()) {
+    response.headers.add(CACHE_STATUS, note.header(edge));
+    match elsewhere.and_then(|url| HeaderValue::from_str(&format!("{url}{}{}", asked.token(), asked.target())).ok()) {
         Some(location) => {
-            response.headers.insert(LOCATION, location);
+            response.headers.add(LOCATION, location);
         }
         None => {
-            response.headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+            response.headers.add(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
     }
     response
@@ -412,11 +427,11 @@ pub(crate) fn not_admitted(edge: &Edge, asked: &Asked, why: &'static str, elsewh
 pub(crate) fn preflight(edge: &Edge, headers: &HeaderMap) -> Reply {
     let mut response = Reply::new(StatusCode::NO_CONTENT);
     let out = &mut response.headers;
-    out.insert(ALLOW, text(&edge.plan.methods.listed()));
-    out.insert(ACCESS_CONTROL_ALLOW_METHODS, text(&edge.plan.methods.listed()));
-    out.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    out.add(ALLOW, text(&edge.plan.methods.listed()));
+    out.add(ACCESS_CONTROL_ALLOW_METHODS, text(&edge.plan.methods.listed()));
+    out.add(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     if let Some(wanted) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
-        out.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+        out.add(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
     }
     response
 }

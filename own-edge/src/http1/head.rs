@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
-use spillway_model::TimestampMs;
+use spillway_model::Clock;
 
 use crate::receive::{Refusal, refuse};
 use crate::reply::{Dress, Reply, write_lines};
@@ -103,7 +103,7 @@ pub(super) fn write(
     dress: &Dress,
     ending: Ending,
     connection: &str,
-    now: TimestampMs,
+    clock: &dyn Clock,
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(reply.status.as_str().as_bytes());
@@ -112,7 +112,7 @@ pub(super) fn write(
     out.extend_from_slice(b"\r\n");
     reply.write_lines(out, dress);
     if !reply.has_date() {
-        let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(now.0);
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(clock.now().0);
         let _ = write!(out, "date: {}\r\n", httpdate::HttpDate::from(time));
     }
     match ending {
@@ -139,6 +139,7 @@ pub(crate) fn informational(status: StatusCode, headers: &HeaderMap) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use spillway_service::SystemClock;
 
     fn read_text(text: &str) -> Result<Parts, Refusal> {
         read(&Bytes::copy_from_slice(text.as_bytes()))
@@ -204,10 +205,17 @@ mod tests {
     fn an_answer_says_how_its_body_ends() {
         let written = |status, head_only, len, version, connection| {
             let mut reply = Reply::new(status);
-            reply.headers.insert(http::header::DATE, HeaderValue::from_static("x"));
+            reply.headers.add(http::header::DATE, HeaderValue::from_static("x"));
             let star = HeaderValue::from_static("*");
             let (mut out, dress) = (Vec::new(), Dress::new(&star, &star));
-            write(&mut out, &reply, &dress, Ending::of(status, head_only, len, version), connection, TimestampMs(0));
+            write(
+                &mut out,
+                &reply,
+                &dress,
+                Ending::of(status, head_only, len, version),
+                connection,
+                &SystemClock::new(),
+            );
             let dressed = String::from_utf8(out).expect("text");
             let mut lines = dressed.split_inclusive("\r\n");
             let ours = ["access-control", "timing-allow", "x-pathway", "via"];

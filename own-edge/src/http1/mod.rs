@@ -41,6 +41,8 @@ pub(crate) use head::informational;
 const HEAD_MAX_BYTES: usize = 64 * 1024;
 /// Bytes that one look at the socket takes.
 const READ_BYTES: usize = 8 * 1024;
+/// To copy a part that is no longer behind what goes out before it costs less than to send two pieces.
+const COPIED_BYTES: usize = 8 * 1024;
 /// A client whose connection we end may still be sending; what it sends is thrown away for so long, since an end with
 /// bytes unread would take the answer back.
 const LINGER: Duration = Duration::from_millis(500);
@@ -85,7 +87,7 @@ pub(crate) async fn serve<S: Stream>(
             }
         };
         let (response, asked) = response?;
-        let asked = Asked { keep: asked.keep && !shutdown.is_cancelled(), ..asked };
+        let asked = Asked { keep: asked.keep && !server.edge.is_stopping(), ..asked };
         // An error is the client's end or ours; both have been seen to.
         if !connection.answer(response, asked).await.ok()? {
             return None;
@@ -127,23 +129,22 @@ struct Connection<'a, S> {
     inbox: Vec<u8>,
     /// Bytes of `inbox` that hold no head's end.
     looked: usize,
-    /// Until when the next head must be there.
-    deadline: Instant,
-    /// Goes off at `deadline` or before; then it is set anew. Setting it for each request would cost more.
+    /// Counts what is waited for: the beginning of a head, its end.
+    waits: u64,
+    /// What was waited for when the timer was set.
+    timed: u64,
+    /// A wait that sees it go off twice is over. To set it for each wait would cost more.
     timer: Pin<Box<Sleep>>,
 }
 
 impl<'a, S: Stream> Connection<'a, S> {
     fn new(server: &'a Arc<Server>, stream: S) -> Self {
-        let deadline = Instant::now() + server.edge.plan.header_timeout;
-        let timer = Box::pin(tokio::time::sleep_until(deadline));
-        Self { server, stream, inbox: Vec::new(), looked: 0, deadline, timer }
+        let timer = Box::pin(tokio::time::sleep(server.edge.plan.header_timeout));
+        Self { server, stream, inbox: Vec::new(), looked: 0, waits: 1, timed: 1, timer }
     }
 
     /// The next request.
     async fn next(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Next {
-        let header_timeout = self.server.edge.plan.header_timeout;
-        self.deadline = Instant::now() + header_timeout;
         loop {
             // Empty lines before a request are none.
             let empty = self.inbox.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(self.inbox.len());
@@ -152,6 +153,7 @@ impl<'a, S: Stream> Connection<'a, S> {
                 self.looked = 0;
             }
             if let Some(next) = self.take_head() {
+                self.waits += 1;
                 return next;
             }
             let began = !self.inbox.is_empty();
@@ -160,7 +162,7 @@ impl<'a, S: Stream> Connection<'a, S> {
                 _ => return Next::Gone,
             }
             if !began {
-                self.deadline = Instant::now() + header_timeout;
+                self.waits += 1;
             }
         }
     }
@@ -194,7 +196,7 @@ impl<'a, S: Stream> Connection<'a, S> {
         Some(Next::Request(parts))
     }
 
-    /// Reads what comes, until the deadline; nothing while nothing has begun and `stop` says that nothing shall.
+    /// Reads what comes, within the time for a head, at most twice that; nothing while nothing has begun and `stop` says that nothing shall.
     async fn read(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> io::Result<usize> {
         std::future::poll_fn(|cx| {
             if let Poll::Ready(read) = poll_read(&mut self.stream, &mut self.inbox, cx) {
@@ -208,10 +210,11 @@ impl<'a, S: Stream> Connection<'a, S> {
                 }
             }
             while self.timer.as_mut().poll(cx).is_ready() {
-                if self.deadline <= Instant::now() {
+                if self.timed == self.waits {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
-                self.timer.as_mut().reset(self.deadline);
+                self.timed = self.waits;
+                self.timer.as_mut().reset(Instant::now() + self.server.edge.plan.header_timeout);
             }
             Poll::Pending
         })
@@ -270,7 +273,7 @@ impl<'a, S: Stream> Connection<'a, S> {
     /// The client's end, or that of a body before its end, which the client's connection shows.
     async fn answer(&mut self, mut reply: Reply, asked: Asked) -> io::Result<bool> {
         let ending = Ending::of(reply.status, asked.head_only, reply.body.size_hint().exact(), asked.version);
-        let closes = reply.headers.contains_key(CONNECTION);
+        let closes = reply.headers.has(&CONNECTION);
         let keep = asked.keep && !closes && ending != Ending::Close;
         let connection = match keep {
             true if asked.version == Version::HTTP_10 => "keep-alive",
@@ -279,7 +282,7 @@ impl<'a, S: Stream> Connection<'a, S> {
         };
         let mut out = Vec::with_capacity(1024);
         let edge = &self.server.edge;
-        head::write(&mut out, &reply, &edge.dress, ending, connection, edge.clock.now());
+        head::write(&mut out, &reply, &edge.dress, ending, connection, &*edge.clock);
         let sent = match ending {
             Ending::None => self.write(&mut [IoSlice::new(&out)]).await,
             _ => self.send(out, &mut reply.body, ending == Ending::Chunks).await,
@@ -331,12 +334,15 @@ impl<'a, S: Stream> Connection<'a, S> {
                 Some(Ok(part)) => part,
                 Some(Err(cut)) => return Err(io::Error::other(cut)),
                 None if chunks => return self.write(&mut [IoSlice::new(&head), IoSlice::new(b"0\r\n\r\n")]).await,
-                None => return self.write(&mut [IoSlice::new(&head)]).await,
+                None => return self.stream.write_all(&head).await,
             };
             if chunks {
                 let size = format!("{:x}\r\n", part.len());
                 let slices = [&head[..], size.as_bytes(), &part, b"\r\n"];
                 self.write(&mut slices.map(IoSlice::new)).await?;
+            } else if part.len() <= COPIED_BYTES {
+                head.extend_from_slice(&part);
+                self.stream.write_all(&head).await?;
             } else {
                 self.write(&mut [IoSlice::new(&head), IoSlice::new(&part)]).await?;
             }

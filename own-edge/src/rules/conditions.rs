@@ -45,12 +45,10 @@ fn client_has_it(request: &HeaderMap, head: &Head) -> bool {
             .flat_map(|line| split_outside_quotes(line.as_bytes()))
             .any(|tag| tag == b"*" || head.etag().is_some_and(|etag| opaque(tag) == opaque(etag.as_bytes())));
     }
+    let Some(since_s) = request.get(IF_MODIFIED_SINCE).and_then(http_date_s) else { return false };
     // What has no time of its last change was as it is when it was made (RFC 9111, 4.3.2).
     let modified_s = head.last_modified_s().or_else(|| single(&head.headers, &DATE).and_then(http_date_s));
-    match (request.get(IF_MODIFIED_SINCE).and_then(http_date_s), modified_s) {
-        (Some(since_s), Some(modified_s)) => modified_s <= since_s,
-        _ => false,
-    }
+    modified_s.is_some_and(|modified_s| modified_s <= since_s)
 }
 
 fn opaque(tag: &[u8]) -> &[u8] {
