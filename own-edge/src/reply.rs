@@ -13,6 +13,8 @@ use crate::object::Head;
 
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 const X_PATHWAY: HeaderName = HeaderName::from_static("x-pathway");
+/// Lines of a usual answer's own.
+const LINES_USUAL: usize = 6;
 const EXPOSED: &str = "Age, Cache-Status, CMSD-Dynamic, CMSD-Static, Content-Length, Content-Range, Date, ETag, \
                        Retry-After, Server-Timing, Via, X-Pathway";
 
@@ -38,7 +40,7 @@ pub(crate) struct Reply {
 }
 
 /// A few lines; to look through them costs less than to hash their names.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lines(Vec<(HeaderName, HeaderValue)>);
 
 impl Lines {
@@ -74,7 +76,13 @@ impl Dress {
 
 impl Reply {
     pub(crate) fn new(status: StatusCode) -> Self {
-        Self { status, base: None, headers: Lines::default(), body: EdgeBody::empty(), result: None }
+        Self {
+            status,
+            base: None,
+            headers: Lines(Vec::with_capacity(LINES_USUAL)),
+            body: EdgeBody::empty(),
+            result: None,
+        }
     }
 
     /// The values of a field, wherever they stand.

@@ -51,7 +51,8 @@ impl Note {
     }
 
     fn header(&self, edge: &Edge) -> HeaderValue {
-        let mut text = edge.plan.pathway.as_str().to_owned();
+        let mut text = String::with_capacity(128);
+        text.push_str(edge.plan.pathway.as_str());
         match self.forward {
             None => text.push_str("; hit"),
             Some(reason) => {
@@ -66,13 +67,14 @@ impl Note {
             text.push_str("; collapsed");
         }
         if let Some(ttl_s) = self.ttl_s {
-            text.push_str(&format!("; ttl={ttl_s}"));
+            text.push_str("; ttl=");
+            text.push_str(itoa::Buffer::new().format(ttl_s));
         }
         if let Some(detail) = self.detail {
             text.push_str("; detail=");
             text.push_str(detail);
         }
-        HeaderValue::from_str(&text).expect("ids, words and numbers are a header value")
+        HeaderValue::from_maybe_shared(Bytes::from(text)).expect("ids, words and numbers are a header value")
     }
 }
 

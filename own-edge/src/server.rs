@@ -54,11 +54,13 @@ pub(crate) async fn serve(server: Arc<Server>, doors: Doors, shutdown: Cancellat
         open: TaskTracker::new(),
         server,
         shutdown,
+        end: CancellationToken::new(),
     };
     let accepting = [Some((doors.plain, None)), doors.tls.map(Listener::into_parts)];
     let accepting = accepting.into_iter().flatten().map(|(listener, tls)| connections.accept(listener, tls));
     futures::future::join_all(accepting).await;
     connections.server.edge.stop();
+    connections.end.cancel();
     connections.open.close();
     if tokio::time::timeout(DRAIN, connections.open.wait()).await.is_err() {
         tracing::warn!("open answers were cut at the end of the drain");
@@ -69,7 +71,10 @@ struct Connections {
     server: Arc<Server>,
     free: Arc<Semaphore>,
     open: TaskTracker,
+    /// Nobody new is let in.
     shutdown: CancellationToken,
+    /// Connections end as soon as they can; comes after the edge's own flag, which they look at.
+    end: CancellationToken,
 }
 
 impl Connections {
@@ -94,15 +99,15 @@ impl Connections {
                 continue;
             };
             let _ = stream.set_nodelay(true);
-            let (server, shutdown) = (self.server.clone(), self.shutdown.clone());
+            let (server, end) = (self.server.clone(), self.end.clone());
             match tls.clone() {
                 None => self.open.spawn(async move {
-                    plain(server, stream, peer, shutdown).await;
+                    plain(server, stream, peer, end).await;
                     drop(place);
                 }),
                 // Boxed: what a handshake needs shall not stay for as long as the connection does.
                 Some(acceptor) => self.open.spawn(async move {
-                    over_tls(server, acceptor, stream, peer, shutdown).await;
+                    over_tls(server, acceptor, stream, peer, end).await;
                     drop(place);
                 }),
             };
@@ -114,10 +119,10 @@ fn socket(server: &Server, stream: TcpStream) -> Socket {
     Socket::new(stream, server.edge.meter.clone(), server.edge.plan.write_stall)
 }
 
-async fn plain(server: Arc<Server>, stream: TcpStream, peer: SocketAddr, shutdown: CancellationToken) {
+async fn plain(server: Arc<Server>, stream: TcpStream, peer: SocketAddr, end: CancellationToken) {
     let stream = socket(&server, stream);
-    if let Some(rest) = http1::serve(&server, stream, peer, &shutdown).await {
-        Box::pin(by_hyper(server, rest, peer, shutdown)).await;
+    if let Some(rest) = http1::serve(&server, stream, peer, &end).await {
+        Box::pin(by_hyper(server, rest, peer, end)).await;
     }
 }
 
@@ -126,7 +131,7 @@ async fn over_tls(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     peer: SocketAddr,
-    shutdown: CancellationToken,
+    end: CancellationToken,
 ) {
     let handshake = Box::pin(acceptor.accept(socket(&server, stream)));
     let stream = tokio::select! {
@@ -138,21 +143,21 @@ async fn over_tls(
                 return;
             }
         },
-        () = shutdown.cancelled() => return,
+        () = end.cancelled() => return,
     };
     let rest = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         Some(HandOver { stream, came: Vec::new(), version: Version::HTTP_2 })
     } else {
-        http1::serve(&server, stream, peer, &shutdown).await
+        http1::serve(&server, stream, peer, &end).await
     };
     if let Some(rest) = rest {
-        Box::pin(by_hyper(server, rest, peer, shutdown)).await;
+        Box::pin(by_hyper(server, rest, peer, end)).await;
     }
 }
 
 /// Goes on with a connection that speaks HTTP/2, or whose request has a body: that is its last one, since what follows
 /// it was not looked at.
-async fn by_hyper<S: Stream>(server: Arc<Server>, rest: HandOver<S>, peer: SocketAddr, shutdown: CancellationToken) {
+async fn by_hyper<S: Stream>(server: Arc<Server>, rest: HandOver<S>, peer: SocketAddr, end: CancellationToken) {
     let HandOver { mut stream, came, version } = rest;
     let header_timeout = server.edge.plan.header_timeout;
     let cut = stream.socket().cut_flag();
@@ -180,7 +185,7 @@ async fn by_hyper<S: Stream>(server: Arc<Server>, rest: HandOver<S>, peer: Socke
         let mut served = std::pin::pin!(builder.serve_connection(io, service));
         tokio::select! {
             ended = served.as_mut() => ended,
-            () = shutdown.cancelled() => {
+            () = end.cancelled() => {
                 served.as_mut().graceful_shutdown();
                 served.await
             }

@@ -39,6 +39,8 @@ pub(crate) use head::informational;
 
 /// Bytes of one request head: cookies and CMCD fit many times.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
+/// Bytes of the head of an answer, as a rule fewer.
+const HEAD_USUAL_BYTES: usize = 1024;
 /// Bytes that one look at the socket takes.
 const READ_BYTES: usize = 8 * 1024;
 /// To copy a part that is no longer behind what goes out before it costs less than to send two pieces.
@@ -55,15 +57,15 @@ pub(crate) struct HandOver<S> {
     pub version: Version,
 }
 
-/// Serves until the client or `shutdown` ends it, or until somebody else must go on.
+/// Serves until the client or `end` ends it, or until somebody else must go on.
 pub(crate) async fn serve<S: Stream>(
     server: &Arc<Server>,
     stream: S,
     peer: SocketAddr,
-    shutdown: &CancellationToken,
+    end: &CancellationToken,
 ) -> Option<HandOver<S>> {
     let mut connection = Connection::new(server, stream);
-    let mut stop = std::pin::pin!(shutdown.cancelled());
+    let mut stop = std::pin::pin!(end.cancelled());
     loop {
         let response = match connection.next(stop.as_mut()).await {
             Next::Request(parts) => {
@@ -135,12 +137,14 @@ struct Connection<'a, S> {
     timed: u64,
     /// A wait that sees it go off twice is over. To set it for each wait would cost more.
     timer: Pin<Box<Sleep>>,
+    /// The timer and the end of the edge know whom to wake.
+    registered: bool,
 }
 
 impl<'a, S: Stream> Connection<'a, S> {
     fn new(server: &'a Arc<Server>, stream: S) -> Self {
         let timer = Box::pin(tokio::time::sleep(server.edge.plan.header_timeout));
-        Self { server, stream, inbox: Vec::new(), looked: 0, waits: 1, timed: 1, timer }
+        Self { server, stream, inbox: Vec::new(), looked: 0, waits: 1, timed: 1, timer, registered: false }
     }
 
     /// The next request.
@@ -189,7 +193,7 @@ impl<'a, S: Stream> Connection<'a, S> {
         // One with a body is hyper's, unless it can't have one, or says twice how long it is: that is refused.
         let bodiless = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
         let has = |name| parts.headers.contains_key(name);
-        if !bodiless && (has(CONTENT_LENGTH) != has(TRANSFER_ENCODING)) {
+        if !bodiless && has(CONTENT_LENGTH) != has(TRANSFER_ENCODING) {
             return Some(Next::HandOver(parts.version));
         }
         self.inbox.drain(..len);
@@ -198,6 +202,7 @@ impl<'a, S: Stream> Connection<'a, S> {
 
     /// Reads what comes, within the time for a head, at most twice that; nothing while nothing has begun and `stop` says that nothing shall.
     async fn read(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> io::Result<usize> {
+        let mut asleep = false;
         std::future::poll_fn(|cx| {
             if let Poll::Ready(read) = poll_read(&mut self.stream, &mut self.inbox, cx) {
                 return Poll::Ready(read);
@@ -205,9 +210,17 @@ impl<'a, S: Stream> Connection<'a, S> {
             if self.inbox.is_empty() {
                 // An idle connection holds no memory that it doesn't need.
                 self.inbox = Vec::new();
-                if stop.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Ok(0));
-                }
+            }
+            // Nearly always this is what happens between two requests; who wakes us without a byte is one of these.
+            let edge = &self.server.edge;
+            let nothing_happened = !asleep && !self.timer.is_elapsed() && !edge.is_stopping();
+            asleep = true;
+            if self.registered && nothing_happened {
+                return Poll::Pending;
+            }
+            self.registered = true;
+            if self.inbox.is_empty() && stop.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(0));
             }
             while self.timer.as_mut().poll(cx).is_ready() {
                 if self.timed == self.waits {
@@ -280,7 +293,8 @@ impl<'a, S: Stream> Connection<'a, S> {
             false if !closes => "close",
             _ => "",
         };
-        let mut out = Vec::with_capacity(1024);
+        let copied = reply.body.size_hint().exact().filter(|len| *len <= COPIED_BYTES as u64).unwrap_or(0);
+        let mut out = Vec::with_capacity(HEAD_USUAL_BYTES + copied as usize);
         let edge = &self.server.edge;
         head::write(&mut out, &reply, &edge.dress, ending, connection, &*edge.clock);
         let sent = match ending {
