@@ -14,6 +14,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
 use crate::disk::DiskPlan;
+use crate::rules::paths::{PathConfig, PathRules};
 use crate::rules::policy::Choices;
 use crate::signing::{Signing, SigningConfig};
 
@@ -67,6 +68,9 @@ pub struct EdgeConfig {
     /// Query parameters that neither tell objects apart nor reach the origin (CMCD, session tokens). Default `["CMCD"]`.
     #[serde(default = "default_ignore_query")]
     pub ignore_query: Vec<String>,
+    /// What holds for some paths only. Default nothing.
+    #[serde(default)]
+    pub paths: Vec<PathConfig>,
     /// Methods that are answered; `["*"]` is every one but CONNECT and TRACE. GET and HEAD come out of the cache, OPTIONS
     /// is answered here, all others go to the origin, and a success of one makes the edge forget its URL. Default
     /// `["GET", "HEAD", "OPTIONS"]`.
@@ -222,7 +226,7 @@ pub(crate) struct Plan {
     pub orchestrators: Vec<Target>,
     pub collectors: Vec<String>,
     pub deliveries_share_ppm: u32,
-    pub ignore_query: Vec<String>,
+    pub paths: PathRules,
     pub trusted_ip_header: Option<String>,
     pub origin_connect: Duration,
     pub origin_first_byte: Duration,
@@ -338,7 +342,7 @@ impl EdgeConfig {
                 .collect::<Result<_, _>>()?,
             collectors: self.collectors.clone(),
             deliveries_share_ppm: check_share("edge.deliveries_share", self.deliveries_share)?,
-            ignore_query: self.ignore_query.clone(),
+            paths: PathRules::new(&self.paths, &self.ignore_query)?,
             trusted_ip_header: self.trusted_ip_header.clone(),
             origin_connect: Duration::from_millis(self.origin_connect_ms),
             origin_first_byte: Duration::from_millis(self.origin_first_byte_ms),
@@ -444,7 +448,7 @@ mod tests {
             Target { scheme: "http", authority: "origin.example:8080".into(), prefix: "/media".into() }
         );
         assert_eq!((plan.ceiling_bps, plan.memory_bytes), (500_000_000, 256 * MIB));
-        assert_eq!(plan.ignore_query, ["CMCD"]);
+        assert_eq!(&*plan.paths.key("/a", Some("CMCD=x&b")), "/a?b");
     }
 
     #[test]

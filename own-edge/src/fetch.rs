@@ -15,9 +15,8 @@ use crate::informed::Informed;
 use crate::object::{Head, Key, Object, Pieces, Stored, strip_hop_by_hop};
 use crate::origin::{Answer, FetchError, OriginRequest, RequestBody};
 use crate::receive::Asked;
-use crate::rules::cache_control::CacheControl;
 use crate::rules::freshness::{Freshness, State, Times};
-use crate::rules::policy::{Exchange, Framing, Keep, keep};
+use crate::rules::policy::{Exchange, Framing, Keep, freshness, keep};
 use crate::rules::vary::Varies;
 
 /// After a failed revalidation what is kept serves for this long, where it may, before the origin is asked again.
@@ -137,7 +136,7 @@ async fn run_fill(
         }
         (Ok(answer), Some(object)) if answer.status == StatusCode::NOT_MODIFIED => {
             let times = Times { asked, received: edge.now(), wall: edge.clock.now() };
-            let object = Arc::new(renewed(object, answer.headers, times));
+            let object = Arc::new(renewed(edge, &wanted.url, object, answer.headers, times));
             put(edge, key, &object, &writer);
             writer.unlist();
             writer.publish(Outcome::Object(object, None));
@@ -161,7 +160,7 @@ async fn run_fill(
         framing: answer.framing,
         times,
     };
-    match keep(exchange, edge.plan.choices) {
+    match keep(exchange, edge.plan.choices, edge.plan.paths.ttl(&wanted.url)) {
         Keep::Pass(reason) => {
             edge.store.mark_uncacheable(key, edge.now());
             writer.publish_pass(reason, answer);
@@ -223,7 +222,7 @@ fn failed(edge: &Edge, error: FetchError, kept: Option<&Arc<Object>>) -> Outcome
 }
 
 /// `object` after a 304.
-fn renewed(object: &Object, not_modified: HeaderMap, times: Times) -> Object {
+fn renewed(edge: &Edge, url: &Key, object: &Object, not_modified: HeaderMap, times: Times) -> Object {
     let age = not_modified.get(AGE).cloned();
     let head = object.head.updated(not_modified);
     let mut headers = head.headers.clone();
@@ -231,8 +230,7 @@ fn renewed(object: &Object, not_modified: HeaderMap, times: Times) -> Object {
         headers.insert(AGE, age);
     }
     // It had a time when it was kept, and a field that a 304 leaves out stays; so it has one now.
-    let control = CacheControl::of(&headers);
-    let fresh = Freshness::said(&headers, &control, times).or_else(|| Freshness::guessed(&headers, &control, times));
+    let fresh = freshness(head.status, &headers, times, edge.plan.choices, edge.plan.paths.ttl(url));
     object.renewed(Arc::new(head), fresh.unwrap_or(object.freshness))
 }
 

@@ -12,7 +12,8 @@ use crate::edge::Edge;
 use crate::fetch::Wanted;
 use crate::lookup::{Found, begin};
 use crate::object::Key;
-use crate::receive::{Asked, key, path_is_plain};
+use crate::receive::{Asked, path_is_plain};
+use crate::rules::paths::PathRules;
 
 /// Fetched ahead at once; more are left out, since whoever waits goes first.
 const AT_ONCE: usize = 32;
@@ -30,7 +31,7 @@ impl Prefetches {
 
 /// Begins to fetch what the client of `asked` says that it will ask for, where it is not kept.
 pub(crate) fn ahead(edge: &Arc<Edge>, asked: &Asked) {
-    for url in announced(asked, &edge.plan.ignore_query) {
+    for url in announced(asked, &edge.plan.paths) {
         // What can't be kept would be fetched again for who asks.
         if edge.store.find(&url, &HeaderMap::new()).1.is_some() || edge.store.is_marked(&url, edge.now()) {
             continue;
@@ -59,7 +60,7 @@ fn decoded(path: &str) -> String {
 }
 
 /// Keys of the objects that a request announces, of this host. Who asks for them needs a token of their own, if any.
-fn announced(asked: &Asked, ignored: &[String]) -> Vec<Key> {
+fn announced(asked: &Asked, paths: &PathRules) -> Vec<Key> {
     let query = asked.target().split_once('?').map(|(_, query)| query);
     let header = |name: &str| asked.headers.get(name).map(http::HeaderValue::as_bytes);
     // Most requests announce nothing, and reading all of a record costs more than looking for the word.
@@ -74,6 +75,6 @@ fn announced(asked: &Asked, ignored: &[String]) -> Vec<Key> {
         .filter_map(|next| base.join(&decoded(&next.path)).ok())
         .filter(|url| url.host_str() == base.host_str() && url.scheme() == "http" && url.port().is_none())
         .filter(|url| path_is_plain(url.path()))
-        .map(|url| key(url.path(), url.query(), ignored))
+        .map(|url| paths.key(url.path(), url.query()))
         .collect()
 }

@@ -10,7 +10,8 @@ use serde_json::json;
 
 use crate::edge::Edge;
 use crate::object::{Key, Object};
-use crate::receive::{key, path_is_plain};
+use crate::receive::path_is_plain;
+use crate::rules::paths::PathRules;
 
 /// Items of one request.
 const ITEMS_MAX: usize = 10_000;
@@ -47,16 +48,10 @@ pub(crate) struct Purge {
 impl Purge {
     /// # Errors
     /// A sentence that names what is not valid, and what would be.
-    fn read(bytes: &[u8], ignore_query: &[String]) -> Result<Self, String> {
+    fn read(bytes: &[u8], paths: &PathRules) -> Result<Self, String> {
         let asked: PurgeV1 = serde_json::from_slice(bytes).map_err(|error| {
             format!("{error} (valid: {{\"urls\": […], \"prefixes\": […], \"tags\": […], \"soft\": false}})")
         })?;
-        Self::checked(asked, ignore_query)
-    }
-
-    /// # Errors
-    /// As [`Purge::read`].
-    pub(crate) fn checked(asked: PurgeV1, ignore_query: &[String]) -> Result<Self, String> {
         let items = asked.urls.len() + asked.prefixes.len() + asked.tags.len();
         if items == 0 || items > ITEMS_MAX {
             return Err(format!("{items} urls, prefixes and tags (valid: 1 to {ITEMS_MAX})"));
@@ -66,7 +61,7 @@ impl Purge {
             let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
             let plain = path_is_plain(path) && target.bytes().all(|byte| byte.is_ascii_graphic());
             plain
-                .then(|| key(path, query, ignore_query))
+                .then(|| paths.key(path, query))
                 .ok_or_else(|| format!("url {text:?} (valid: a path like /vod/1.m4s, or an absolute URL)"))
         };
         let prefix = |text: &String| {
@@ -86,7 +81,14 @@ impl Purge {
         })
     }
 
-    /// As it was asked for.
+    /// One that was checked, of [`Purge::as_v1`].
+    pub(crate) fn noted(purge: PurgeV1) -> Self {
+        let PurgeV1 { urls, prefixes, tags, soft } = purge;
+        let urls = urls.iter().map(|url| Key::from(url.as_str())).collect();
+        Self { urls, prefixes, tags: tags.into_iter().collect(), soft }
+    }
+
+    /// For the log: keys, not URLs.
     pub(crate) fn as_v1(&self) -> PurgeV1 {
         PurgeV1 {
             urls: self.urls.iter().map(|url| url.to_string()).collect(),
@@ -132,7 +134,7 @@ pub(crate) struct Purges {
 
 /// Answers a purge: status and JSON.
 pub(crate) async fn purge(edge: &Arc<Edge>, bytes: &[u8]) -> (StatusCode, String) {
-    let asked = match Purge::read(bytes, &edge.plan.ignore_query) {
+    let asked = match Purge::read(bytes, &edge.plan.paths) {
         Ok(asked) => Arc::new(asked),
         Err(detail) => {
             return (StatusCode::BAD_REQUEST, json!({"error": "bad_value", "detail": detail}).to_string());
@@ -187,6 +189,10 @@ fn sweep(edge: &Edge, batch: &[Arc<Purge>]) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    fn rules() -> PathRules {
+        PathRules::new(&[], &["CMCD".to_owned()]).expect("valid")
+    }
+
     #[test]
     fn a_purge_says_what_is_wrong_with_it() {
         for (body, word) in [
@@ -200,7 +206,7 @@ mod tests {
             (r#"{"prefixes": [""]}"#, "prefix"),
             (r#"{"tags": ["a,b"]}"#, "a,b"),
         ] {
-            let error = Purge::read(body.as_bytes(), &[]).expect_err(body);
+            let error = Purge::read(body.as_bytes(), &rules()).expect_err(body);
             assert!(error.contains(word), "{body}: {error}");
         }
     }
@@ -208,7 +214,7 @@ mod tests {
     #[test]
     fn urls_are_named_with_or_without_a_host_and_as_requests_are() {
         let body = br#"{"urls": ["https://a.example/1?CMCD=x&q=1", "/2", "http://a.example"], "prefixes": ["/vod/"]}"#;
-        let purge = Purge::read(body, &["CMCD".to_owned()]).expect("valid");
+        let purge = Purge::read(body, &rules()).expect("valid");
         for (key, named) in
             [("/1?q=1", true), ("/1", false), ("/2\n7\n=1:x", true), ("/22", false), ("/", true), ("/vod/a", true)]
         {

@@ -1,7 +1,6 @@
 //! What a request must be before anything is looked up: one host, no body, a path that means what it says.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, HOST, LOCATION, TRANSFER_ENCODING, USER_AGENT, VIA,
@@ -14,6 +13,7 @@ use url::{Url, form_urlencoded};
 use crate::admit::{SessionKey, Sessions};
 use crate::config::Plan;
 use crate::object::Key;
+use crate::rules::paths::PathRules;
 use crate::signing::Opened;
 
 /// Bytes of path and query.
@@ -155,20 +155,6 @@ fn hex(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Path and query without the parameters that don't tell objects apart.
-pub(crate) fn key(path: &str, query: Option<&str>, ignored: &[String]) -> Key {
-    let Some(query) = query else { return Arc::from(path) };
-    let kept: Vec<&str> = query
-        .split('&')
-        .filter(|pair| {
-            let name = pair.split('=').next().unwrap_or(pair);
-            !ignored.iter().any(|ignored| ignored == name)
-        })
-        .collect();
-    let kept = kept.join("&");
-    if kept.is_empty() { Arc::from(path) } else { Arc::from(format!("{path}?{kept}")) }
-}
-
 /// Makes an [`Asked`] of a checked request that came at `at`.
 pub(crate) fn receive(
     parts: Parts,
@@ -194,7 +180,7 @@ pub(crate) fn receive(
     Ok(Asked {
         head_only: parts.method == Method::HEAD,
         method: parts.method,
-        key: key(opened.path, query, &plan.ignore_query),
+        key: plan.paths.key(opened.path, query),
         token_len: opened.token.len(),
         headers: parts.headers,
         session,
@@ -228,7 +214,7 @@ impl Asked {
 
     /// The URLs that a success of an unsafe method changes: its own, and those of this host that the answer names
     /// (RFC 9111, 4.4).
-    pub(crate) fn changed(&self, answer: &HeaderMap, ignored: &[String]) -> Vec<Key> {
+    pub(crate) fn changed(&self, answer: &HeaderMap, paths: &PathRules) -> Vec<Key> {
         let host = self.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
         let mut out = vec![self.key.clone()];
         let Ok(base) = Url::parse(&format!("http://{host}{}", self.target())) else { return out };
@@ -237,7 +223,7 @@ impl Asked {
             out.extend(
                 named
                     .filter(|url| (url.host(), url.port()) == (base.host(), base.port()))
-                    .map(|url| key(url.path(), url.query(), ignored)),
+                    .map(|url| paths.key(url.path(), url.query())),
             );
         }
         out
@@ -310,21 +296,6 @@ mod tests {
             "/%252e%252e/a",
         ] {
             assert!(!path_is_plain(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn ignored_parameters_leave_no_trace_in_the_key() {
-        let ignored = ["CMCD".to_owned(), "token".to_owned()];
-        for (query, expected) in [
-            (None, "/a"),
-            (Some(""), "/a"),
-            (Some("CMCD=x"), "/a"),
-            (Some("a=1&CMCD=x%3D1&b=2"), "/a?a=1&b=2"),
-            (Some("token=1&_HLS_msn=3&_HLS_part=1"), "/a?_HLS_msn=3&_HLS_part=1"),
-            (Some("cmcd=x"), "/a?cmcd=x"),
-        ] {
-            assert_eq!(&*key("/a", query, &ignored), expected, "{query:?}");
         }
     }
 

@@ -89,7 +89,7 @@ async fn prewarm(edge: Arc<Edge>, paths: Vec<String>) {
             tracing::warn!(target, "a path to prewarm is not plain");
             return None;
         }
-        let key = receive::key(path, query, &edge.plan.ignore_query);
+        let key = edge.plan.paths.key(path, query);
         let edge = edge.clone();
         Some(async move {
             if edge.store.get(&key).is_none()

@@ -116,7 +116,7 @@ pub(crate) async fn forward(edge: &Arc<Edge>, asked: &Asked, body: RequestBody, 
             let changes = !matches!(asked.method, Method::OPTIONS)
                 && (answer.status.is_success() || answer.status.is_redirection());
             if changes {
-                edge.forget(&asked.changed(&answer.headers, &edge.plan.ignore_query));
+                edge.forget(&asked.changed(&answer.headers, &edge.plan.paths));
             }
             serving.answer(answer, note)
         }

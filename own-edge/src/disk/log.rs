@@ -45,8 +45,7 @@ impl Log {
         };
         // The last line may have been cut by a crash: nobody was told that its purge was carried out.
         let lines = text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-        let pending: Vec<_> =
-            lines.filter_map(|line| Some((line.before, Arc::new(Purge::checked(line.purge, &[]).ok()?)))).collect();
+        let pending: Vec<_> = lines.map(|line| (line.before, Arc::new(Purge::noted(line.purge)))).collect();
         let newest = pending.iter().map(|(before, _)| *before).filter(|before| *before != u64::MAX).max();
         let mut file = File::options().create(true).append(true).open(path)?;
         if !text.is_empty() && !text.ends_with('\n') {

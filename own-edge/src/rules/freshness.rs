@@ -82,6 +82,16 @@ impl Freshness {
         Some(Self::new((unchanged_s / 10).min(GUESS_MAX_S), headers, control, times))
     }
 
+    /// What an operator says.
+    pub(crate) fn fixed(lifetime_s: u64, headers: &HeaderMap, control: &CacheControl, times: Times) -> Self {
+        Self { no_cache: false, ..Self::new(lifetime_s, headers, control, times) }
+    }
+
+    /// No longer than `max_s`.
+    pub(crate) fn at_most(self, max_s: u64) -> Self {
+        Self { lifetime_s: self.lifetime_s.min(max_s), ..self }
+    }
+
     fn new(lifetime_s: u64, headers: &HeaderMap, control: &CacheControl, times: Times) -> Self {
         let apparent_age_s = date_s(headers).map_or(0, |date_s| (times.wall.0 / 1000).saturating_sub(date_s));
         let delay_s = times.received.saturating_sub(times.asked).0 / 1000;

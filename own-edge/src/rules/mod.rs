@@ -7,6 +7,7 @@ pub(crate) mod cache_control;
 pub(crate) mod conditions;
 pub(crate) mod dates;
 pub(crate) mod freshness;
+pub(crate) mod paths;
 pub(crate) mod policy;
 pub(crate) mod vary;
 

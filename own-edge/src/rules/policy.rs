@@ -32,6 +32,24 @@ pub(crate) struct Choices {
     pub guess_freshness: bool,
 }
 
+/// What the operator decides of times, for some paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ttl {
+    /// Whatever the origin says, s.
+    pub fixed_s: Option<u64>,
+    /// Where the origin doesn't say, s.
+    pub default_s: Option<u64>,
+    /// At most, s.
+    pub max_s: Option<u64>,
+    /// Of errors whose time may be guessed, where the origin doesn't say, s.
+    pub error_s: u64,
+}
+
+impl Ttl {
+    /// Where nothing is configured.
+    pub(crate) const USUAL: Self = Self { fixed_s: None, default_s: None, max_s: None, error_s: 0 };
+}
+
 /// An answer's head, with what it was asked by.
 #[derive(Clone, Copy)]
 pub(crate) struct Exchange<'a> {
@@ -61,7 +79,7 @@ const UNDERSTOOD: [u16; 22] =
     [200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 410, 414, 451, 500, 501, 502, 503, 504];
 
 /// Decides over an answer to a GET without conditions and range.
-pub(crate) fn keep(exchange: Exchange<'_>, choices: Choices) -> Keep {
+pub(crate) fn keep(exchange: Exchange<'_>, choices: Choices, ttl: Ttl) -> Keep {
     let Exchange { request, status, headers, framing, times } = exchange;
     let control = CacheControl::of(headers);
     let understood = UNDERSTOOD.contains(&status.as_u16());
@@ -84,8 +102,8 @@ pub(crate) fn keep(exchange: Exchange<'_>, choices: Choices) -> Keep {
     if request.contains_key(AUTHORIZATION) && !control.allows_authorized() {
         return Keep::Pass("authorization");
     }
-    let said = Freshness::said(headers, &control, times);
-    if headers.contains_key(SET_COOKIE) && !(choices.keep_set_cookie && said.is_some()) {
+    let says = || Freshness::said(headers, &control, times).is_some();
+    if headers.contains_key(SET_COOKIE) && !(choices.keep_set_cookie && says()) {
         return Keep::Pass("set-cookie");
     }
     match framing {
@@ -93,14 +111,34 @@ pub(crate) fn keep(exchange: Exchange<'_>, choices: Choices) -> Keep {
         Framing::UntilClose if !choices.keep_until_close => return share(request, &varies),
         _ => {}
     }
-    let may_guess = choices.guess_freshness
-        && (GUESSED.contains(&status.as_u16()) || status == StatusCode::NOT_IMPLEMENTED || control.public)
-        && !is_playlist(headers);
-    let freshness = said.or_else(|| Freshness::guessed(headers, &control, times).filter(|_| may_guess));
-    match freshness {
+    match freshness(status, headers, times, choices, ttl) {
         Some(freshness) if freshness.is_of_use(has_validator(headers)) => Keep::Store(freshness, varies),
         _ => share(request, &varies),
     }
+}
+
+/// How long an answer is good: what the operator fixed, what the origin says, what the operator says where it doesn't,
+/// what may be guessed.
+pub(crate) fn freshness(
+    status: StatusCode,
+    headers: &HeaderMap,
+    times: Times,
+    choices: Choices,
+    ttl: Ttl,
+) -> Option<Freshness> {
+    let control = CacheControl::of(headers);
+    let guessable = GUESSED.contains(&status.as_u16()) || status == StatusCode::NOT_IMPLEMENTED;
+    let fixed = |lifetime_s| Freshness::fixed(lifetime_s, headers, &control, times);
+    if let Some(lifetime_s) = ttl.fixed_s.filter(|_| guessable && !status.is_client_error()) {
+        return Some(fixed(lifetime_s));
+    }
+    let may_guess = choices.guess_freshness && (guessable || control.public) && !is_playlist(headers);
+    let is_error = guessable && (status.is_client_error() || status.is_server_error());
+    let found = Freshness::said(headers, &control, times)
+        .or_else(|| ttl.default_s.filter(|_| guessable && !is_error).map(fixed))
+        .or_else(|| Freshness::guessed(headers, &control, times).filter(|_| may_guess))
+        .or_else(|| (is_error && ttl.error_s > 0).then(|| fixed(ttl.error_s)))?;
+    Some(ttl.max_s.map_or(found, |max_s| found.at_most(max_s)))
 }
 
 /// Those who wait may have it, unless it may be about one of them.
@@ -148,7 +186,7 @@ mod tests {
         let times = Times { asked: Millis(5_000), received: Millis(5_000), wall: TimestampMs(NOW_S * 1000) };
         let status = StatusCode::from_u16(status).expect("status");
         let (request, headers) = (&map(request), &map(lines));
-        keep(Exchange { request, status, headers, framing, times }, choices)
+        keep(Exchange { request, status, headers, framing, times }, choices, Ttl::USUAL)
     }
 
     fn decide(status: u16, lines: Lines) -> Keep {
@@ -239,5 +277,46 @@ mod tests {
         }
         let choices = Choices { guess_freshness: false, ..CHOICES };
         assert_eq!(kept(&[], 200, &[old], Framing::Chunked, choices), Keep::Share);
+    }
+
+    #[test]
+    fn the_operators_times_hold_for_what_may_be_kept_at_all() {
+        let decide = |status, lines: Lines, ttl: Ttl| {
+            let (request, headers) = (map(&[]), map(lines));
+            let times = Times { asked: Millis(0), received: Millis(0), wall: TimestampMs(0) };
+            let status = StatusCode::from_u16(status).expect("status");
+            let exchange =
+                Exchange { request: &request, status, headers: &headers, framing: Framing::Length(1), times };
+            match keep(exchange, CHOICES, ttl) {
+                Keep::Store(freshness, _) => match freshness.state(Millis(0)) {
+                    super::super::freshness::State::Fresh(ttl_s) => Some(ttl_s),
+                    _ => Some(0),
+                },
+                _ => None,
+            }
+        };
+        let fixed = Ttl { fixed_s: Some(7), ..Ttl::USUAL };
+        let bounds = Ttl { default_s: Some(5), max_s: Some(9), ..Ttl::USUAL };
+        let max_age: Lines = &[("cache-control", "max-age=60")];
+        for (status, lines, ttl, expected) in [
+            (200, max_age, fixed, Some(7)),
+            (200, &[("cache-control", "no-cache")], fixed, Some(7)),
+            (200, &[("cache-control", "no-store")], fixed, None),
+            (200, &[("cache-control", "private")], fixed, None),
+            (200, &[("set-cookie", "a=1")], fixed, None),
+            (503, &[], fixed, None),
+            (404, &[], fixed, None),
+            (404, &[], Ttl { error_s: 2, ..fixed }, Some(2)),
+            (200, max_age, bounds, Some(9)),
+            (200, &[], bounds, Some(5)),
+            (200, &[("cache-control", "max-age=3")], bounds, Some(3)),
+            (404, &[], bounds, None),
+            (404, max_age, Ttl { error_s: 1, ..Ttl::USUAL }, Some(60)),
+            (404, &[], Ttl::USUAL, None),
+            (403, &[], Ttl { error_s: 1, ..Ttl::USUAL }, None),
+            (502, &[], Ttl { error_s: 1, ..Ttl::USUAL }, None),
+        ] {
+            assert_eq!(decide(status, lines, ttl), expected, "{status} {lines:?} {ttl:?}");
+        }
     }
 }

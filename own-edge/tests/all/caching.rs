@@ -292,3 +292,28 @@ async fn every_answer_can_be_read_by_a_page_elsewhere_and_names_the_pathway() {
         "{hit}"
     );
 }
+
+#[tokio::test]
+async fn what_holds_for_some_paths_holds_for_these_only() {
+    let origin = Scripted::start().await;
+    origin.answer("/live/1.m3u8", "Cache-Control: max-age=60", "playlist");
+    origin.answer("/vod/1.m4s", "Cache-Control: no-cache", "segment");
+    origin.on("/vod/gone.m4s", |_| vec![Step::Send(response(404, "", b"none"))]);
+    let paths = r#"paths = [
+        { prefix = "/live/", max_ttl_s = 1, ignore_query = ["*"] },
+        { prefix = "/t/", strip_segments = 2, ttl_s = 30, error_ttl_s = 5 },
+    ]"#;
+    let edge = TestEdge::with(&origin.url(), paths).await;
+    get(edge.address, "/live/1.m3u8?viewer=1").await;
+    edge.hit("/live/1.m3u8?viewer=2").await;
+    edge.clock.forward(2);
+    get(edge.address, "/live/1.m3u8").await;
+    assert_eq!(origin.count("/live/1.m3u8"), 2);
+    // A token in the path names nobody's object, and reaches no origin.
+    get(edge.address, "/t/one/vod/1.m4s").await;
+    assert_eq!(edge.hit("/t/two/vod/1.m4s").await.body, b"segment");
+    get(edge.address, "/t/one/vod/gone.m4s").await;
+    edge.hit("/t/one/vod/gone.m4s").await;
+    assert_eq!((origin.count("/vod/1.m4s"), origin.count("/vod/gone.m4s")), (1, 1));
+    get(edge.address, "/vod/gone.m4s").await;
+}
