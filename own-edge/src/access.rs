@@ -15,6 +15,7 @@ use spillway_wire::delivery::Delivery;
 use spillway_wire::rows;
 
 use crate::account::CacheResult;
+use crate::admit::SessionKey;
 use crate::config::Plan;
 use crate::receive::Asked;
 use crate::reply::Reply;
@@ -81,9 +82,13 @@ impl AccessLog {
         Some((Self { outbox, clock, share_ppm }, poster))
     }
 
-    /// Opens a line for an answer that began, unless its session is not among those logged.
+    /// Opens a line for an answer that began, unless its session is not among those logged. What another edge gets is
+    /// no delivery: that edge logs it.
     pub(crate) fn open(&self, asked: Asked, began: Millis, reply: &mut Reply) {
         let Some(result) = reply.result else { return };
+        if asked.session == SessionKey::NONE {
+            return;
+        }
         let place = asked.sid.as_deref().map_or_else(|| asked.session.share_ppm(), |sid| share_of(sid, SALT));
         if place >= self.share_ppm {
             return;

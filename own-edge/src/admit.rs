@@ -24,6 +24,9 @@ const ORDERS_KEPT_MS: u64 = 30_000;
 pub(crate) struct SessionKey(u64);
 
 impl SessionKey {
+    /// Of a request of another edge, which is no session here.
+    pub(crate) const NONE: Self = Self(0);
+
     /// Its place among all sessions, 0 to 999,999.
     pub(crate) const fn share_ppm(self) -> u32 {
         (self.0 % 1_000_000) as u32
@@ -49,7 +52,7 @@ impl Sessions {
             Some(sid) => (true, sid).hash(&mut hasher),
             None => (false, user_agent.unwrap_or_default()).hash(&mut hasher),
         }
-        SessionKey(hasher.finish())
+        SessionKey(hasher.finish().max(1))
     }
 
     fn shard(&self, key: SessionKey) -> std::sync::MutexGuard<'_, HashMap<u64, u64>> {
@@ -69,6 +72,9 @@ impl Sessions {
 
     /// The session was served.
     pub(crate) fn served(&self, key: SessionKey, now: Millis) {
+        if key == SessionKey::NONE {
+            return;
+        }
         let mut shard = self.shard(key);
         if shard.len() < SESSIONS_MAX / SHARDS || shard.contains_key(&key.0) {
             shard.insert(key.0, now.0);
@@ -214,7 +220,7 @@ mod tests {
     #[test]
     fn the_set_of_sessions_is_bounded() {
         let sessions = Sessions::new();
-        for n in 0..(SESSIONS_MAX + 10_000) {
+        for n in 0..=(SESSIONS_MAX + 10_000) {
             sessions.served(SessionKey(n as u64), Millis(0));
         }
         assert_eq!(sessions.viewers(Millis(0)), SESSIONS_MAX as u64);

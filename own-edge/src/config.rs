@@ -9,12 +9,12 @@ use serde::Deserialize;
 use spillway_model::{GroupId, PathwayId, RegionId};
 use spillway_service::config::ConfigError;
 use spillway_service::posting::{check_collectors, check_share};
-use spillway_service::tls::{TlsConfig, authorities, client_config};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use spillway_service::tls::TlsConfig;
 use url::Url;
 
 use crate::disk::DiskPlan;
 use crate::rules::paths::{PathConfig, PathRules};
+use crate::origin::{ClusterConfig, EdgeToken, OriginConfig, ServerPlan, servers};
 use crate::rules::policy::Choices;
 use crate::signing::{Signing, SigningConfig};
 
@@ -39,8 +39,14 @@ pub struct EdgeConfig {
     pub region: String,
     /// Absolute URL that viewers reach it by.
     pub base_url: String,
-    /// Absolute URL of the origin, `http://` or `https://` (HTTP/2 where it speaks it); request paths are appended.
-    pub origin: String,
+    /// Absolute URL of the origin, `http://` or `https://` (HTTP/2 where it speaks it); request paths are appended. This,
+    /// or `origins`.
+    pub origin: Option<String>,
+    /// Several origins, and shields before them.
+    #[serde(default)]
+    pub origins: Vec<OriginConfig>,
+    /// The edges that keep each object near each other once. Default none.
+    pub cluster: Option<ClusterConfig>,
     /// PEM file of the authorities that an `https://` origin is believed by. Default: the system's.
     pub origin_ca: Option<PathBuf>,
     /// Bits out that it may carry, Mbit/s. At or above it (10 s mean) no new session is admitted.
@@ -96,13 +102,17 @@ pub struct EdgeConfig {
     /// The origin must take a connection within, ms. Default 2000.
     #[serde(default = "default_origin_connect_ms")]
     pub origin_connect_ms: u64,
-    /// The origin must begin its answer within, ms. Default 15000 (a blocking playlist waits some segments).
+    /// The origin must begin its answer within, ms; where there are several, all those that are asked together. Default
+    /// 15000 (a blocking playlist waits some segments).
     #[serde(default = "default_origin_first_byte_ms")]
     pub origin_first_byte_ms: u64,
+    /// An origin that has not begun its answer within is left for the next one, where there is one, ms. Default 5000.
+    #[serde(default = "default_origin_try_ms")]
+    pub origin_try_ms: u64,
     /// The origin must send something within, ms, while it answers. Default 10000.
     #[serde(default = "default_origin_read_ms")]
     pub origin_read_ms: u64,
-    /// Requests to the origin at once. Default 256.
+    /// Requests to each origin, shield and peer at once. Default 256.
     #[serde(default = "default_origin_requests")]
     pub origin_requests: usize,
     /// How long past its freshness an object may serve when the origin can't be reached, s, unless the origin forbids
@@ -178,6 +188,10 @@ const fn default_origin_first_byte_ms() -> u64 {
     15_000
 }
 
+const fn default_origin_try_ms() -> u64 {
+    5_000
+}
+
 const fn default_origin_read_ms() -> u64 {
     10_000
 }
@@ -214,8 +228,9 @@ pub(crate) struct Plan {
     pub group: Option<GroupId>,
     pub region: RegionId,
     pub base_url: String,
-    pub origin: Target,
-    pub origin_tls: ClientConfig,
+    pub servers: Vec<ServerPlan>,
+    /// Known when the edge runs; empty before.
+    pub edge_token: EdgeToken,
     pub ceiling_bps: u64,
     pub memory_bytes: u64,
     pub choices: Choices,
@@ -228,8 +243,8 @@ pub(crate) struct Plan {
     pub deliveries_share_ppm: u32,
     pub paths: PathRules,
     pub trusted_ip_header: Option<String>,
-    pub origin_connect: Duration,
     pub origin_first_byte: Duration,
+    pub origin_try: Duration,
     pub origin_read: Duration,
     pub origin_requests: usize,
     pub stale_on_error_s: u64,
@@ -321,8 +336,8 @@ impl EdgeConfig {
             group: self.group.as_deref().map(GroupId::new).transpose().map_err(|e| id("group", e))?,
             region: RegionId::new(&self.region).map_err(|e| id("region", e))?,
             base_url: self.base_url.clone(),
-            origin: target("edge.origin", &self.origin, true)?,
-            origin_tls: origin_tls(&self.origin, self.origin_ca.as_ref())?,
+            servers: servers(self)?,
+            edge_token: EdgeToken::default(),
             ceiling_bps: (self.ceiling_mbps * 1e6) as u64,
             memory_bytes: self.memory_mb * MIB,
             choices: Choices {
@@ -344,8 +359,8 @@ impl EdgeConfig {
             deliveries_share_ppm: check_share("edge.deliveries_share", self.deliveries_share)?,
             paths: PathRules::new(&self.paths, &self.ignore_query)?,
             trusted_ip_header: self.trusted_ip_header.clone(),
-            origin_connect: Duration::from_millis(self.origin_connect_ms),
             origin_first_byte: Duration::from_millis(self.origin_first_byte_ms),
+            origin_try: Duration::from_millis(self.origin_try_ms),
             origin_read: Duration::from_millis(self.origin_read_ms),
             origin_requests: self.origin_requests,
             stale_on_error_s: self.stale_on_error_s,
@@ -362,6 +377,7 @@ impl EdgeConfig {
             ("fill_mb", self.fill_mb, self.max_object_mb, MAX_MIB),
             ("origin_connect_ms", self.origin_connect_ms, 1, 600_000),
             ("origin_first_byte_ms", self.origin_first_byte_ms, 1, 600_000),
+            ("origin_try_ms", self.origin_try_ms, 1, 600_000),
             ("origin_read_ms", self.origin_read_ms, 1, 600_000),
             ("origin_requests", self.origin_requests as u64, 1, 1_000_000),
             ("header_timeout_ms", self.header_timeout_ms, 1, 600_000),
@@ -392,23 +408,8 @@ fn check_size(key: &str, value: u64, least: u64, most: u64) -> Result<(), Config
     }
 }
 
-fn origin_tls(origin: &str, ca: Option<&PathBuf>) -> Result<ClientConfig, ConfigError> {
-    let bad = |error: &dyn std::fmt::Display| {
-        let shown = ca.map_or_else(|| "the system's".to_owned(), |path| path.display().to_string());
-        ConfigError::invalid("edge.origin_ca", shown, format!("a readable PEM file of certificates; {error}"))
-    };
-    let pem = ca.map(std::fs::read).transpose().map_err(|error| bad(&error))?;
-    let roots = match pem.is_some() || origin.starts_with("https:") {
-        true => authorities(pem.as_deref()).map_err(|error| bad(&error))?,
-        false => RootCertStore::empty(),
-    };
-    if pem.is_some() && roots.is_empty() {
-        return Err(bad(&"there is none in it"));
-    }
-    client_config(roots).map_err(|error| bad(&error))
-}
-
-fn target(key: &str, text: &str, tls: bool) -> Result<Target, ConfigError> {
+/// The server that an absolute URL names.
+pub(crate) fn target(key: &str, text: &str, tls: bool) -> Result<Target, ConfigError> {
     let valid = if tls { "an absolute http:// or https:// URL" } else { "an absolute http:// URL (https:// not yet)" };
     let bad = || ConfigError::invalid(key, text, format!("{valid}, without query"));
     let url = Url::parse(text).map_err(|_| bad())?;
@@ -444,7 +445,7 @@ mod tests {
     fn five_keys_are_enough() {
         let plan = with("").expect("parses").plan().expect("valid");
         assert_eq!(
-            plan.origin,
+            plan.servers[0].target,
             Target { scheme: "http", authority: "origin.example:8080".into(), prefix: "/media".into() }
         );
         assert_eq!((plan.ceiling_bps, plan.memory_bytes), (500_000_000, 256 * MIB));

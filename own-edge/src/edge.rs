@@ -11,14 +11,14 @@ use spillway_service::config::ConfigError;
 
 use crate::access::AccessLog;
 use crate::account::Meter;
-use crate::admit::{Admission, Orders, Sessions, admit};
+use crate::admit::{Admission, Orders, SessionKey, Sessions, admit};
 use crate::cmsd::Advice;
 use crate::config::Plan;
 use crate::disk::Disk;
 use crate::fetch::FillResult;
 use crate::fill::FillTable;
 use crate::object::{Key, Object};
-use crate::origin::Origin;
+use crate::origin::Origins;
 use crate::prefetch::Prefetches;
 use crate::purge::Purges;
 use crate::receive::Asked;
@@ -33,7 +33,7 @@ pub(crate) struct Edge {
     /// Where there is one.
     pub disk: Option<Disk>,
     pub fills: Arc<FillTable>,
-    pub origin: Origin,
+    pub origins: Origins,
     pub sessions: Sessions,
     pub orders: Orders,
     pub meter: Arc<Meter>,
@@ -102,7 +102,7 @@ impl Edge {
             store,
             disk,
             fills: FillTable::new(plan.fill_bytes),
-            origin: Origin::new(&plan),
+            origins: Origins::new(&plan, &clock),
             sessions: Sessions::new(),
             orders: Orders::new(),
             meter: Arc::new(Meter::new(clock.clone())),
@@ -176,8 +176,11 @@ impl Edge {
         self.stopping.load(Ordering::Relaxed) || self.orders.current(self.now()).drain
     }
 
-    /// Whether the session of `asked` is served; if so, it runs from now on.
+    /// Whether the session of `asked` is served; if so, it runs from now on. An edge that asks has admitted its own.
     pub(crate) fn admission(&self, asked: &Asked) -> Admission {
+        if asked.session == SessionKey::NONE {
+            return Admission::Served;
+        }
         let has_room = || self.meter.bits_out_10s_bps() < self.plan.ceiling_bps;
         admit(&self.sessions, asked.session, &self.orders.current(asked.at), self.is_stopping(), has_room, asked.at)
     }

@@ -13,7 +13,7 @@ use crate::edge::Edge;
 use crate::fill::{Outcome, Writer};
 use crate::informed::Informed;
 use crate::object::{Head, Key, Object, Pieces, Stored, strip_hop_by_hop};
-use crate::origin::{Answer, FetchError, OriginRequest, RequestBody};
+use crate::origin::{Answer, EDGE_TOKEN, FetchError, OriginRequest, RequestBody};
 use crate::receive::Asked;
 use crate::rules::freshness::{Freshness, State, Times};
 use crate::rules::policy::{Exchange, Framing, Keep, freshness, keep};
@@ -53,6 +53,7 @@ impl Wanted {
             path_and_query: &self.url,
             headers,
             body: RequestBody::default(),
+            shared: true,
             informed: self.informed.clone(),
         }
     }
@@ -62,8 +63,9 @@ const CONDITIONS: [HeaderName; 6] = [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
 
 /// What belongs to this hop, what we answer ourselves, and what would make an origin answer something else than what
 /// its URL says: that would be kept for everybody.
-const NOT_FORWARDED: [HeaderName; 21] = [
+const NOT_FORWARDED: [HeaderName; 22] = [
     HOST,
+    EDGE_TOKEN,
     CONTENT_LENGTH,
     EXPECT,
     ORIGIN,
@@ -126,7 +128,7 @@ async fn run_fill(
     let asked = edge.now();
     let result = match &kept {
         Some(object) => revalidate(edge, wanted, object).await,
-        None => edge.origin.fetch(wanted.request(wanted.headers.clone())).await,
+        None => edge.origins.fetch(wanted.request(wanted.headers.clone())).await,
     };
     let answer = match (result, &kept) {
         (Err(error), kept) => {
@@ -200,13 +202,13 @@ async fn revalidate(edge: &Edge, wanted: &Wanted, object: &Object) -> Result<Ans
     if let Some(modified) = object.head.last_modified() {
         headers.insert(IF_MODIFIED_SINCE, modified.clone());
     }
-    let answer = edge.origin.fetch(wanted.request(headers)).await?;
+    let answer = edge.origins.fetch(wanted.request(headers)).await?;
     let other_version = answer.status == StatusCode::NOT_MODIFIED
         && answer.headers.get(http::header::ETAG).is_some_and(|etag| object.head.etag() != Some(etag));
     if !other_version {
         return Ok(answer);
     }
-    edge.origin.fetch(wanted.request(wanted.headers.clone())).await
+    edge.origins.fetch(wanted.request(wanted.headers.clone())).await
 }
 
 fn failed(edge: &Edge, error: FetchError, kept: Option<&Arc<Object>>) -> Outcome {
@@ -323,6 +325,7 @@ pub(crate) async fn pass(
     informed: Option<Informed>,
 ) -> Result<Answer, FetchError> {
     let headers = forwarded(edge, &asked.headers);
-    let request = OriginRequest { method: asked.method.clone(), path_and_query: &asked.key, headers, body, informed };
-    edge.origin.fetch(request).await
+    let (method, path_and_query) = (asked.method.clone(), &*asked.key);
+    let request = OriginRequest { method, path_and_query, headers, body, shared: false, informed };
+    edge.origins.fetch(request).await
 }

@@ -3,14 +3,14 @@
 //! The path of a request: `server` (a connection, bounded in number and time) → `connection` (the socket: counts what
 //! is written) → `receive` (one host, no body, a plain path; key and session) → `admit` (running sessions go on) →
 //! `lookup` (kept, being fetched, or for this request alone) → `fetch` with `fill` (one fetch for all who wait,
-//! streamed to them while it comes; `origin` is the client, `rules` say what is kept, for how long and for whom) → `respond`
+//! streamed to them while it comes; `origin` knows the servers and asks them, `rules` say what is kept, for how long and for whom) → `respond`
 //! (whole, range, not modified) and `body` → `account` (bits, viewers, results) and `access` (a line for the lake).
 //! Beside it `report` sends load reports and takes orders.
 //!
 //! Invariant: a request never waits for an orchestrator or a collector. An answer that was cut never looks complete, and is never
 //! kept. Memory is bounded by configuration: kept objects, objects in flight, sessions, connections.
 //!
-//! Not there yet: TLS (both sides), disk, several origins, prefetch.
+//! Not there yet: TLS for viewers, disk.
 
 mod access;
 mod account;
@@ -51,10 +51,13 @@ use spillway_service::config::ConfigError;
 use spillway_service::{CancellationToken, Readiness};
 
 pub use config::EdgeConfig;
+pub use origin::{ClusterConfig, OriginConfig};
 pub use server::Doors;
 pub use signing::SigningConfig;
 
+use config::Plan;
 use edge::Edge;
+use origin::EdgeToken;
 
 /// The lines of the last answers, after the drain.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -84,7 +87,7 @@ pub struct EdgeShell {
 /// [`ConfigError`] before anything is served: a value that is not valid, or `admin_listen` taken.
 pub async fn run(config: EdgeConfig, shell: EdgeShell, doors: impl Into<Doors>) -> Result<(), ConfigError> {
     let doors = doors.into();
-    let plan = config.plan()?;
+    let plan = Plan { edge_token: EdgeToken::new(&shell.service_token), ..config.plan()? };
     let admin = match config.admin_listen {
         Some(address) => Some(spillway_service::bind("edge.admin_listen", address).await?),
         None => None,
@@ -103,6 +106,10 @@ pub async fn run(config: EdgeConfig, shell: EdgeShell, doors: impl Into<Doors>) 
         tokio::spawn(spillway_service::serve(listener, router, shell.shutdown.clone()))
     });
     let reports = tokio::spawn(report::run(edge.clone(), shell.service_token, shell.shutdown.clone()));
+    let probes = tokio::spawn({
+        let (edge, shutdown) = (edge.clone(), shell.shutdown.clone());
+        async move { edge.origins.probe(shutdown).await }
+    });
     if let Some(disk) = &edge.disk {
         // Who comes before it has been looked through is served by the origin, which should not be all at once.
         let _ = tokio::time::timeout(DISK_WAIT, disk.looked_through()).await;
@@ -111,7 +118,7 @@ pub async fn run(config: EdgeConfig, shell: EdgeShell, doors: impl Into<Doors>) 
     tracing::info!(pathway = %edge.plan.pathway, address = ?doors.plain.local_addr().ok(), "edge serves");
     let server = Arc::new(answer::Server { edge, own });
     server::serve(server, doors, shell.shutdown).await;
-    let _ = reports.await;
+    let _ = tokio::join!(reports, probes);
     if let Some(poster) = poster {
         poster.finish(LAST_LINES).await;
     }

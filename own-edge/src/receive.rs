@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, HOST, LOCATION, TRANSFER_ENCODING, USER_AGENT, VIA,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, HOST, LOCATION, TRANSFER_ENCODING, USER_AGENT,
 };
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
@@ -14,6 +14,7 @@ use crate::admit::{SessionKey, Sessions};
 use crate::config::Plan;
 use crate::object::Key;
 use crate::rules::paths::PathRules;
+use crate::origin::came_through;
 use crate::signing::Opened;
 
 /// Bytes of path and query.
@@ -37,6 +38,7 @@ pub(crate) struct Asked {
     token_len: usize,
     /// Conditions, ranges, credentials.
     pub headers: HeaderMap,
+    /// [`SessionKey::NONE`] where an edge asks.
     pub session: SessionKey,
     /// The session's id, if the client says it.
     pub sid: Option<String>,
@@ -163,20 +165,24 @@ pub(crate) fn receive(
     sessions: &Sessions,
     (clock, at): (&dyn Clock, Millis),
 ) -> Result<Asked, Refusal> {
-    if came_through_us(&parts.headers, plan) {
+    if came_through(&parts.headers, |name| name == plan.pathway.as_str()) {
         return Err(refuse(StatusCode::LOOP_DETECTED, "loop"));
     }
+    let of_edge = plan.edge_token.check(&parts.headers)?;
     let path = parts.uri.path();
     let opened = match &plan.signing {
-        Some(signing) => signing.open(path, clock.now().0 / 1000)?,
-        None => Opened { token: "", path },
+        Some(signing) if !of_edge => signing.open(path, clock.now().0 / 1000)?,
+        _ => Opened { token: "", path },
     };
     let query = parts.uri.query();
     let client: IpAddr =
         spillway_service::client_ip(peer, &parts.headers, plan.trusted_ip_header.as_deref()).to_canonical();
     let sid = sid(parts.uri.query(), &parts.headers);
     let user_agent = parts.headers.get(USER_AGENT).map(http::HeaderValue::as_bytes);
-    let session = sessions.key(client, sid.as_deref(), user_agent);
+    let session = match of_edge {
+        true => SessionKey::NONE,
+        false => sessions.key(client, sid.as_deref(), user_agent),
+    };
     Ok(Asked {
         head_only: parts.method == Method::HEAD,
         method: parts.method,
@@ -228,15 +234,6 @@ impl Asked {
         }
         out
     }
-}
-
-fn came_through_us(headers: &HeaderMap, plan: &Plan) -> bool {
-    headers
-        .get_all(VIA)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .any(|hop| hop.split_whitespace().nth(1) == Some(plan.pathway.as_str()))
 }
 
 /// The session's id: query `sid`, or `sid` in CMCD, as query or as header.

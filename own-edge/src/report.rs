@@ -133,7 +133,7 @@ impl Reporter {
         let bytes_out = edge.meter.bytes_out();
         let cpu = CpuTime::read(at).await;
         let interval = edge.meter.take_interval();
-        let origin = edge.origin.take_interval();
+        let origin = edge.origins.take_interval();
         let viewers = edge.sessions.viewers(at);
         let bits_out_10s_bps = edge.meter.bits_out_10s_bps();
         let report = LoadReport {

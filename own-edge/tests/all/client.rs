@@ -28,8 +28,15 @@ impl Reply {
         header(&self.head, name)
     }
 
+    /// Values of all lines of a header, the first one first.
+    pub fn lines(&self, name: &str) -> Vec<&str> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).collect()
+    }
+
+    /// What the edge says of itself; edges that it asked come before it.
     pub fn cache_status(&self) -> &str {
-        self.header("cache-status").unwrap_or_default()
+        self.lines("cache-status").pop().unwrap_or_default()
     }
 
     pub fn is_hit(&self) -> bool {

@@ -4,7 +4,9 @@
 mod access;
 mod caching;
 mod client;
+mod cluster;
 mod disk;
+mod failover;
 mod fills;
 mod origins;
 mod prefetching;

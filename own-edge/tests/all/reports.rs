@@ -34,8 +34,12 @@ impl Orchestrator {
         TestEdge::with(&origin.url(), &lines).await
     }
 
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
     /// The next report that is not under way yet.
-    async fn next(&self) -> LoadReport {
+    pub async fn next(&self) -> LoadReport {
         let seen = self.server.asked("/v1/loads", self.server.count("/v1/loads") + 1).await;
         serde_json::from_str(&seen.last().unwrap().body).unwrap()
     }

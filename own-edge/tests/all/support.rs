@@ -60,26 +60,39 @@ impl TestEdge {
 
     /// An edge with these lines of configuration beside the least.
     pub async fn with(origin: &str, lines: &str) -> Self {
-        Self::behind(origin, lines, None).await
+        Self::of(&format!("origin = \"{origin}\"\n{lines}")).await
+    }
+
+    /// An edge with these lines of configuration, its origins among them.
+    pub async fn of(lines: &str) -> Self {
+        Self::named("own-test-1", TcpListener::bind("127.0.0.1:0").await.unwrap(), lines)
     }
 
     /// An edge with a port for TLS, too.
     pub async fn behind(origin: &str, lines: &str, tls: Option<Listener>) -> Self {
+        let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::opened("own-test-1", Doors { plain, tls }, &format!("origin = \"{origin}\"\n{lines}"))
+    }
+
+    /// An edge of another name, on a port that is known already.
+    pub fn named(pathway: &str, plain: TcpListener, lines: &str) -> Self {
+        Self::opened(pathway, Doors { plain, tls: None }, lines)
+    }
+
+    fn opened(pathway: &str, doors: Doors, lines: &str) -> Self {
         let ceiling = if lines.contains("ceiling_mbps") { "" } else { "ceiling_mbps = 100000" };
         let config: EdgeConfig = toml::from_str(&format!(
             r#"
-            pathway = "own-test-1"
+            pathway = "{pathway}"
             group = "own-test"
             region = "eu-test"
             base_url = "http://edge.example"
-            origin = "{origin}"
             {ceiling}
             {lines}
             "#
         ))
         .unwrap();
-        let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = plain.local_addr().unwrap();
+        let address = doors.plain.local_addr().unwrap();
         let clock = Arc::new(TestClock { start: *START, forward_ms: AtomicU64::new(0) });
         let (readiness, shutdown) = (Readiness::default(), CancellationToken::new());
         let shell = EdgeShell {
@@ -90,7 +103,7 @@ impl TestEdge {
             shutdown: shutdown.clone(),
         };
         let task = tokio::spawn(async move {
-            spillway_own_edge::run(config, shell, Doors { plain, tls }).await.unwrap();
+            spillway_own_edge::run(config, shell, doors).await.unwrap();
         });
         Self { address, clock, readiness, shutdown, task }
     }
