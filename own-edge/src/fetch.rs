@@ -13,7 +13,7 @@ use crate::edge::Edge;
 use crate::fill::{Outcome, Writer};
 use crate::informed::Informed;
 use crate::object::{Head, Key, Object, Pieces, Stored, strip_hop_by_hop};
-use crate::origin::{Answer, EDGE_TOKEN, FetchError, OriginRequest, RequestBody};
+use crate::origin::{Answer, EDGE_TOKEN, FetchError, OriginRequest, RequestBody, Resumable, strong_etag};
 use crate::receive::Asked;
 use crate::rules::freshness::{Freshness, State, Times};
 use crate::rules::policy::{Exchange, Framing, Keep, freshness, keep};
@@ -168,16 +168,16 @@ async fn run_fill(
             writer.publish_pass(reason, answer);
             FillResult::Passed
         }
-        Keep::Share => stream(edge, key, answer, None, None, writer).await,
+        Keep::Share => stream(edge, key, wanted, answer, None, None, writer).await,
         Keep::Store(freshness, Varies::By(fields)) => {
             let variant = edge.store.variant(&wanted.url, &fields, &wanted.headers);
             if variant == *key {
-                return stream(edge, key, answer, Some(freshness), None, writer).await;
+                return stream(edge, key, wanted, answer, Some(freshness), None, writer).await;
             }
             writer.rekey(variant.clone());
-            stream(edge, &variant, answer, Some(freshness), Some(variant.clone()), writer).await
+            stream(edge, &variant, wanted, answer, Some(freshness), Some(variant.clone()), writer).await
         }
-        Keep::Store(freshness, _) => stream(edge, key, answer, Some(freshness), None, writer).await,
+        Keep::Store(freshness, _) => stream(edge, key, wanted, answer, Some(freshness), None, writer).await,
     }
 }
 
@@ -239,6 +239,7 @@ fn renewed(edge: &Edge, url: &Key, object: &Object, not_modified: HeaderMap, tim
 async fn stream(
     edge: &Arc<Edge>,
     key: &Key,
+    wanted: &Wanted,
     answer: Answer,
     mut fresh: Option<Freshness>,
     variant: Option<Key>,
@@ -259,17 +260,22 @@ async fn stream(
         // Good for those who wait; who comes later must have it validated.
         writer.unlist();
     }
+    let etag = strong_etag(answer.status, &answer.headers);
     let head = match fresh {
         Some(_) => Head::new(answer.status, answer.headers),
         None => Head::passed(answer.status, answer.headers),
     };
     let head = Arc::new(head);
     writer.publish(Outcome::Stream { head: head.clone(), len, freshness: fresh, variant });
-    let mut body = answer.body;
+    let again = || wanted.request(wanted.headers.clone());
+    let mut body = Resumable::new(&edge.origins, answer.body, etag, len, again);
     let mut taken = 0_u64;
     while let Some(part) = body.next().await {
         let Ok(part) = part else { return FillResult::Aborted };
         taken += part.len() as u64;
+        if len.is_some_and(|len| taken > len) {
+            return FillResult::Aborted;
+        }
         if len.is_none() && taken > edge.plan.choices.max_object_bytes && !writer.is_window() {
             writer.open_window();
         }

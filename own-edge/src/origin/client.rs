@@ -376,6 +376,11 @@ fn framing(method: &Method, head: &Parts, body: &Incoming) -> Framing {
 }
 
 impl AnswerBody {
+    /// The server that it comes from.
+    pub(super) fn server(&self) -> Arc<Server> {
+        self.server.clone()
+    }
+
     /// The next bytes; `None` at the proper end.
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, FetchError>> {
         loop {

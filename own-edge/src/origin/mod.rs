@@ -1,12 +1,13 @@
 //! Where answers come from: which servers are asked for a path (`choice`), whether each is asked (`health`, told by
-//! fetches and by probes), each with its pooled client (`client`); what happens when one fails (here). `between`
-//! is what edges tell each other.
+//! fetches and by probes), each with its pooled client (`client`); what happens when one fails (here), and when it
+//! fails in the midst of a body (`resume`). `between` is what edges tell each other.
 
 mod between;
 mod choice;
 mod client;
 mod config;
 mod health;
+mod resume;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,7 @@ pub(crate) use between::{EDGE_TOKEN, EdgeToken, came_through};
 pub(crate) use client::AnswerBody;
 pub use config::{ClusterConfig, OriginConfig};
 pub(crate) use config::{ServerPlan, servers};
+pub(crate) use resume::{Resumable, strong_etag};
 
 use choice::Role;
 use client::{Ask, Failure, Server};

@@ -14,6 +14,7 @@ mod proxying;
 mod purging;
 mod reports;
 mod requests;
+mod resuming;
 mod scripted;
 mod signing;
 mod support;
