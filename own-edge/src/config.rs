@@ -106,7 +106,7 @@ pub struct EdgeConfig {
     /// 15000 (a blocking playlist waits some segments).
     #[serde(default = "default_origin_first_byte_ms")]
     pub origin_first_byte_ms: u64,
-    /// An origin that has not begun its answer within is left for the next one, where there is one, ms. Default 5000.
+    /// An origin that has not begun its answer within is left for the next one, where there is one, ms. Default 3000.
     #[serde(default = "default_origin_try_ms")]
     pub origin_try_ms: u64,
     /// The origin must send something within, ms, while it answers. Default 10000.
@@ -189,7 +189,7 @@ const fn default_origin_first_byte_ms() -> u64 {
 }
 
 const fn default_origin_try_ms() -> u64 {
-    5_000
+    3_000
 }
 
 const fn default_origin_read_ms() -> u64 {

@@ -16,7 +16,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use metrics::{Counter, Gauge, counter, gauge};
 use spillway_model::{Clock, Millis};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::choice::{Place, Role};
@@ -34,6 +34,8 @@ const H2_STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const H2_CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// Bytes that a client may send with one request.
 const REQUEST_BODY_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// A probe that failed counts as so many fetches: it asks for what always works.
+const PROBE_WEIGHT: u32 = 2;
 /// Bytes of a probe's answer that are read, so that its connection can be used again.
 const PROBE_MAX_BYTES: usize = 64 * 1024;
 
@@ -52,6 +54,8 @@ pub(super) struct Server {
     read: Duration,
     clock: Arc<dyn Clock>,
     health: Mutex<Health>,
+    /// It is out because it says nothing any more: who still waits for it waits in vain.
+    silent: watch::Sender<bool>,
     exported: Exported,
 }
 
@@ -137,6 +141,7 @@ impl Server {
             connect: server.connect,
             read: plan.origin_read,
             clock,
+            silent: watch::Sender::new(false),
             health: Mutex::new(Health::new(server.hold_max_ms, server.probe.is_some())),
             probe: server.probe.clone(),
             exported,
@@ -173,14 +178,18 @@ impl Server {
     ) -> Result<(Answer, Option<Failure>), FetchError> {
         let (began, turn) = (self.now(), asked.turn);
         self.exported.fetches.increment(1);
-        let result = self.exchange(asked, limit, seen).await;
+        let leaves = asked.leaves;
+        let result = tokio::select! {
+            result = self.exchange(asked, limit, seen) => result,
+            () = self.silence(), if leaves => Err(TOO_LATE),
+        };
         let failure = match &result {
             Ok(answer) => self.failure(answer.status),
             Err((_, failure)) => Some(*failure),
         };
         // An edge that passes on its origin's error lives.
         if failure.is_none() || (failure == Some(Failure::Status) && self.place.role != Role::Origin) {
-            self.changed(|health, now| health.answered(began, now), "an answer");
+            self.changed(|health, now| health.answered(began, now), "an answer", false);
         }
         if let Some(failure) = failure {
             self.failed(failure, turn);
@@ -224,23 +233,32 @@ impl Server {
             _ => 1,
         };
         let why = kind.map_or("failure", |kind| FAILURES[kind].1);
-        self.changed(|health, now| health.failed(turn, weight, now), why);
+        let silent = matches!(failure, Failure::Connect | Failure::Timeout);
+        self.changed(|health, now| health.failed(turn, weight, now), why, silent);
     }
 
-    fn changed(&self, change: impl FnOnce(&mut Health, Millis) -> Option<Change>, why: &'static str) {
+    fn changed(&self, change: impl FnOnce(&mut Health, Millis) -> Option<Change>, why: &'static str, silent: bool) {
         let now = self.now();
         let change = change(&mut self.health(), now);
         match change {
             Some(Change::Out(hold_ms)) => {
                 self.exported.up.set(0.0);
+                self.silent.send_replace(silent);
                 tracing::warn!(origin = self.place.name, why, hold_ms, "an origin fails");
             }
             Some(Change::Back) => {
                 self.exported.up.set(1.0);
+                self.silent.send_replace(false);
                 tracing::info!(origin = self.place.name, why, "an origin answers again");
             }
             None => {}
         }
+    }
+
+    /// Waits until it is out because it says nothing any more.
+    pub(super) async fn silence(&self) {
+        // It ends with the server, which is borrowed here.
+        let _ = self.silent.subscribe().wait_for(|silent| *silent).await;
     }
 
     /// Another server is asked in its place.
@@ -261,7 +279,7 @@ impl Server {
         let request = self.request(asked).ok_or(UNREADABLE)?;
         let response = tokio::time::timeout_at(until, self.client.request(request))
             .await
-            .map_err(|_| (FetchError::Timeout, Failure::Timeout))?
+            .map_err(|_| TOO_LATE)?
             .map_err(|error| fetch_error(&error))?;
         let (parts, body) = response.into_parts();
         if parts.status.is_informational() {
@@ -306,8 +324,11 @@ impl Server {
             Err(_) => Some("probe-timeout"),
         };
         match failure {
-            None => self.changed(|health, now| health.answered(began, now), "a probe"),
-            Some(why) => self.changed(|health, now| health.failed(turn, 1, now), why),
+            None => self.changed(|health, now| health.answered(began, now), "a probe", false),
+            Some(why) => {
+                let silent = why != "probe-status";
+                self.changed(|health, now| health.failed(turn, PROBE_WEIGHT, now), why, silent);
+            }
         }
     }
 
@@ -330,7 +351,11 @@ pub(super) struct Ask<'a> {
     pub headers: HeaderMap,
     pub body: RequestBody,
     pub turn: Turn,
+    /// Whether it goes elsewhere when the server falls silent.
+    pub leaves: bool,
 }
+
+const TOO_LATE: (FetchError, Failure) = (FetchError::Timeout, Failure::Timeout);
 
 const UNREADABLE: (FetchError, Failure) = (FetchError::Answer, Failure::Answer);
 
@@ -385,7 +410,7 @@ impl AnswerBody {
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, FetchError>> {
         loop {
             match tokio::time::timeout(self.server.read, self.body.frame()).await {
-                Err(_) => return Some(Err(self.cut((FetchError::Timeout, Failure::Timeout)))),
+                Err(_) => return Some(Err(self.give_up())),
                 Ok(None) => {
                     self.ended();
                     return None;
@@ -403,6 +428,11 @@ impl AnswerBody {
                 }
             }
         }
+    }
+
+    /// Nothing came in time.
+    pub(super) fn give_up(&mut self) -> FetchError {
+        self.cut(TOO_LATE)
     }
 
     fn took(&mut self, bytes: u64) {

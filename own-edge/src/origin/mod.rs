@@ -215,7 +215,8 @@ impl Origins {
                 if server.place.role != Role::Origin {
                     self.token.sign(&mut headers);
                 }
-                let ask = Ask { request: &request, headers, body: std::mem::take(&mut body), turn };
+                let leaves = !desperate && turn == Turn::Ask && (more || server.place.role == Role::Peer);
+                let ask = Ask { request: &request, headers, body: std::mem::take(&mut body), turn, leaves };
                 let answer = server.ask(ask, limit, seen).await;
                 let good = answer.as_ref().is_ok_and(|(answer, failure)| {
                     !in_trouble(answer.status) && *failure != Some(Failure::Refused) && fits(answer)

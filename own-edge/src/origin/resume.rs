@@ -2,6 +2,7 @@
 //! belongs to what came.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_RANGE, ETAG, IF_RANGE, RANGE};
@@ -9,6 +10,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use metrics::counter;
 
 use super::{Answer, AnswerBody, FetchError, OriginRequest, Origins};
+
+/// A server that fell silent must send something within, or its body goes on elsewhere.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The body of an answer, with another try.
 pub(crate) struct Resumable<'a> {
@@ -24,6 +28,8 @@ struct Rest<'a> {
     request: OriginRequest<'a>,
     etag: HeaderValue,
     len: u64,
+    /// Another server may have it.
+    elsewhere: bool,
 }
 
 /// The validator by which the rest of an answer can be asked for: strong, or other bytes may have the same one.
@@ -42,14 +48,18 @@ impl<'a> Resumable<'a> {
         len: Option<u64>,
         request: impl FnOnce() -> OriginRequest<'a>,
     ) -> Self {
-        let rest = etag.zip(len).map(|(etag, len)| Rest { request: request(), etag, len });
+        let rest = etag.zip(len).map(|(etag, len)| {
+            let request = request();
+            let elsewhere = origins.ways(&request).len() > 1;
+            Rest { request, etag, len, elsewhere }
+        });
         Self { origins, body, taken: 0, rest }
     }
 
     /// The next bytes; `None` at the end of what the server sends.
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, FetchError>> {
         loop {
-            let error = match self.body.next().await {
+            let error = match self.part().await {
                 Some(Ok(part)) => {
                     self.taken += part.len() as u64;
                     return Some(Ok(part));
@@ -65,6 +75,26 @@ impl<'a> Resumable<'a> {
                 Some(body) => self.body = body,
                 None => return Some(Err(error)),
             }
+        }
+    }
+}
+
+impl Resumable<'_> {
+    /// What comes next from the server that is there. Where another may have the rest it is waited for no longer than
+    /// for a head, and still less when others found it silent.
+    async fn part(&mut self) -> Option<Result<Bytes, FetchError>> {
+        let elsewhere = self.rest.as_ref().is_some_and(|rest| rest.elsewhere);
+        let server = self.body.server();
+        let patience = async {
+            tokio::select! {
+                () = tokio::time::sleep(self.origins.one_try) => {}
+                () = server.silence() => tokio::time::sleep(GRACE).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            part = self.body.next() => part,
+            () = patience, if elsewhere => Some(Err(self.body.give_up())),
         }
     }
 }

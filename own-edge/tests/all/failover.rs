@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -77,6 +78,39 @@ async fn a_first_origin_that_hangs_costs_one_try_until_it_is_out() {
         assert!(took < SOON, "{took:?}");
         assert_eq!(took >= Duration::from_millis(300), n < 3, "/{n} took {took:?}");
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_an_origin_that_others_found_silent_waits_no_longer() {
+    let (a, b) = two().await;
+    let never = Gate::new();
+    for target in (0..20).map(|n| format!("/{n}")).chain(["/healthz".to_owned()]) {
+        let steps = vec![Step::Wait(never.clone())];
+        a.on(&target, move |_| steps.clone());
+    }
+    let probed = "health_path = \"/healthz\"\nhealth_interval_ms = 200\n";
+    let edge = TestEdge::of(&format!("origin_try_ms = 8000\n{}{probed}{}", list(&[&a.url()]), list(&[&b.url()]))).await;
+    let began = Instant::now();
+    let replies = join_all((0..10).map(async |n| get(edge.address, &format!("/{n}")).await)).await;
+    assert!(replies.iter().all(|reply| reply.body == b"media"));
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_blocking_playlist_is_slow_on_purpose() {
+    let (a, b) = two().await;
+    let gate = Gate::new();
+    let steps = [Step::Wait(gate.clone()), Step::Send(response(200, "", b"late"))];
+    a.on("/live.m3u8", move |_| steps.to_vec());
+    b.answer("/live.m3u8", "", "from another");
+    let edge = TestEdge::of(&format!("origin_try_ms = 100\n{}", list(&[&a.url(), &b.url()]))).await;
+    let asked = get(edge.address, "/live.m3u8?_HLS_msn=3");
+    let (reply, ()) = tokio::join!(asked, async {
+        a.asked("/live.m3u8?_HLS_msn=3", 1).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        gate.open();
+    });
+    assert_eq!((&reply.body[..], b.seen_at("/live.m3u8").len()), (&b"late"[..], 0), "{}", reply.head);
 }
 
 #[tokio::test]

@@ -77,6 +77,35 @@ async fn it_goes_on_from_the_next_origin_where_that_has_the_same() {
 }
 
 #[tokio::test]
+async fn it_goes_on_elsewhere_when_its_origin_falls_silent() {
+    let (a, b, never) = (Scripted::start().await, Scripted::start().await, Gate::new());
+    let steps = cut(HEADERS, &never);
+    a.on("/1", move |_| steps.clone());
+    a.on("/healthz", move |_| vec![Step::Wait(never.clone())]);
+    b.on("/1", |seen| vec![Step::Send(rest(from(seen).unwrap(), "\"v1\""))]);
+    let probed = "health_path = \"/healthz\"\nhealth_interval_ms = 200\n";
+    let edge = TestEdge::of(&format!("{}{probed}{}", list(&[&a]), list(&[&b]))).await;
+    let began = tokio::time::Instant::now();
+    let reply = get(edge.address, "/1").await;
+    assert!(reply.complete && reply.body == media(LEN), "{} bytes", reply.body.len());
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_eq!((a.count("/1"), b.count("/1")), (1, 1));
+}
+
+#[tokio::test]
+async fn it_goes_on_elsewhere_when_nothing_comes_any_more() {
+    let (a, b, never) = (Scripted::start().await, Scripted::start().await, Gate::new());
+    let steps = cut(HEADERS, &never);
+    a.on("/1", move |_| steps.clone());
+    b.on("/1", |seen| vec![Step::Send(rest(from(seen).unwrap(), "\"v1\""))]);
+    let edge = TestEdge::of(&format!("origin_try_ms = 300\n{}", list(&[&a, &b]))).await;
+    let began = tokio::time::Instant::now();
+    let reply = get(edge.address, "/1").await;
+    assert!(reply.complete && reply.body == media(LEN), "{} bytes", reply.body.len());
+    assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn another_version_elsewhere_does_not_keep_the_first_from_going_on() {
     let (a, b, gate) = (Scripted::start().await, Scripted::start().await, Gate::new());
     let steps = cut(HEADERS, &gate);
