@@ -1,22 +1,20 @@
 //! One server: a pooled client with a limit and a time for each step, and what is known of its health.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, USER_AGENT};
-use http::response::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http::header::{HOST, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Either, Empty, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use metrics::{Counter, Gauge, counter, gauge};
 use spillway_model::{Clock, Millis};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::choice::{Place, Role};
@@ -24,7 +22,6 @@ use super::config::{ProbePlan, ServerPlan};
 use super::health::{Change, FAILURES_MAX, Health, Turn};
 use super::{Answer, FetchError, OriginRequest, RequestBody, Seen};
 use crate::config::Plan;
-use crate::rules::policy::Framing;
 
 /// Idle connections are closed before usual servers do, so that a request seldom meets a dead one.
 const POOL_IDLE: Duration = Duration::from_secs(4);
@@ -51,7 +48,8 @@ pub(super) struct Server {
     host: HeaderValue,
     free: Arc<Semaphore>,
     connect: Duration,
-    read: Duration,
+    /// Something must come within, while it answers.
+    pub read: Duration,
     clock: Arc<dyn Clock>,
     health: Mutex<Health>,
     /// It is out because it says nothing any more: who still waits for it waits in vain.
@@ -92,17 +90,6 @@ const FAILURES: [(Failure, &str); 6] = [
     (Failure::Status, "status"),
     (Failure::Refused, "refused"),
 ];
-
-/// The rest of an answer. Holds its place among the requests to its server.
-pub(crate) struct AnswerBody {
-    body: Incoming,
-    server: Arc<Server>,
-    /// Where its bytes are counted as the origin's.
-    seen: Option<Arc<Seen>>,
-    /// Whether its end speaks for its server.
-    good: bool,
-    _place: OwnedSemaphorePermit,
-}
 
 impl Server {
     pub(super) fn new(server: &ServerPlan, plan: &Plan, clock: Arc<dyn Clock>) -> Self {
@@ -195,9 +182,8 @@ impl Server {
             self.failed(failure, turn);
         }
         let mut answer = result.map_err(|(error, _)| error)?;
-        answer.body.good = failure.is_none();
-        if answer.body.body.is_end_stream() {
-            answer.body.ended();
+        if failure.is_none() {
+            answer.body.speaks_well();
         }
         Ok((answer, failure))
     }
@@ -214,8 +200,18 @@ impl Server {
         }
     }
 
+    /// Bytes of a body came.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.exported.bytes.increment(bytes);
+    }
+
+    /// A body came to its end.
+    pub(super) fn ended(&self) {
+        self.health().ended();
+    }
+
     /// Counts a failure, and what it says of the server's health.
-    fn failed(&self, failure: Failure, turn: Turn) {
+    pub(super) fn failed(&self, failure: Failure, turn: Turn) {
         let kind = FAILURES.iter().position(|(known, _)| *known == failure);
         if let Some(kind) = kind {
             self.exported.errors[kind].increment(1);
@@ -285,10 +281,7 @@ impl Server {
         if parts.status.is_informational() {
             return Err(UNREADABLE);
         }
-        let framing = framing(&method, &parts, &body);
-        let server = Arc::clone(self);
-        let body = AnswerBody { body, server, seen, good: false, _place: place };
-        Ok(Answer { status: parts.status, headers: parts.headers, framing, body })
+        Ok(Answer::new(&method, parts, body, Arc::clone(self), seen, place))
     }
 
     fn request(&self, asked: Ask<'_>) -> Option<Request<RequestBytes>> {
@@ -355,9 +348,9 @@ pub(super) struct Ask<'a> {
     pub leaves: bool,
 }
 
-const TOO_LATE: (FetchError, Failure) = (FetchError::Timeout, Failure::Timeout);
+pub(super) const TOO_LATE: (FetchError, Failure) = (FetchError::Timeout, Failure::Timeout);
 
-const UNREADABLE: (FetchError, Failure) = (FetchError::Answer, Failure::Answer);
+pub(super) const UNREADABLE: (FetchError, Failure) = (FetchError::Answer, Failure::Answer);
 
 fn fetch_error(error: &hyper_util::client::legacy::Error) -> (FetchError, Failure) {
     let mut sources = std::iter::successors(std::error::Error::source(error), |inner| inner.source());
@@ -369,95 +362,5 @@ fn fetch_error(error: &hyper_util::client::legacy::Error) -> (FetchError, Failur
         (true, false) => (FetchError::Connect, Failure::Connect),
         (false, true) => (FetchError::Timeout, Failure::Timeout),
         (false, false) => UNREADABLE,
-    }
-}
-
-fn framing(method: &Method, head: &Parts, body: &Incoming) -> Framing {
-    let (status, headers) = (head.status, &head.headers);
-    if *method == Method::HEAD {
-        let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        return length.map_or(Framing::UntilClose, Framing::Length);
-    }
-    if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
-        return Framing::Length(0);
-    }
-    if let Some(length) = body.size_hint().exact() {
-        return Framing::Length(length);
-    }
-    // Its frames say where it ends.
-    if head.version == Version::HTTP_2 {
-        return Framing::Chunked;
-    }
-    let chunked = headers.get_all(TRANSFER_ENCODING).iter().next_back().is_some_and(|value| {
-        value
-            .as_bytes()
-            .rsplit(|byte| *byte == b',')
-            .next()
-            .unwrap_or_default()
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"chunked")
-    });
-    if chunked { Framing::Chunked } else { Framing::UntilClose }
-}
-
-impl AnswerBody {
-    /// The server that it comes from.
-    pub(super) fn server(&self) -> Arc<Server> {
-        self.server.clone()
-    }
-
-    /// The next bytes; `None` at the proper end.
-    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, FetchError>> {
-        loop {
-            match tokio::time::timeout(self.server.read, self.body.frame()).await {
-                Err(_) => return Some(Err(self.give_up())),
-                Ok(None) => {
-                    self.ended();
-                    return None;
-                }
-                Ok(Some(Err(error))) => {
-                    tracing::debug!(%error, origin = self.server.place.name, "an answer ended early");
-                    return Some(Err(self.cut(UNREADABLE)));
-                }
-                Ok(Some(Ok(frame))) => {
-                    // Trailers are dropped.
-                    if let Ok(bytes) = frame.into_data() {
-                        self.took(bytes.len() as u64);
-                        return Some(Ok(bytes));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Nothing came in time.
-    pub(super) fn give_up(&mut self) -> FetchError {
-        self.cut(TOO_LATE)
-    }
-
-    fn took(&mut self, bytes: u64) {
-        self.server.exported.bytes.increment(bytes);
-        if let Some(seen) = &self.seen {
-            seen.bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
-        // Who knows the length doesn't ask for more.
-        if self.body.is_end_stream() {
-            self.ended();
-        }
-    }
-
-    fn ended(&mut self) {
-        if std::mem::take(&mut self.good) {
-            self.server.health().ended();
-        }
-    }
-
-    fn cut(&mut self, (error, failure): (FetchError, Failure)) -> FetchError {
-        self.good = false;
-        if let Some(seen) = &self.seen {
-            seen.failed.fetch_add(1, Ordering::Relaxed);
-        }
-        self.server.failed(failure, Turn::Ask);
-        error
     }
 }

@@ -323,6 +323,27 @@ mod tests {
     }
 
     #[test]
+    fn the_manuals_examples_are_valid() {
+        #[derive(Deserialize)]
+        struct File {
+            edge: EdgeConfig,
+        }
+        let manual = include_str!("../../README.md");
+        let blocks = manual.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let blocks: String =
+            blocks.filter(|block| block.contains("edge.origins") || block.contains("cluster")).collect();
+        let least = "pathway = \"own-eu-1\"\nregion = \"eu\"\nbase_url = \"http://edge.example\"\nceiling_mbps = 1\n";
+        for text in [format!("[edge]\n{least}{blocks}"), format!("[edge]\n{least}{}", blocks.replace("\n# ", "\n"))] {
+            let text = text.replace("/etc/spillway/origin-2.pem", "/nowhere");
+            let file: File = toml::from_str(&text).expect("parses");
+            match servers(&file.edge) {
+                Ok(servers) => assert_eq!(servers.len(), 4, "{text}"),
+                Err(error) => assert!(error.to_string().contains("/nowhere"), "{error}: {text}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_wrong_server_is_refused_by_name() {
         let one = |line: &str| format!("[[origins]]\nurl = \"http://a.example\"\n{line}");
         for (lines, word) in [

@@ -1,7 +1,8 @@
 //! Where answers come from: which servers are asked for a path (`choice`), whether each is asked (`health`, told by
-//! fetches and by probes), each with its pooled client (`client`); what happens when one fails (here), and when it
+//! fetches and by probes), each with its pooled client (`client`, `answer`); what happens when one fails (here), and when it
 //! fails in the midst of a body (`resume`). `between` is what edges tell each other.
 
+mod answer;
 mod between;
 mod choice;
 mod client;
@@ -22,10 +23,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::Plan;
 use crate::informed::Informed;
-use crate::rules::policy::Framing;
 
+pub(crate) use answer::{Answer, AnswerBody};
 pub(crate) use between::{EDGE_TOKEN, EdgeToken, came_through};
-pub(crate) use client::AnswerBody;
 pub use config::{ClusterConfig, OriginConfig};
 pub(crate) use config::{ServerPlan, servers};
 pub(crate) use resume::{Resumable, strong_etag};
@@ -105,16 +105,8 @@ impl RequestBody {
     }
 }
 
-/// An answer whose body is still to come.
-pub(crate) struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub framing: Framing,
-    pub body: AnswerBody,
-}
-
-/// Traffic from shields and origins in an interval: fetches, failed ones, bytes. A fetch that another server answered
-/// after one failed has not failed.
+/// Fetches from shields and origins in an interval, failed ones, and the origins' bytes. A fetch that another server
+/// answered after one failed has not failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OriginInterval {
     pub fetches: u64,
@@ -196,7 +188,8 @@ impl Origins {
         let mut passed_over: Option<&Arc<Server>> = None;
         let mut asked = Asked::default();
         for desperate in [false, true] {
-            if asked.others > 0 {
+            // A peer that says so has asked them just now.
+            if asked.others > 0 || result.as_ref().is_ok_and(|answer: &Answer| in_trouble(answer.status)) {
                 break;
             }
             for (at, server) in ways.iter().enumerate() {

@@ -207,7 +207,8 @@ async fn a_loop_is_answered_as_one_at_once_and_left_where_there_is_an_origin() {
 /// An edge before `shield`, and `origin` behind that.
 async fn behind(shield: &str, origin: &Scripted, lines: &str) -> TestEdge {
     let list = format!("[[origins]]\nurl = \"{}\"\n[[origins]]\nurl = \"{shield}\"\nrole = \"shield\"\n", origin.url());
-    let (scalars, tables) = lines.split_once("[").map_or((lines, String::new()), |(a, b)| (a, format!("[{b}")));
+    // Tables come last.
+    let (scalars, tables) = lines.split_at(lines.find("[signed_urls]").unwrap_or(lines.len()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     TestEdge::named("own-leaf", listener, &format!("{scalars}\n{list}{tables}"))
 }
@@ -254,6 +255,18 @@ async fn an_edge_that_asks_is_no_viewer_and_is_not_turned_away() {
     let report = orchestrator.next().await;
     assert_eq!(report.viewers, 0);
     assert!(report.bits_out_10s_bps > 0 && report.origin.fetches <= 10);
+}
+
+#[tokio::test]
+async fn what_a_shield_sends_is_an_answer_but_no_bytes_of_the_origin() {
+    let (shield, orchestrator) = (stocked("media").await, Orchestrator::start().await);
+    let lines = format!("orchestrators = [\"{}\"]\n", orchestrator.url());
+    let leaf = behind(&shield.url(), &Scripted::start().await, &lines).await;
+    for n in 0..10 {
+        get(leaf.address, &format!("/{n}")).await;
+    }
+    let report = orchestrator.next().await;
+    assert_eq!((report.origin.state.as_str(), report.origin.bytes), ("up", 0));
 }
 
 #[tokio::test]
