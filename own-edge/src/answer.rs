@@ -12,13 +12,14 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use spillway_model::Millis;
 
 use crate::admin::is_allowed;
-use crate::admit::Admission;
+use crate::admit::{Admission, SessionKey};
 use crate::edge::Edge;
 use crate::informed::{Hearing, Informed};
 use crate::origin::RequestBody;
 use crate::purge::{PURGE_MAX_BYTES, purge};
 use crate::receive::{Asked, Refusal, check_head, receive};
-use crate::reply::Reply;
+use crate::reply::{Readers, Reply};
+use crate::terms::Terms;
 use crate::{prefetch, respond};
 
 /// Paths below are ours, not the origin's.
@@ -73,34 +74,58 @@ pub(crate) async fn answer(server: &Arc<Server>, peer: SocketAddr, request: Requ
 
 fn start(server: &Arc<Server>, peer: SocketAddr, parts: Parts, body: Option<Incoming>) -> Begun {
     let edge = &server.edge;
+    let terms = edge.terms();
+    let Some(readers) = terms.sites.readers(&parts.headers) else {
+        let refusal = Refusal { status: StatusCode::FORBIDDEN, word: "origin" };
+        return Begun::Now(respond::refused(edge, refusal, parts.version).readable_by(Readers::NoPage));
+    };
+    let begun = start_for(server, &terms, peer, parts, body);
+    if readers == Readers::All {
+        return begun;
+    }
+    match begun {
+        Begun::Now(reply) => Begun::Now(reply.readable_by(readers)),
+        Begun::Later(Later { answer, hearing }) => {
+            let later = Later::new(async move { answer.await.readable_by(readers) });
+            Begun::Later(Later { hearing, ..later })
+        }
+    }
+}
+
+fn start_for(server: &Arc<Server>, terms: &Terms, peer: SocketAddr, parts: Parts, body: Option<Incoming>) -> Begun {
+    let edge = &server.edge;
     let (began, version) = (edge.now(), parts.version);
     let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
     if let Err(refusal) = check_head(&parts, has_body) {
         return Begun::Now(respond::refused(edge, refusal, version));
     }
     if parts.method == Method::OPTIONS {
-        return Begun::Now(respond::preflight(edge, &parts.headers));
+        return Begun::Now(respond::preflight(&terms.methods, &parts.headers));
     }
     if parts.uri.path().starts_with(OWN_PATHS) {
         let server = server.clone();
         return Begun::Later(Later::new(async move { own_page(&server, parts, body).await }));
     }
-    if !edge.plan.methods.allow(&parts.method) {
+    if !terms.methods.allow(&parts.method) {
         let refusal = Refusal { status: StatusCode::METHOD_NOT_ALLOWED, word: "method" };
         return Begun::Now(respond::refused(edge, refusal, version));
     }
-    let asked = match receive(parts, peer, &edge.plan, &edge.sessions, (&*edge.clock, began)) {
+    let asked = match receive(parts, peer, (&edge.plan, terms), &edge.sessions, (&*edge.clock, began)) {
         Ok(asked) => asked,
         Err(refusal) => return Begun::Now(respond::refused(edge, refusal, version)),
     };
-    if let Admission::Refused(why, elsewhere) = edge.admission(&asked) {
-        let response = respond::not_admitted(edge, &asked, why, elsewhere);
-        return Begun::Now(logged(edge, asked, began, response));
+    let is_viewer = asked.session != SessionKey::NONE;
+    if is_viewer && terms.rate.as_ref().is_some_and(|rate| !rate.allows(asked.client)) {
+        return Begun::Now(logged(edge, asked, began, respond::too_many(edge)));
+    }
+    if let Admission::Refused(why, elsewhere) = edge.admission(&asked, terms) {
+        let reply = respond::not_admitted(edge, &asked, why, elsewhere);
+        return Begun::Now(logged(edge, asked, began, reply));
     }
     let reads = matches!(asked.method, Method::GET | Method::HEAD);
-    if reads && let Some(response) = respond::at_once(edge, &asked) {
+    if reads && let Some(reply) = respond::at_once(edge, &asked) {
         prefetch::ahead(edge, &asked);
-        return Begun::Now(logged(edge, asked, began, response));
+        return Begun::Now(logged(edge, asked, began, reply));
     }
     let (informed, hearing) = match version {
         Version::HTTP_11 => Some(Informed::new()).unzip(),
@@ -108,14 +133,14 @@ fn start(server: &Arc<Server>, peer: SocketAddr, parts: Parts, body: Option<Inco
     };
     let edge = edge.clone();
     let later = Later::new(async move {
-        let response = if reads {
-            let response = respond::serve(&edge, &asked, informed).await;
+        let reply = if reads {
+            let reply = respond::serve(&edge, &asked, informed).await;
             prefetch::ahead(&edge, &asked);
-            response
+            reply
         } else {
             respond::forward(&edge, &asked, RequestBody::of(body), informed).await
         };
-        logged(&edge, asked, began, response)
+        logged(&edge, asked, began, reply)
     });
     Begun::Later(Later { hearing, ..later })
 }

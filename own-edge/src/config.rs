@@ -1,10 +1,11 @@
 //! Configuration of an own edge, and what follows from it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use serde::Deserialize;
 use spillway_model::{GroupId, PathwayId, RegionId};
 use spillway_service::config::ConfigError;
@@ -13,10 +14,12 @@ use spillway_service::tls::TlsConfig;
 use url::Url;
 
 use crate::disk::DiskPlan;
-use crate::rules::paths::{PathConfig, PathRules};
+use crate::methods::methods;
 use crate::origin::{ClusterConfig, EdgeToken, OriginConfig, ServerPlan, servers};
+use crate::rules::paths::{PathConfig, PathRules};
 use crate::rules::policy::Choices;
-use crate::signing::{Signing, SigningConfig};
+use crate::signing::SigningConfig;
+use crate::terms::{Rate, Sites, Terms};
 
 /// `[edge]` of an edge's configuration file.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,6 +34,9 @@ pub struct EdgeConfig {
     /// Without it `/.spillway/healthz` and `/.spillway/readyz` stand on `listen`, and for who bears the token
     /// `/.spillway/metrics` and `/.spillway/purge`.
     pub admin_listen: Option<SocketAddr>,
+    /// Path of a socket through which a successor takes over the ports of this process, so that a restart loses no
+    /// connection: start the new process with the same path, and this one ends when that one serves. Default none.
+    pub handover: Option<PathBuf>,
     /// Id of the pathway that this node is; begins with `own-`.
     pub pathway: String,
     /// Cluster that it belongs to. Default none.
@@ -82,6 +88,13 @@ pub struct EdgeConfig {
     /// `["GET", "HEAD", "OPTIONS"]`.
     #[serde(default = "default_methods")]
     pub methods: Vec<String>,
+    /// Sites whose pages may read what is answered, and may ask at all: `https://tv.example`, `https://*.tv.example`. A
+    /// request that comes from no page is not asked for one. Default `["*"]`: all.
+    #[serde(default = "default_allowed_origins")]
+    pub allowed_origins: Vec<String>,
+    /// Requests that a client (an address; for IPv6 its /64) may make in a second; twice as many at once. More are
+    /// answered with 429. Default none: no limit.
+    pub requests_per_s_per_client: Option<NonZeroU32>,
     /// Keep answers with `Set-Cookie`, where the origin says how long; everybody gets the same cookie then. Default false.
     #[serde(default)]
     pub keep_set_cookie: bool,
@@ -128,6 +141,10 @@ pub struct EdgeConfig {
     /// Connections at once; more are closed at once. Default 20000.
     #[serde(default = "default_max_connections")]
     pub max_connections: usize,
+    /// Connections of one client (an address; for IPv6 its /64) at once; more are closed at once. With
+    /// `trusted_ip_header` nobody's are counted, since all are the proxy's. Default 0: no limit.
+    #[serde(default)]
+    pub max_connections_per_client: usize,
 }
 
 /// `[edge.disk]`.
@@ -174,6 +191,10 @@ fn default_ignore_query() -> Vec<String> {
 
 fn default_methods() -> Vec<String> {
     ["GET", "HEAD", "OPTIONS"].map(Into::into).into()
+}
+
+fn default_allowed_origins() -> Vec<String> {
+    vec!["*".into()]
 }
 
 const fn default_guess_freshness() -> bool {
@@ -231,69 +252,22 @@ pub(crate) struct Plan {
     pub servers: Vec<ServerPlan>,
     /// Known when the edge runs; empty before.
     pub edge_token: EdgeToken,
-    pub ceiling_bps: u64,
+    /// What may be changed while it runs.
+    pub terms: Arc<Terms>,
     pub memory_bytes: u64,
-    pub choices: Choices,
-    pub methods: Methods,
-    pub signing: Option<Signing>,
     pub fill_bytes: usize,
     pub disk: Option<DiskPlan>,
     pub orchestrators: Vec<Target>,
     pub collectors: Vec<String>,
     pub deliveries_share_ppm: u32,
-    pub paths: PathRules,
-    pub trusted_ip_header: Option<String>,
     pub origin_first_byte: Duration,
     pub origin_try: Duration,
     pub origin_read: Duration,
     pub origin_requests: usize,
-    pub stale_on_error_s: u64,
     pub header_timeout: Duration,
     pub write_stall: Duration,
     pub max_connections: usize,
-}
-
-/// Which methods are answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Methods {
-    /// Every one but CONNECT and TRACE.
-    All,
-    /// These.
-    Only(Vec<Method>),
-}
-
-impl Methods {
-    pub(crate) fn allow(&self, method: &Method) -> bool {
-        match self {
-            // Neither belongs through a cache: one makes it a tunnel, the other shows what others may not see.
-            _ if matches!(*method, Method::CONNECT | Method::TRACE) => false,
-            Self::All => true,
-            Self::Only(methods) => methods.contains(method),
-        }
-    }
-
-    /// For `Allow`.
-    pub(crate) fn listed(&self) -> String {
-        match self {
-            Self::All => "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE".into(),
-            Self::Only(methods) => methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", "),
-        }
-    }
-}
-
-fn methods(words: &[String]) -> Result<Methods, ConfigError> {
-    if words == ["*"] {
-        return Ok(Methods::All);
-    }
-    let bad = |word: &str| ConfigError::invalid("edge.methods", word, "methods but CONNECT and TRACE, or [\"*\"]");
-    let one = |word: &String| {
-        let method = Method::from_bytes(word.as_bytes()).map_err(|_| bad(word))?;
-        if Methods::All.allow(&method) && word != "*" { Ok(method) } else { Err(bad(word)) }
-    };
-    if !words.iter().any(|word| word == "GET") {
-        return Err(ConfigError::invalid("edge.methods", format!("{words:?}"), "a list with GET"));
-    }
-    words.iter().map(one).collect::<Result<_, _>>().map(Methods::Only)
+    pub max_connections_per_client: usize,
 }
 
 /// A server that the edge calls.
@@ -338,16 +312,8 @@ impl EdgeConfig {
             base_url: self.base_url.clone(),
             servers: servers(self)?,
             edge_token: EdgeToken::default(),
-            ceiling_bps: (self.ceiling_mbps * 1e6) as u64,
+            terms: Arc::new(self.terms()?),
             memory_bytes: self.memory_mb * MIB,
-            choices: Choices {
-                max_object_bytes: self.max_object_mb * MIB,
-                keep_set_cookie: self.keep_set_cookie,
-                keep_until_close: self.keep_until_close,
-                guess_freshness: self.guess_freshness,
-            },
-            methods: methods(&self.methods)?,
-            signing: self.signed_urls.as_ref().map(SigningConfig::signing).transpose()?,
             fill_bytes: usize::try_from(self.fill_mb * MIB).unwrap_or(usize::MAX >> 4),
             disk: self.disk.as_ref().map(DiskConfig::plan).transpose()?,
             orchestrators: self
@@ -357,17 +323,76 @@ impl EdgeConfig {
                 .collect::<Result<_, _>>()?,
             collectors: self.collectors.clone(),
             deliveries_share_ppm: check_share("edge.deliveries_share", self.deliveries_share)?,
-            paths: PathRules::new(&self.paths, &self.ignore_query)?,
-            trusted_ip_header: self.trusted_ip_header.clone(),
             origin_first_byte: Duration::from_millis(self.origin_first_byte_ms),
             origin_try: Duration::from_millis(self.origin_try_ms),
             origin_read: Duration::from_millis(self.origin_read_ms),
             origin_requests: self.origin_requests,
-            stale_on_error_s: self.stale_on_error_s,
             header_timeout: Duration::from_millis(self.header_timeout_ms),
             write_stall: Duration::from_millis(self.write_stall_ms),
             max_connections: self.max_connections,
+            max_connections_per_client: self.max_connections_per_client,
         })
+    }
+
+    /// What may be changed while an edge runs.
+    pub(crate) fn terms(&self) -> Result<Terms, ConfigError> {
+        Ok(Terms {
+            ceiling_bps: (self.ceiling_mbps * 1e6) as u64,
+            choices: Choices {
+                max_object_bytes: self.max_object_mb * MIB,
+                keep_set_cookie: self.keep_set_cookie,
+                keep_until_close: self.keep_until_close,
+                guess_freshness: self.guess_freshness,
+            },
+            methods: methods(&self.methods)?,
+            signing: self.signed_urls.as_ref().map(SigningConfig::signing).transpose()?,
+            paths: PathRules::new(&self.paths, &self.ignore_query)?,
+            trusted_ip_header: self.trusted_ip_header.clone(),
+            stale_on_error_s: self.stale_on_error_s,
+            sites: Sites::new(&self.allowed_origins)?,
+            rate: self.requests_per_s_per_client.map(Rate::new),
+        })
+    }
+
+    /// Keys whose values differ from those that `running` started with, and which a reload does not change.
+    pub(crate) fn fixed_keys_that_differ(&self, running: &Self) -> Vec<&'static str> {
+        let differs = |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| format!("{a:?}") != format!("{b:?}");
+        macro_rules! differing {
+            ($($key:ident),*) => {
+                [$((stringify!($key), differs(&self.$key, &running.$key))),*]
+            };
+        }
+        let keys = differing!(
+            listen,
+            tls,
+            admin_listen,
+            handover,
+            pathway,
+            group,
+            region,
+            base_url,
+            origin,
+            origins,
+            cluster,
+            orchestrators,
+            collectors,
+            deliveries_share,
+            memory_mb,
+            max_object_mb,
+            fill_mb,
+            disk,
+            origin_ca,
+            origin_connect_ms,
+            origin_first_byte_ms,
+            origin_try_ms,
+            origin_read_ms,
+            origin_requests,
+            header_timeout_ms,
+            write_stall_ms,
+            max_connections,
+            max_connections_per_client
+        );
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
 
     fn check_sizes(&self) -> Result<(), ConfigError> {
@@ -448,8 +473,8 @@ mod tests {
             plan.servers[0].target,
             Target { scheme: "http", authority: "origin.example:8080".into(), prefix: "/media".into() }
         );
-        assert_eq!((plan.ceiling_bps, plan.memory_bytes), (500_000_000, 256 * MIB));
-        assert_eq!(&*plan.paths.key("/a", Some("CMCD=x&b")), "/a?b");
+        assert_eq!((plan.terms.ceiling_bps, plan.memory_bytes), (500_000_000, 256 * MIB));
+        assert_eq!(&*plan.terms.paths.key("/a", Some("CMCD=x&b")), "/a?b");
     }
 
     #[test]
@@ -465,6 +490,7 @@ mod tests {
             ("methods = [\"HEAD\"]", "with GET"),
             ("origin_ca = \"/nowhere/ca.pem\"", "/nowhere/ca.pem"),
             ("origin_ca = \"/dev/null\"", "there is none in it"),
+            ("allowed_origins = [\"tv.example\"]", "edge.allowed_origins"),
             ("signed_urls = {}", "key_file"),
             ("signed_urls = { key = \"short\" }", "32 or more"),
             ("signed_urls = { key_file = \"/nowhere/key\" }", "/nowhere/key"),

@@ -1,7 +1,7 @@
 //! What one running edge consists of.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use http::HeaderValue;
 use metrics::{Counter, Gauge, counter, gauge};
@@ -23,11 +23,14 @@ use crate::prefetch::Prefetches;
 use crate::purge::Purges;
 use crate::receive::Asked;
 use crate::reply::Dress;
+use crate::rules::policy::Choices;
 use crate::store::Store;
+use crate::terms::Terms;
 
 /// One running edge.
 pub(crate) struct Edge {
     pub plan: Plan,
+    terms: RwLock<Arc<Terms>>,
     pub clock: Arc<dyn Clock>,
     pub store: Arc<Store>,
     /// Where there is one.
@@ -51,6 +54,8 @@ pub(crate) struct Edge {
     pub dress: Dress,
     /// Set while the process ends.
     stopping: AtomicBool,
+    /// Another process serves in this one's place.
+    retired: AtomicBool,
     /// One list of paths is fetched ahead at a time.
     pub prewarming: Arc<AtomicBool>,
 }
@@ -96,9 +101,10 @@ impl Edge {
         let evictions = counter!("spillway_edge_evictions_total");
         let header = |text: &str| HeaderValue::from_str(text).expect("an id is a header value");
         let via = header(&format!("1.1 {}", plan.pathway));
-        let store = Arc::new(Store::new(plan.memory_bytes, plan.choices.max_object_bytes, evictions));
+        let store = Arc::new(Store::new(plan.memory_bytes, plan.terms.choices.max_object_bytes, evictions));
         let disk = plan.disk.clone().map(|disk| Disk::open(disk, clock.clone(), store.clone())).transpose()?;
         Ok(Self {
+            terms: RwLock::new(plan.terms.clone()),
             store,
             disk,
             fills: FillTable::new(plan.fill_bytes),
@@ -122,6 +128,7 @@ impl Edge {
             prefetches: Prefetches::new(),
             readiness,
             stopping: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             prewarming: Arc::default(),
             clock,
             plan,
@@ -160,6 +167,19 @@ impl Edge {
         }
     }
 
+    /// What holds now.
+    pub(crate) fn terms(&self) -> Arc<Terms> {
+        self.terms.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From now on `terms` hold, but for the largest object, which memory was laid out for.
+    pub(crate) fn change(&self, terms: Terms) {
+        let before = self.terms();
+        let choices = Choices { max_object_bytes: before.choices.max_object_bytes, ..terms.choices };
+        let terms = Terms { choices, ..terms };
+        *self.terms.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(terms);
+    }
+
     /// Monotonic time.
     pub(crate) fn now(&self) -> Millis {
         self.clock.monotonic()
@@ -177,16 +197,26 @@ impl Edge {
     }
 
     /// Whether the session of `asked` is served; if so, it runs from now on. An edge that asks has admitted its own.
-    pub(crate) fn admission(&self, asked: &Asked) -> Admission {
+    pub(crate) fn admission(&self, asked: &Asked, terms: &Terms) -> Admission {
         if asked.session == SessionKey::NONE {
             return Admission::Served;
         }
-        let has_room = || self.meter.bits_out_10s_bps() < self.plan.ceiling_bps;
-        admit(&self.sessions, asked.session, &self.orders.current(asked.at), self.is_stopping(), has_room, asked.at)
+        let stopping = self.is_stopping() && !self.is_retired();
+        let has_room = || self.meter.bits_out_10s_bps() < terms.ceiling_bps;
+        admit(&self.sessions, asked.session, &self.orders.current(asked.at), stopping, has_room, asked.at)
     }
 
     /// Whether the process is about to end.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Another process serves in this one's place: viewers on open connections are viewers of that one.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
     }
 }

@@ -162,7 +162,7 @@ async fn run_fill(
         framing: answer.framing,
         times,
     };
-    match keep(exchange, edge.plan.choices, edge.plan.paths.ttl(&wanted.url)) {
+    match keep(exchange, edge.terms().choices, edge.terms().paths.ttl(&wanted.url)) {
         Keep::Pass(reason) => {
             edge.store.mark_uncacheable(key, edge.now());
             writer.publish_pass(reason, answer);
@@ -213,7 +213,7 @@ async fn revalidate(edge: &Edge, wanted: &Wanted, object: &Object) -> Result<Ans
 
 fn failed(edge: &Edge, error: FetchError, kept: Option<&Arc<Object>>) -> Outcome {
     match kept {
-        Some(object) if object.freshness.serves_without_origin(edge.now(), edge.plan.stale_on_error_s) => {
+        Some(object) if object.freshness.serves_without_origin(edge.now(), edge.terms().stale_on_error_s) => {
             object.put_off(edge.now() + Millis(RETRY_MS));
             Outcome::Object(object.clone(), Some(error.word()))
         }
@@ -232,7 +232,7 @@ fn renewed(edge: &Edge, url: &Key, object: &Object, not_modified: HeaderMap, tim
         headers.insert(AGE, age);
     }
     // It had a time when it was kept, and a field that a 304 leaves out stays; so it has one now.
-    let fresh = freshness(head.status, &headers, times, edge.plan.choices, edge.plan.paths.ttl(url));
+    let fresh = freshness(head.status, &headers, times, edge.terms().choices, edge.terms().paths.ttl(url));
     object.renewed(Arc::new(head), fresh.unwrap_or(object.freshness))
 }
 
@@ -276,7 +276,7 @@ async fn stream(
         if len.is_some_and(|len| taken > len) {
             return FillResult::Aborted;
         }
-        if len.is_none() && taken > edge.plan.choices.max_object_bytes && !writer.is_window() {
+        if len.is_none() && taken > edge.terms().choices.max_object_bytes && !writer.is_window() {
             writer.open_window();
         }
         if writer.push(part).await.is_err() {

@@ -21,18 +21,22 @@ mod body;
 mod cmsd;
 mod config;
 mod disk;
+mod doors;
 mod edge;
 mod fetch;
 mod fill;
+mod handover;
 mod http1;
 mod informed;
 mod lookup;
+mod methods;
 mod object;
 mod origin;
 mod prefetch;
 mod process;
 mod purge;
 mod receive;
+mod reload;
 mod reply;
 mod report;
 mod respond;
@@ -41,7 +45,11 @@ mod server;
 mod signing;
 mod socket;
 mod store;
+mod terms;
 
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,12 +59,14 @@ use spillway_service::config::ConfigError;
 use spillway_service::{CancellationToken, Readiness};
 
 pub use config::EdgeConfig;
+pub use doors::Doors;
 pub use origin::{ClusterConfig, OriginConfig};
-pub use server::Doors;
+pub use reload::Reload;
 pub use signing::SigningConfig;
 
 use config::Plan;
 use edge::Edge;
+use handover::{Handover, Kind};
 use origin::EdgeToken;
 
 /// The lines of the last answers, after the drain.
@@ -78,6 +88,8 @@ pub struct EdgeShell {
     pub metrics: Option<PrometheusHandle>,
     /// Ends the edge.
     pub shutdown: CancellationToken,
+    /// How the configuration is read anew, if it is.
+    pub reload: Option<Reload>,
 }
 
 /// Runs an edge behind `doors` until the shell's `shutdown`, then drains: one last load report says so, no new session
@@ -86,12 +98,15 @@ pub struct EdgeShell {
 /// # Errors
 /// [`ConfigError`] before anything is served: a value that is not valid, or `admin_listen` taken.
 pub async fn run(config: EdgeConfig, shell: EdgeShell, doors: impl Into<Doors>) -> Result<(), ConfigError> {
-    let doors = doors.into();
+    let mut doors = doors.into();
+    let ending = shell.shutdown.child_token();
     let plan = Plan { edge_token: EdgeToken::new(&shell.service_token), ..config.plan()? };
-    let admin = match config.admin_listen {
-        Some(address) => Some(spillway_service::bind("edge.admin_listen", address).await?),
-        None => None,
-    };
+    if let (None, Some(address)) = (&doors.admin, config.admin_listen) {
+        doors.admin = Some(spillway_service::bind("edge.admin_listen", address).await?);
+    }
+    // A copy keeps a port open: none without need.
+    let copies = config.handover.as_ref().map(|_| doors.copies());
+    let (admin, predecessor) = (doors.admin.take(), doors.predecessor.take());
     let own = answer::OwnPaths {
         enabled: admin.is_none(),
         metrics: shell.metrics.clone(),
@@ -103,11 +118,11 @@ pub async fn run(config: EdgeConfig, shell: EdgeShell, doors: impl Into<Doors>) 
     let admin = admin.map(|listener| {
         let health = spillway_service::health_router(shell.readiness.clone(), shell.metrics);
         let router = health.merge(admin::router(edge.clone(), shell.service_token.clone()));
-        tokio::spawn(spillway_service::serve(listener, router, shell.shutdown.clone()))
+        tokio::spawn(spillway_service::serve(listener, router, ending.clone()))
     });
-    let reports = tokio::spawn(report::run(edge.clone(), shell.service_token, shell.shutdown.clone()));
+    let reports = tokio::spawn(report::run(edge.clone(), shell.service_token, ending.clone()));
     let probes = tokio::spawn({
-        let (edge, shutdown) = (edge.clone(), shell.shutdown.clone());
+        let (edge, shutdown) = (edge.clone(), ending.clone());
         async move { edge.origins.probe(shutdown).await }
     });
     if let Some(disk) = &edge.disk {
@@ -116,8 +131,18 @@ pub async fn run(config: EdgeConfig, shell: EdgeShell, doors: impl Into<Doors>) 
     }
     shell.readiness.set(true);
     tracing::info!(pathway = %edge.plan.pathway, address = ?doors.plain.local_addr().ok(), "edge serves");
+    if let Some(predecessor) = predecessor {
+        predecessor.relieve();
+    }
+    if let (Some(path), Some(copies)) = (&config.handover, copies) {
+        let (handover, copies) = (Handover::listen(path)?, copies.map_err(|error| no_copies(path, &error))?);
+        tokio::spawn(hand_over(edge.clone(), handover, copies, ending.clone()));
+    }
+    if let Some(reload) = shell.reload {
+        tokio::spawn(reload::follow(edge.clone(), config, reload, ending.clone()));
+    }
     let server = Arc::new(answer::Server { edge, own });
-    server::serve(server, doors, shell.shutdown).await;
+    server::serve(server, doors, ending).await;
     let _ = tokio::join!(reports, probes);
     if let Some(poster) = poster {
         poster.finish(LAST_LINES).await;
@@ -126,4 +151,25 @@ pub async fn run(config: EdgeConfig, shell: EdgeShell, doors: impl Into<Doors>) 
         let _ = admin.await;
     }
     Ok(())
+}
+
+/// Ends this edge when a successor serves.
+async fn hand_over(edge: Arc<Edge>, handover: Handover, copies: Vec<(Kind, OwnedFd)>, ending: CancellationToken) {
+    let asked = |asked| {
+        if let Some(disk) = &edge.disk {
+            disk.pause(asked);
+        }
+    };
+    tokio::select! {
+        () = handover.succeeded(copies, asked) => {
+            tracing::info!("the successor serves");
+            edge.retire();
+            ending.cancel();
+        }
+        () = ending.cancelled() => {}
+    }
+}
+
+fn no_copies(path: &Path, error: &io::Error) -> ConfigError {
+    ConfigError::invalid("edge.handover", path.display(), format!("sockets that can be copied; {error}"))
 }

@@ -56,7 +56,7 @@ pub(crate) fn kept(edge: &Arc<Edge>, asked: &Asked, now: Millis) -> Result<Found
             Ok(Found::Stale(object, "stale-while-revalidate"))
         }
         State::Stale
-            if object.is_put_off(now) && object.freshness.serves_without_origin(now, edge.plan.stale_on_error_s) =>
+            if object.is_put_off(now) && object.freshness.serves_without_origin(now, edge.terms().stale_on_error_s) =>
         {
             Ok(Found::Stale(object, "origin-failed-just-now"))
         }

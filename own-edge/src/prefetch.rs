@@ -31,7 +31,7 @@ impl Prefetches {
 
 /// Begins to fetch what the client of `asked` says that it will ask for, where it is not kept.
 pub(crate) fn ahead(edge: &Arc<Edge>, asked: &Asked) {
-    for url in announced(asked, &edge.plan.paths) {
+    for url in announced(asked, &edge.terms().paths) {
         // What can't be kept would be fetched again for who asks.
         if edge.store.find(&url, &HeaderMap::new()).1.is_some() || edge.store.is_marked(&url, edge.now()) {
             continue;

@@ -134,7 +134,7 @@ pub(crate) struct Purges {
 
 /// Answers a purge: status and JSON.
 pub(crate) async fn purge(edge: &Arc<Edge>, bytes: &[u8]) -> (StatusCode, String) {
-    let asked = match Purge::read(bytes, &edge.plan.paths) {
+    let asked = match Purge::read(bytes, &edge.terms().paths) {
         Ok(asked) => Arc::new(asked),
         Err(detail) => {
             return (StatusCode::BAD_REQUEST, json!({"error": "bad_value", "detail": detail}).to_string());

@@ -13,9 +13,10 @@ use url::{Url, form_urlencoded};
 use crate::admit::{SessionKey, Sessions};
 use crate::config::Plan;
 use crate::object::Key;
-use crate::rules::paths::PathRules;
 use crate::origin::came_through;
+use crate::rules::paths::PathRules;
 use crate::signing::Opened;
+use crate::terms::Terms;
 
 /// Bytes of path and query.
 const TARGET_MAX_BYTES: usize = 8 * 1024;
@@ -161,7 +162,7 @@ fn hex(byte: u8) -> Option<u8> {
 pub(crate) fn receive(
     parts: Parts,
     peer: SocketAddr,
-    plan: &Plan,
+    (plan, terms): (&Plan, &Terms),
     sessions: &Sessions,
     (clock, at): (&dyn Clock, Millis),
 ) -> Result<Asked, Refusal> {
@@ -170,13 +171,13 @@ pub(crate) fn receive(
     }
     let of_edge = plan.edge_token.check(&parts.headers)?;
     let path = parts.uri.path();
-    let opened = match &plan.signing {
+    let opened = match &terms.signing {
         Some(signing) if !of_edge => signing.open(path, clock.now().0 / 1000)?,
         _ => Opened { token: "", path },
     };
     let query = parts.uri.query();
     let client: IpAddr =
-        spillway_service::client_ip(peer, &parts.headers, plan.trusted_ip_header.as_deref()).to_canonical();
+        spillway_service::client_ip(peer, &parts.headers, terms.trusted_ip_header.as_deref()).to_canonical();
     let sid = sid(parts.uri.query(), &parts.headers);
     let user_agent = parts.headers.get(USER_AGENT).map(http::HeaderValue::as_bytes);
     let session = match of_edge {
@@ -186,7 +187,7 @@ pub(crate) fn receive(
     Ok(Asked {
         head_only: parts.method == Method::HEAD,
         method: parts.method,
-        key: plan.paths.key(opened.path, query),
+        key: terms.paths.key(opened.path, query),
         token_len: opened.token.len(),
         headers: parts.headers,
         session,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, DATE, VIA,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, DATE, VARY, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
@@ -13,6 +13,8 @@ use crate::object::Head;
 
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 const X_PATHWAY: HeaderName = HeaderName::from_static("x-pathway");
+/// [`Readers::All`] as HTTP/1 has it.
+const FOR_ALL: &[u8] = b"access-control-allow-origin: *\r\ntiming-allow-origin: *\r\n";
 /// Lines of a usual answer's own.
 const LINES_USUAL: usize = 6;
 const EXPOSED: &str = "Age, Cache-Status, CMSD-Dynamic, CMSD-Static, Content-Length, Content-Range, Date, ETag, \
@@ -37,6 +39,34 @@ pub(crate) struct Reply {
     pub body: EdgeBody,
     /// How it came about; `None` for what is no media.
     pub result: Option<CacheResult>,
+    readers: Readers,
+}
+
+/// Whose pages may read an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// Everybody's.
+    #[default]
+    All,
+    /// Those of this site; a cache behind us must keep it apart from others'.
+    Page(HeaderValue),
+    /// It was asked for by no page, and is for none.
+    NoPage,
+}
+
+impl Readers {
+    fn lines(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let star = || HeaderValue::from_static("*");
+        let reader = match self {
+            Self::All => Some(star()),
+            Self::Page(page) => Some(page.clone()),
+            Self::NoPage => None,
+        };
+        let differs = (*self != Self::All).then(|| (VARY, HeaderValue::from_static("Origin")));
+        let readable =
+            reader.map(|reader| [(ACCESS_CONTROL_ALLOW_ORIGIN, reader.clone()), (TIMING_ALLOW_ORIGIN, reader)]);
+        readable.into_iter().flatten().chain(differs)
+    }
 }
 
 /// A few lines; to look through them costs less than to hash their names.
@@ -54,7 +84,7 @@ impl Lines {
     }
 }
 
-/// What every answer carries: a player on another site must be able to read it, whatever its status.
+/// What every answer carries.
 pub(crate) struct Dress {
     headers: HeaderMap,
     rendered: Vec<u8>,
@@ -62,11 +92,8 @@ pub(crate) struct Dress {
 
 impl Dress {
     pub(crate) fn new(via: &HeaderValue, pathway: &HeaderValue) -> Self {
-        let star = HeaderValue::from_static("*");
         let headers = HeaderMap::from_iter([
-            (ACCESS_CONTROL_ALLOW_ORIGIN, star.clone()),
             (ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED)),
-            (TIMING_ALLOW_ORIGIN, star),
             (X_PATHWAY, pathway.clone()),
             (VIA, via.clone()),
         ]);
@@ -82,10 +109,16 @@ impl Reply {
             headers: Lines(Vec::with_capacity(LINES_USUAL)),
             body: EdgeBody::empty(),
             result: None,
+            readers: Readers::All,
         }
     }
 
-    /// The values of a field, wherever they stand.
+    /// Only `readers` may read it.
+    pub(crate) fn readable_by(self, readers: Readers) -> Self {
+        Self { readers, ..self }
+    }
+
+    /// Whether a field is there, wherever it stands.
     pub(crate) fn has(&self, name: &HeaderName) -> bool {
         self.headers.has(name) || self.base.as_ref().is_some_and(|base| base.headers.contains_key(name))
     }
@@ -96,6 +129,10 @@ impl Reply {
             out.extend_from_slice(base.rendered());
         }
         self.headers.0.iter().for_each(|(name, value)| write_line(out, name, value));
+        match self.readers {
+            Readers::All => out.extend_from_slice(FOR_ALL),
+            _ => self.readers.lines().for_each(|(name, value)| write_line(out, &name, &value)),
+        }
         out.extend_from_slice(&dress.rendered);
     }
 
@@ -113,6 +150,9 @@ impl Reply {
             *headers = Arc::try_unwrap(base).map_or_else(|shared| shared.headers.clone(), |own| own.headers);
         }
         for (name, value) in self.headers.0 {
+            headers.append(name, value);
+        }
+        for (name, value) in self.readers.lines() {
             headers.append(name, value);
         }
         for (name, value) in &dress.headers {

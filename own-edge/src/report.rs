@@ -32,6 +32,8 @@ use crate::receive;
 const SEND_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// The last report, which says that the node goes, delays the end by no more.
 const LAST_SEND_TIMEOUT: Duration = Duration::from_millis(500);
+/// Reports between two looks for clients that can be forgotten.
+const SWEEPS_EVERY: u64 = 30;
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
 /// Intervals that the origin's state is taken from.
 const ORIGIN_INTERVALS: usize = 5;
@@ -54,6 +56,10 @@ pub(crate) async fn run(edge: Arc<Edge>, service_token: String, shutdown: Cancel
         };
         if last {
             edge.stop();
+        }
+        if edge.is_retired() {
+            // The pathway is there as before; its reports are the successor's.
+            return;
         }
         let report = reporter.next(&edge).await;
         let timeout = if last { LAST_SEND_TIMEOUT } else { SEND_TIMEOUT };
@@ -89,7 +95,7 @@ async fn prewarm(edge: Arc<Edge>, paths: Vec<String>) {
             tracing::warn!(target, "a path to prewarm is not plain");
             return None;
         }
-        let key = edge.plan.paths.key(path, query);
+        let key = edge.terms().paths.key(path, query);
         let edge = edge.clone();
         Some(async move {
             if edge.store.get(&key).is_none()
@@ -145,7 +151,7 @@ impl Reporter {
             seq: self.seq,
             sent_ms: edge.clock.now().0,
             interval_ms,
-            ceiling_bps: edge.plan.ceiling_bps,
+            ceiling_bps: edge.terms().ceiling_bps,
             bits_out_bps: bytes_out.saturating_sub(self.bytes_out) * 8 * 1000 / interval_ms,
             bits_out_10s_bps,
             viewers,
@@ -167,6 +173,11 @@ impl Reporter {
             draining: edge.is_draining(),
         };
         edge.advice.update(&report.pathway, bits_out_10s_bps, report.ceiling_bps, viewers);
+        if self.seq.is_multiple_of(SWEEPS_EVERY)
+            && let Some(rate) = &edge.terms().rate
+        {
+            rate.sweep();
+        }
         self.seq += 1;
         self.at = at;
         self.bytes_out = bytes_out;

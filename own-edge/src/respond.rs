@@ -20,6 +20,7 @@ use crate::fetch;
 use crate::fill::{Outcome, Reader};
 use crate::informed::Informed;
 use crate::lookup::{Found, kept, lookup};
+use crate::methods::Methods;
 use crate::object::{Head, Object};
 use crate::origin::{Answer, FetchError, RequestBody};
 use crate::receive::{Asked, Refusal};
@@ -116,7 +117,7 @@ pub(crate) async fn forward(edge: &Arc<Edge>, asked: &Asked, body: RequestBody, 
             let changes = !matches!(asked.method, Method::OPTIONS)
                 && (answer.status.is_success() || answer.status.is_redirection());
             if changes {
-                edge.forget(&asked.changed(&answer.headers, &edge.plan.paths));
+                edge.forget(&asked.changed(&answer.headers, &edge.terms().paths));
             }
             serving.answer(answer, note)
         }
@@ -348,7 +349,9 @@ impl Serving<'_> {
 /// An empty answer that is counted.
 fn begin(edge: &Edge, status: StatusCode, result: CacheResult) -> Reply {
     edge.meter.answered(result, status.as_u16());
-    Reply { result: Some(result), ..Reply::new(status) }
+    let mut reply = Reply::new(status);
+    reply.result = Some(result);
+    reply
 }
 
 fn asks_for_part(headers: &HeaderMap) -> bool {
@@ -399,7 +402,7 @@ pub(crate) fn refused(edge: &Edge, refusal: Refusal, version: Version) -> Reply 
     let mut response = begin(edge, refusal.status, CacheResult::Invalid);
     plain(&mut response, format!("request refused: {}\n", refusal.word), false);
     if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers.add(ALLOW, text(&edge.plan.methods.listed()));
+        response.headers.add(ALLOW, text(&edge.terms().methods.listed()));
     }
     if version < Version::HTTP_2 {
         response.headers.add(CONNECTION, HeaderValue::from_static("close"));
@@ -425,12 +428,20 @@ pub(crate) fn not_admitted(edge: &Edge, asked: &Asked, why: &'static str, elsewh
     response
 }
 
+/// The answer to a client that asks too often.
+pub(crate) fn too_many(edge: &Edge) -> Reply {
+    let mut reply = begin(edge, StatusCode::TOO_MANY_REQUESTS, CacheResult::Refused);
+    plain(&mut reply, "too many requests of one client\n".into(), false);
+    reply.headers.add(RETRY_AFTER, HeaderValue::from_static("1"));
+    reply
+}
+
 /// The answer to a browser that asks whether it may.
-pub(crate) fn preflight(edge: &Edge, headers: &HeaderMap) -> Reply {
+pub(crate) fn preflight(methods: &Methods, headers: &HeaderMap) -> Reply {
     let mut response = Reply::new(StatusCode::NO_CONTENT);
     let out = &mut response.headers;
-    out.add(ALLOW, text(&edge.plan.methods.listed()));
-    out.add(ACCESS_CONTROL_ALLOW_METHODS, text(&edge.plan.methods.listed()));
+    out.add(ALLOW, text(&methods.listed()));
+    out.add(ACCESS_CONTROL_ALLOW_METHODS, text(&methods.listed()));
     out.add(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     if let Some(wanted) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
         out.add(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());

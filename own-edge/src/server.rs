@@ -1,9 +1,10 @@
 //! Connections: accepted up to a limit, with TLS or without, given to who speaks their protocol, drained within a bound.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::Cursor;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::CONNECTION;
@@ -21,8 +22,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use crate::answer::{Server, answer};
+use crate::doors::Doors;
+use crate::edge::Edge;
 use crate::http1::{self, HandOver};
 use crate::socket::{Socket, Stream};
+use crate::terms::client_key;
 
 /// HTTP/2: requests at once on one connection, and bytes of its headers.
 const STREAMS_MAX: u32 = 128;
@@ -32,25 +36,11 @@ const H2_PING: Duration = Duration::from_secs(20);
 /// HTTP/2: bytes of one answer that wait for a client's window.
 const H2_SEND_BYTES: usize = 1024 * 1024;
 
-/// Where viewers come in: plain HTTP, and HTTPS if there is a port for it.
-#[derive(Debug)]
-pub struct Doors {
-    /// HTTP/1.1, and HTTP/2 for clients that know beforehand.
-    pub plain: TcpListener,
-    /// HTTP/1.1 and HTTP/2, as negotiated.
-    pub tls: Option<Listener>,
-}
-
-impl From<TcpListener> for Doors {
-    fn from(plain: TcpListener) -> Self {
-        Self { plain, tls: None }
-    }
-}
-
 /// Serves until `shutdown`, then lets open answers end for at most [`DRAIN`].
 pub(crate) async fn serve(server: Arc<Server>, doors: Doors, shutdown: CancellationToken) {
     let connections = Connections {
         free: Arc::new(Semaphore::new(server.edge.plan.max_connections)),
+        clients: Arc::new(Clients::new(&server.edge)),
         open: TaskTracker::new(),
         server,
         shutdown,
@@ -70,6 +60,7 @@ pub(crate) async fn serve(server: Arc<Server>, doors: Doors, shutdown: Cancellat
 struct Connections {
     server: Arc<Server>,
     free: Arc<Semaphore>,
+    clients: Arc<Clients>,
     open: TaskTracker,
     /// Nobody new is let in.
     shutdown: CancellationToken,
@@ -94,7 +85,8 @@ impl Connections {
                     continue;
                 }
             };
-            let Ok(place) = self.free.clone().try_acquire_owned() else {
+            let place = self.free.clone().try_acquire_owned().ok().zip(self.clients.enter(peer.ip()));
+            let Some(place) = place else {
                 turned_away.increment(1);
                 continue;
             };
@@ -111,6 +103,52 @@ impl Connections {
                     drop(place);
                 }),
             };
+        }
+    }
+}
+
+/// Connections by client, where they are limited.
+struct Clients {
+    max: usize,
+    open: Mutex<HashMap<u128, usize>>,
+}
+
+/// A connection of a client.
+struct Entered(Option<(Arc<Clients>, u128)>);
+
+impl Clients {
+    fn new(edge: &Edge) -> Self {
+        // Behind a proxy all connections are its own.
+        let counts = edge.terms().trusted_ip_header.is_none();
+        let max = if counts { edge.plan.max_connections_per_client } else { 0 };
+        Self { max, open: Mutex::default() }
+    }
+
+    /// Counts a connection; `None` when its client has enough.
+    fn enter(self: &Arc<Self>, client: IpAddr) -> Option<Entered> {
+        if self.max == 0 {
+            return Some(Entered(None));
+        }
+        let key = client_key(client);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(key).or_default();
+        if *count >= self.max {
+            return None;
+        }
+        *count += 1;
+        Some(Entered(Some((self.clone(), key))))
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let Some((clients, key)) = self.0.take() else { return };
+        let mut open = clients.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&key);
+            }
         }
     }
 }

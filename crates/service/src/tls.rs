@@ -4,6 +4,7 @@ mod any;
 mod certificates;
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -51,6 +52,12 @@ impl From<TcpListener> for Listener {
     }
 }
 
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.tcp.as_fd()
+    }
+}
+
 impl std::fmt::Debug for Listener {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Listener").field("tcp", &self.tcp).field("tls", &self.tls.is_some()).finish()
@@ -64,8 +71,16 @@ impl Listener {
     /// [`ConfigError::Invalid`]: a taken port, a file that can't be read, holds no PEM, or a key that doesn't fit the
     /// certificate.
     pub async fn tls(key: &str, tls: &TlsConfig) -> Result<Self, ConfigError> {
-        let config = server_config(key, tls)?;
         let tcp = bind(&format!("{key}.listen"), tls.listen).await?;
+        Self::tls_on(key, tls, tcp)
+    }
+
+    /// As [`Listener::tls`], on a port that is bound already.
+    ///
+    /// # Errors
+    /// As there, for the files.
+    pub fn tls_on(key: &str, tls: &TlsConfig, tcp: TcpListener) -> Result<Self, ConfigError> {
+        let config = server_config(key, tls)?;
         Ok(Self { tcp, tls: Some(TlsAcceptor::from(Arc::new(config))) })
     }
 

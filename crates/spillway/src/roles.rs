@@ -230,18 +230,20 @@ pub async fn dashboard(file: &Path) -> anyhow::Result<()> {
 pub async fn edge(file: &Path) -> anyhow::Result<()> {
     let process = Process::start(file)?;
     let config = process.config.edge()?;
-    let plain = bind("edge.listen", config.listen).await?;
-    let tls = public_port("edge.tls", config.tls.as_ref()).await?;
-    let mut ports = vec![("edge", plain.local_addr())];
-    ports.extend(tls.iter().map(|listener| ("edge_tls", listener.local_addr())));
-    announce(&ports)?;
-    let doors = spillway_own_edge::Doors { plain, tls };
+    let hangups = hangups().context("listen for signals")?;
+    let doors = spillway_own_edge::Doors::open(&config).await?;
+    announce(&doors.addresses())?;
+    let reread = {
+        let file = file.to_owned();
+        move || Config::load(&file).and_then(|config| config.edge()).map_err(|error| error.to_string())
+    };
     let shell = spillway_own_edge::EdgeShell {
         service_token: process.config.service_token.clone(),
         clock: Arc::clone(&process.clock),
         readiness: Readiness::default(),
         metrics: process.metrics.clone(),
         shutdown: process.shutdown.clone(),
+        reload: Some(spillway_own_edge::Reload { hangups, reread: Arc::new(reread) }),
     };
     Ok(spillway_own_edge::run(config, shell, doors).await?)
 }

@@ -71,6 +71,8 @@ struct Inner {
     rests_until_ms: AtomicU64,
     open: Arc<AtomicUsize>,
     looked_through: watch::Sender<bool>,
+    /// Another process has the folder.
+    paused: AtomicBool,
     metrics: Metrics,
 }
 
@@ -180,6 +182,7 @@ impl Disk {
             rests_until_ms: AtomicU64::new(0),
             open: Arc::default(),
             looked_through: watch::Sender::new(false),
+            paused: AtomicBool::new(false),
             metrics: Metrics {
                 written: written("written"),
                 left_out: written("left_out"),
@@ -209,14 +212,20 @@ impl Disk {
         if key.contains('\n') || bytes > plan.bytes / 4 {
             return true;
         }
+        let paused = self.inner.paused.load(Ordering::Relaxed);
         let resting = self.inner.clock.monotonic().0 < self.inner.rests_until_ms.load(Ordering::Relaxed);
         let full = waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > WAITING_MAX_BYTES;
-        if resting || full || self.writes.try_send((key.clone(), object.clone())).is_err() {
+        if paused || resting || full || self.writes.try_send((key.clone(), object.clone())).is_err() {
             waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             metrics.left_out.increment(1);
             return false;
         }
         true
+    }
+
+    /// Writes nothing more, since another process has the folder now; or does so again.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.inner.paused.store(paused, Ordering::Relaxed);
     }
 
     /// Waits until what an earlier process left has been found.
@@ -345,7 +354,7 @@ impl Inner {
     fn write(&self, key: &Key, object: &Arc<Object>) -> io::Result<()> {
         let is_kept = || self.store.get(key).is_some_and(|kept| Arc::ptr_eq(&kept, object));
         let (Some(next), Stored::Memory(body)) = (self.next.get(), object.body.stored()) else { return Ok(()) };
-        if !is_kept() {
+        if !is_kept() || self.paused.load(Ordering::Relaxed) {
             return Ok(());
         }
         let number = next.fetch_add(1, Ordering::Relaxed);

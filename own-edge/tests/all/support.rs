@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use spillway_model::{Clock, Millis, TimestampMs};
-use spillway_own_edge::{Doors, EdgeConfig, EdgeShell};
+use spillway_own_edge::{Doors, EdgeConfig, EdgeShell, Reload};
 use spillway_service::tls::Listener;
 use spillway_service::{CancellationToken, Readiness};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -51,6 +52,8 @@ pub struct TestEdge {
     pub readiness: Readiness,
     pub shutdown: CancellationToken,
     pub task: JoinHandle<()>,
+    text: Arc<Mutex<String>>,
+    hangups: watch::Sender<u64>,
 }
 
 impl TestEdge {
@@ -71,41 +74,42 @@ impl TestEdge {
     /// An edge with a port for TLS, too.
     pub async fn behind(origin: &str, lines: &str, tls: Option<Listener>) -> Self {
         let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self::opened("own-test-1", Doors { plain, tls }, &format!("origin = \"{origin}\"\n{lines}"))
+        Self::opened("own-test-1", Doors::of(plain, tls), &format!("origin = \"{origin}\"\n{lines}"))
     }
 
     /// An edge of another name, on a port that is known already.
     pub fn named(pathway: &str, plain: TcpListener, lines: &str) -> Self {
-        Self::opened(pathway, Doors { plain, tls: None }, lines)
+        Self::opened(pathway, plain.into(), lines)
+    }
+
+    /// An edge that opens its ports itself, or takes them over.
+    pub async fn open(lines: &str) -> Self {
+        let doors = Doors::open(&config("own-test-1", lines).unwrap()).await.unwrap();
+        Self::opened("own-test-1", doors, lines)
     }
 
     fn opened(pathway: &str, doors: Doors, lines: &str) -> Self {
-        let ceiling = if lines.contains("ceiling_mbps") { "" } else { "ceiling_mbps = 100000" };
-        let config: EdgeConfig = toml::from_str(&format!(
-            r#"
-            pathway = "{pathway}"
-            group = "own-test"
-            region = "eu-test"
-            base_url = "http://edge.example"
-            {ceiling}
-            {lines}
-            "#
-        ))
-        .unwrap();
+        let config_now = config(pathway, lines).unwrap();
         let address = doors.plain.local_addr().unwrap();
         let clock = Arc::new(TestClock { start: *START, forward_ms: AtomicU64::new(0) });
         let (readiness, shutdown) = (Readiness::default(), CancellationToken::new());
+        let (text, hangups) = (Arc::new(Mutex::new(lines.to_owned())), watch::Sender::new(0));
+        let reread = {
+            let (text, pathway) = (text.clone(), pathway.to_owned());
+            Arc::new(move || config(&pathway, &text.lock().unwrap()).map_err(|error| error.to_string()))
+        };
         let shell = EdgeShell {
             service_token: TOKEN.into(),
             clock: clock.clone(),
             readiness: readiness.clone(),
             metrics: None,
             shutdown: shutdown.clone(),
+            reload: Some(Reload { hangups: hangups.subscribe(), reread }),
         };
         let task = tokio::spawn(async move {
-            spillway_own_edge::run(config, shell, doors).await.unwrap();
+            spillway_own_edge::run(config_now, shell, doors).await.unwrap();
         });
-        Self { address, clock, readiness, shutdown, task }
+        Self { address, clock, readiness, shutdown, task, text, hangups }
     }
 }
 
@@ -124,7 +128,28 @@ impl TestEdge {
     }
 }
 
+fn config(pathway: &str, lines: &str) -> Result<EdgeConfig, toml::de::Error> {
+    let ceiling = if lines.contains("ceiling_mbps") { "" } else { "ceiling_mbps = 100000" };
+    toml::from_str(&format!(
+        r#"
+        listen = "127.0.0.1:0"
+        pathway = "{pathway}"
+        group = "own-test"
+        region = "eu-test"
+        base_url = "http://edge.example"
+        {ceiling}
+        {lines}
+        "#
+    ))
+}
+
 impl TestEdge {
+    /// Changes the configuration's lines and has them read.
+    pub fn reload(&self, lines: &str) {
+        lines.clone_into(&mut self.text.lock().unwrap());
+        self.hangups.send_modify(|count| *count += 1);
+    }
+
     /// Lets it drain and end.
     pub async fn stop(mut self) {
         self.shutdown.cancel();

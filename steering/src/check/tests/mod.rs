@@ -218,6 +218,7 @@ async fn the_own_edge_is_healthy() {
         readiness: Readiness::default(),
         metrics: None,
         shutdown: shutdown.clone(),
+        reload: None,
     };
     let edge = tokio::spawn(spillway_own_edge::run(edge, shell, listener));
     for path in [None, LIVE, Some("vod/x.mpd")] {
