@@ -1,19 +1,23 @@
-//! The access log: a line for each request that was understood, on its way to a collector.
+//! The access log: a line for each request that was understood, on its way to a collector, to a file, or to both.
 //!
 //! A request leaves what it has anyway; all else (CMCD, JSON, sending) is done by the log's own task. What does not fit
 //! into its queue is dropped and counted: a viewer never waits for a log.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use http::Version;
 use spillway_model::{Clock, Millis, NodeId, ViewId};
 use spillway_routing::share_of;
+use spillway_service::config::ConfigError;
 use spillway_service::posting::{self, Outbox, Poster, Posting};
 use spillway_wire::cmcd;
 use spillway_wire::delivery::Delivery;
 use spillway_wire::rows;
 
+use crate::access_file::{self, FileLog};
 use crate::account::CacheResult;
 use crate::admit::SessionKey;
 use crate::config::Plan;
@@ -27,14 +31,41 @@ const SALT: &str = "delivery";
 
 /// The log of an edge.
 pub(crate) struct AccessLog {
-    outbox: Outbox<Line>,
+    sinks: Sinks,
     clock: Arc<dyn Clock>,
     share_ppm: u32,
 }
 
+/// Where lines go.
+#[derive(Clone)]
+struct Sinks {
+    collectors: Option<Outbox<Arc<Line>>>,
+    file: Option<FileLog<Arc<Line>>>,
+}
+
+/// What writes lines out, and is to end after the last of them.
+#[derive(Default)]
+pub(crate) struct Writers {
+    poster: Option<Poster>,
+    file: Option<JoinHandle<()>>,
+}
+
+impl Writers {
+    /// Waits for the last lines; call it when nobody makes any more.
+    pub(crate) async fn finish(self, within: Duration) {
+        if let Some(poster) = self.poster {
+            poster.finish(within).await;
+        }
+        if let Some(file) = self.file {
+            let joined = tokio::task::spawn_blocking(move || file.join());
+            let _ = tokio::time::timeout(within, joined).await;
+        }
+    }
+}
+
 /// A request that is being answered; what is known of it is logged when this goes.
 pub(crate) struct Open {
-    outbox: Outbox<Line>,
+    sinks: Sinks,
     clock: Arc<dyn Clock>,
     began: Millis,
     line: Option<Line>,
@@ -58,28 +89,50 @@ struct Line {
 }
 
 impl AccessLog {
-    /// The log, where the configuration names collectors, and the task that posts it.
-    pub(crate) fn start(plan: &Plan, service_token: &str, clock: Arc<dyn Clock>) -> Option<(Self, Poster)> {
-        if plan.collectors.is_empty() || plan.deliveries_share_ppm == 0 {
-            return None;
-        }
-        let source = NodeId::new(plan.pathway.as_str()).expect("a pathway's id is an id");
-        let posting = Posting {
-            collectors: plan.collectors.clone(),
-            service_token: service_token.to_owned(),
-            table: "deliveries",
-            first_seq: clock.now().0,
-            queue_rows: QUEUE_ROWS,
-            target: Box::new(move |seq| rows::target("deliveries", &source, seq)),
-            rejected: rows::rejected_rows,
-        };
+    /// The log, where the configuration wants one, and what writes it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] for a file that can't be written.
+    pub(crate) fn start(
+        plan: &Plan,
+        service_token: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Option<Self>, Writers), ConfigError> {
+        let mut writers = Writers::default();
         let (pathway, share_ppm) = (plan.pathway.to_string(), plan.deliveries_share_ppm);
         let sample_rate = (share_ppm < 1_000_000).then(|| f64::from(share_ppm) / 1e6);
-        let (outbox, poster) = posting::start(posting, move |line: Line| {
+        let json = move |line: Arc<Line>| {
             let row = Delivery { pathway: Some(pathway.clone()), sample_rate, ..line.delivery() };
             serde_json::to_vec(&row).expect("texts and numbers")
+        };
+        let collectors = (!plan.collectors.is_empty()).then(|| {
+            let source = NodeId::new(plan.pathway.as_str()).expect("a pathway's id is an id");
+            let posting = Posting {
+                collectors: plan.collectors.clone(),
+                service_token: service_token.to_owned(),
+                table: "deliveries",
+                first_seq: clock.now().0,
+                queue_rows: QUEUE_ROWS,
+                target: Box::new(move |seq| rows::target("deliveries", &source, seq)),
+                rejected: rows::rejected_rows,
+            };
+            let (outbox, poster) = posting::start(posting, json.clone());
+            writers.poster = Some(poster);
+            outbox
         });
-        Some((Self { outbox, clock, share_ppm }, poster))
+        let file = match &plan.access_log {
+            Some(path) => {
+                let (log, thread) = access_file::start(path, QUEUE_ROWS, json).map_err(|error| {
+                    let valid = format!("a file to append to; {error}");
+                    ConfigError::invalid("edge.access_log", path.display(), valid)
+                })?;
+                writers.file = Some(thread);
+                Some(log)
+            }
+            None => None,
+        };
+        let wanted = (collectors.is_some() || file.is_some()) && share_ppm > 0;
+        Ok((wanted.then(|| Self { sinks: Sinks { collectors, file }, clock, share_ppm }), writers))
     }
 
     /// Opens a line for an answer that began, unless its session is not among those logged. What another edge gets is
@@ -108,7 +161,7 @@ impl AccessLog {
             duration_ms: 0,
         };
         let open =
-            Open { outbox: self.outbox.clone(), clock: Arc::clone(&self.clock), began, line: Some(line), bytes: 0 };
+            Open { sinks: self.sinks.clone(), clock: Arc::clone(&self.clock), began, line: Some(line), bytes: 0 };
         reply.body.log(open);
     }
 }
@@ -119,13 +172,19 @@ impl Drop for Open {
             line.bytes = self.bytes;
             line.delivered_ms = self.clock.now().0;
             line.duration_ms = self.clock.monotonic().saturating_sub(self.began).0;
-            self.outbox.push(line);
+            let line = Arc::new(line);
+            if let Some(collectors) = &self.sinks.collectors {
+                collectors.push(line.clone());
+            }
+            if let Some(file) = &self.sinks.file {
+                file.push(line);
+            }
         }
     }
 }
 
 impl Line {
-    fn delivery(self) -> Delivery {
+    fn delivery(&self) -> Delivery {
         let (path, query) = match self.target.split_once('?') {
             Some((path, query)) => (path.to_owned(), Some(query)),
             None => (self.target.clone(), None),
@@ -146,7 +205,7 @@ impl Line {
             duration_ms: Some(self.duration_ms),
             cache_status: Some(self.result.as_str().to_owned()),
             protocol: Some(protocol(self.version).to_owned()),
-            view_id: self.sid.filter(|sid| ViewId::new(sid).is_ok()),
+            view_id: self.sid.clone().filter(|sid| ViewId::new(sid).is_ok()),
             cmcd: record.map(|record| record.pairs()).unwrap_or_default(),
             ..Delivery::default()
         };

@@ -73,6 +73,8 @@ pub struct EdgeConfig {
     /// goes to the next. Default none: no access log.
     #[serde(default)]
     pub collectors: Vec<String>,
+    /// File for a line of JSON for each request: the rows that collectors get. Default none.
+    pub access_log: Option<PathBuf>,
     /// Share of sessions whose requests are logged, 0 to 1. Default 1: deliveries are what bills are checked by, and a
     /// line is some 300 bytes beside a segment's megabyte. Below 1 each row says so, and sums divide by it.
     #[serde(default = "default_deliveries_share")]
@@ -259,6 +261,7 @@ pub(crate) struct Plan {
     pub disk: Option<DiskPlan>,
     pub orchestrators: Vec<Target>,
     pub collectors: Vec<String>,
+    pub access_log: Option<PathBuf>,
     pub deliveries_share_ppm: u32,
     pub origin_first_byte: Duration,
     pub origin_try: Duration,
@@ -322,6 +325,7 @@ impl EdgeConfig {
                 .map(|url| target("edge.orchestrators", url, false))
                 .collect::<Result<_, _>>()?,
             collectors: self.collectors.clone(),
+            access_log: self.access_log.clone(),
             deliveries_share_ppm: check_share("edge.deliveries_share", self.deliveries_share)?,
             origin_first_byte: Duration::from_millis(self.origin_first_byte_ms),
             origin_try: Duration::from_millis(self.origin_try_ms),
@@ -376,6 +380,7 @@ impl EdgeConfig {
             cluster,
             orchestrators,
             collectors,
+            access_log,
             deliveries_share,
             memory_mb,
             max_object_mb,

@@ -13,6 +13,7 @@
 //! Not there yet: TLS for viewers, disk.
 
 mod access;
+mod access_file;
 mod account;
 mod admin;
 mod admit;
@@ -112,8 +113,7 @@ pub async fn run(config: EdgeConfig, shell: EdgeShell, doors: impl Into<Doors>) 
         metrics: shell.metrics.clone(),
         service_token: shell.service_token.clone(),
     };
-    let log = access::AccessLog::start(&plan, &shell.service_token, shell.clock.clone());
-    let (access, poster) = log.map_or((None, None), |(access, poster)| (Some(access), Some(poster)));
+    let (access, lines) = access::AccessLog::start(&plan, &shell.service_token, shell.clock.clone())?;
     let edge = Arc::new(Edge::new(plan, shell.clock, shell.readiness.clone(), access)?);
     let admin = admin.map(|listener| {
         let health = spillway_service::health_router(shell.readiness.clone(), shell.metrics);
@@ -144,9 +144,7 @@ pub async fn run(config: EdgeConfig, shell: EdgeShell, doors: impl Into<Doors>) 
     let server = Arc::new(answer::Server { edge, own });
     server::serve(server, doors, ending).await;
     let _ = tokio::join!(reports, probes);
-    if let Some(poster) = poster {
-        poster.finish(LAST_LINES).await;
-    }
+    lines.finish(LAST_LINES).await;
     if let Some(admin) = admin {
         let _ = admin.await;
     }

@@ -135,3 +135,37 @@ async fn a_share_takes_whole_sessions_and_says_so() {
     assert!((8..=32).contains(&by_session.len()), "{} of 40", by_session.len());
     assert!(by_session.values().all(|requests| *requests == 2), "{by_session:?}");
 }
+
+#[tokio::test]
+async fn a_file_has_a_line_for_each_request_and_may_be_moved_away() {
+    let (origin, folder) = (Scripted::start().await, tempfile::tempdir().unwrap());
+    origin.answer("/1", "Cache-Control: max-age=60", "one");
+    let (path, moved) = (folder.path().join("access.ndjson"), folder.path().join("access.1"));
+    let edge = TestEdge::with(&origin.url(), &format!("access_log = {path:?}")).await;
+    let lines = |path: &std::path::Path| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str::<Delivery>(line).unwrap()).collect::<Vec<_>>()
+    };
+    let written = async |path: &std::path::Path, count: usize| {
+        for _ in 0..500 {
+            if lines(path).len() == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{} lines, not {count}", lines(path).len());
+    };
+    get(edge.address, "/1?CMCD=sid%3D%22view-1%22").await;
+    get(edge.address, "/2").await;
+    written(&path, 2).await;
+    let rows = lines(&path);
+    let said: Vec<_> = rows.iter().map(|row| (row.path.as_deref(), row.status, row.view_id.as_deref())).collect();
+    assert_eq!(said, [(Some("/1"), Some(200), Some("view-1")), (Some("/2"), Some(404), None)]);
+    std::fs::rename(&path, &moved).unwrap();
+    get(edge.address, "/2").await;
+    written(&path, 1).await;
+    assert_eq!(lines(&moved).len(), 2);
+    get(edge.address, "/2").await;
+    edge.stop().await;
+    assert_eq!(lines(&path).len(), 2, "the last lines are written before the end");
+}
