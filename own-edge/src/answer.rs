@@ -20,7 +20,7 @@ use crate::purge::{PURGE_MAX_BYTES, purge};
 use crate::receive::{Asked, Refusal, check_head, receive};
 use crate::reply::{Readers, Reply};
 use crate::terms::Terms;
-use crate::{prefetch, respond};
+use crate::{pages, prefetch, respond};
 
 /// Paths below are ours, not the origin's.
 const OWN_PATHS: &str = "/.spillway/";
@@ -77,7 +77,7 @@ fn start(server: &Arc<Server>, peer: SocketAddr, parts: Parts, body: Option<Inco
     let terms = edge.terms();
     let Some(readers) = terms.sites.readers(&parts.headers) else {
         let refusal = Refusal { status: StatusCode::FORBIDDEN, word: "origin" };
-        return Begun::Now(respond::refused(edge, refusal, parts.version).readable_by(Readers::NoPage));
+        return Begun::Now(pages::refused(edge, refusal, parts.version).readable_by(Readers::NoPage));
     };
     let begun = start_for(server, &terms, peer, parts, body);
     if readers == Readers::All {
@@ -97,10 +97,10 @@ fn start_for(server: &Arc<Server>, terms: &Terms, peer: SocketAddr, parts: Parts
     let (began, version) = (edge.now(), parts.version);
     let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
     if let Err(refusal) = check_head(&parts, has_body) {
-        return Begun::Now(respond::refused(edge, refusal, version));
+        return Begun::Now(pages::refused(edge, refusal, version));
     }
     if parts.method == Method::OPTIONS {
-        return Begun::Now(respond::preflight(&terms.methods, &parts.headers));
+        return Begun::Now(pages::preflight(&terms.methods, &parts.headers));
     }
     if parts.uri.path().starts_with(OWN_PATHS) {
         let server = server.clone();
@@ -108,18 +108,18 @@ fn start_for(server: &Arc<Server>, terms: &Terms, peer: SocketAddr, parts: Parts
     }
     if !terms.methods.allow(&parts.method) {
         let refusal = Refusal { status: StatusCode::METHOD_NOT_ALLOWED, word: "method" };
-        return Begun::Now(respond::refused(edge, refusal, version));
+        return Begun::Now(pages::refused(edge, refusal, version));
     }
     let asked = match receive(parts, peer, (&edge.plan, terms), &edge.sessions, (&*edge.clock, began)) {
         Ok(asked) => asked,
-        Err(refusal) => return Begun::Now(respond::refused(edge, refusal, version)),
+        Err(refusal) => return Begun::Now(pages::refused(edge, refusal, version)),
     };
     let is_viewer = asked.session != SessionKey::NONE;
     if is_viewer && terms.rate.as_ref().is_some_and(|rate| !rate.allows(asked.client)) {
-        return Begun::Now(logged(edge, asked, began, respond::too_many(edge)));
+        return Begun::Now(logged(edge, asked, began, pages::too_many(edge)));
     }
     if let Admission::Refused(why, elsewhere) = edge.admission(&asked, terms) {
-        let reply = respond::not_admitted(edge, &asked, why, elsewhere);
+        let reply = pages::not_admitted(edge, &asked, why, elsewhere);
         return Begun::Now(logged(edge, asked, began, reply));
     }
     let reads = matches!(asked.method, Method::GET | Method::HEAD);
@@ -156,7 +156,7 @@ async fn own_page(server: &Arc<Server>, parts: Parts, body: Option<Incoming>) ->
     let head_only = parts.method == Method::HEAD;
     let path = parts.uri.path().strip_prefix(OWN_PATHS).unwrap_or_default();
     let (status, text) = own_path(server, &parts, path, body).await;
-    respond::page(status, text, head_only)
+    pages::page(status, text, head_only)
 }
 
 async fn own_path(server: &Server, request: &Parts, path: &str, body: Option<Incoming>) -> (StatusCode, String) {

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::account::CacheResult;
 use crate::body::EdgeBody;
+use crate::edge::Edge;
 use crate::object::Head;
 
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
@@ -79,6 +80,11 @@ impl Lines {
         self.0.push((name, value.into()));
     }
 
+    /// Adds one of words and numbers.
+    pub(crate) fn add_text(&mut self, name: HeaderName, text: &str) {
+        self.add(name, HeaderValue::from_str(text).expect("words and numbers are a header value"));
+    }
+
     pub(crate) fn has(&self, name: &HeaderName) -> bool {
         self.0.iter().any(|(known, _)| known == name)
     }
@@ -111,6 +117,12 @@ impl Reply {
             result: None,
             readers: Readers::All,
         }
+    }
+
+    /// An answer that is counted.
+    pub(crate) fn counted(edge: &Edge, status: StatusCode, result: CacheResult) -> Self {
+        edge.meter.answered(result, status.as_u16());
+        Self { result: Some(result), ..Self::new(status) }
     }
 
     /// Only `readers` may read it.

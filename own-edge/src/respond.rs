@@ -2,82 +2,29 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::StreamExt as _;
-use http::header::{
-    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_HEADERS, AGE, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH,
-    CONTENT_RANGE, CONTENT_TYPE, LOCATION, RETRY_AFTER,
-};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::header::{ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use spillway_model::Millis;
 
 use crate::account::CacheResult;
 use crate::body::{Cut, Delivery, EdgeBody};
+use crate::cache_status::{CACHE_STATUS, Note};
 use crate::cmsd::CMSD_DYNAMIC;
 use crate::edge::Edge;
 use crate::fetch;
 use crate::fill::{Outcome, Reader};
 use crate::informed::Informed;
 use crate::lookup::{Found, kept, lookup};
-use crate::methods::Methods;
 use crate::object::{Head, Object};
 use crate::origin::{Answer, FetchError, RequestBody};
-use crate::receive::{Asked, Refusal};
+use crate::pages::plain;
+use crate::receive::Asked;
 use crate::reply::Reply;
 use crate::rules::conditions::{Part, part};
 use crate::rules::freshness::{Freshness, State};
 use crate::rules::policy::Framing;
-
-/// When a session that was not admitted may come again, seconds: after two load reports.
-const RETRY_AFTER_S: &str = "4";
-
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-
-/// How a request was served, as `Cache-Status` (RFC 9211) tells it and counters count it.
-#[derive(Clone, Copy, Debug)]
-struct Note {
-    result: CacheResult,
-    /// `hit`, or why the origin was asked.
-    forward: Option<&'static str>,
-    collapsed: bool,
-    stored: bool,
-    ttl_s: Option<u64>,
-    detail: Option<&'static str>,
-}
-
-impl Note {
-    const fn new(result: CacheResult, forward: Option<&'static str>) -> Self {
-        Self { result, forward, collapsed: false, stored: false, ttl_s: None, detail: None }
-    }
-
-    fn header(&self, edge: &Edge) -> HeaderValue {
-        let mut text = String::with_capacity(128);
-        text.push_str(edge.plan.pathway.as_str());
-        match self.forward {
-            None => text.push_str("; hit"),
-            Some(reason) => {
-                text.push_str("; fwd=");
-                text.push_str(reason);
-            }
-        }
-        if self.stored {
-            text.push_str("; stored");
-        }
-        if self.collapsed {
-            text.push_str("; collapsed");
-        }
-        if let Some(ttl_s) = self.ttl_s {
-            text.push_str("; ttl=");
-            text.push_str(itoa::Buffer::new().format(ttl_s));
-        }
-        if let Some(detail) = self.detail {
-            text.push_str("; detail=");
-            text.push_str(detail);
-        }
-        HeaderValue::from_maybe_shared(Bytes::from(text)).expect("ids, words and numbers are a header value")
-    }
-}
+use crate::spans::{Multipart, Spans};
 
 /// How often a request looks again because the answer that it waited for is for other requests (`Vary`).
 const LOOKUPS_MAX: usize = 3;
@@ -235,7 +182,10 @@ impl Serving<'_> {
         let len = object.body.len();
         let age_s = object.freshness.age_s(now);
         let head = object.head.clone();
-        self.parts(&head, Some(len), Some(age_s), note, |from, to| EdgeBody::object(object, from, to, self.delivery()))
+        self.parts(&head, Some(len), Some(age_s), note, |spans, len| match spans {
+            Spans::One(range) => EdgeBody::object(object, range.start, range.end, self.delivery()),
+            several => EdgeBody::arriving(several.of_object(object), len, self.delivery()),
+        })
     }
 
     fn stream(
@@ -253,64 +203,69 @@ impl Serving<'_> {
         });
         let note = Note { stored: freshness.is_some(), ttl_s, ..note };
         let age_s = freshness.map(|freshness| freshness.age_s(now)).filter(|age_s| *age_s > 0);
-        self.parts(head, len, age_s, note, |from, to| {
-            let reader = SkippingReader { reader, skip: from, left: to - from };
-            let stream = futures::stream::unfold(reader, async |mut reader| {
-                let part = reader.next().await?;
-                Some((part, reader))
-            })
-            .boxed();
-            EdgeBody::arriving(stream, len.map(|_| to - from), self.delivery())
+        self.parts(head, len, age_s, note, |spans, len| {
+            EdgeBody::arriving(spans.of_reader(reader), len, self.delivery())
         })
     }
 
-    /// Whole, part, not modified or outside, of a kept or arriving answer; `body` makes the bytes `from..to`.
+    /// Whole, part, not modified or outside, of a kept or arriving answer; `body` makes what goes out, of a length that may be known.
     fn parts(
         &self,
         head: &Arc<Head>,
         len: Option<u64>,
         age_s: Option<u64>,
         note: Note,
-        body: impl FnOnce(u64, u64) -> EdgeBody,
+        body: impl FnOnce(Spans, Option<u64>) -> EdgeBody,
     ) -> Reply {
-        let part = part(&self.asked.headers, head, len);
-        let (status, from, to) = match part {
-            Part::Whole => (head.status, 0, len.unwrap_or(u64::MAX)),
-            Part::NotModified => (StatusCode::NOT_MODIFIED, 0, 0),
-            Part::Range(from, to) => (StatusCode::PARTIAL_CONTENT, from, to),
-            Part::Outside => (StatusCode::RANGE_NOT_SATISFIABLE, 0, 0),
+        // Parts are for GET alone (RFC 9110, 14.2).
+        let part = part(&self.asked.headers, head, len.filter(|_| !self.asked.head_only));
+        let status = match part {
+            Part::Whole => head.status,
+            Part::NotModified => StatusCode::NOT_MODIFIED,
+            Part::Range(_) | Part::Several(_) => StatusCode::PARTIAL_CONTENT,
+            Part::Outside => StatusCode::RANGE_NOT_SATISFIABLE,
         };
         let mut response = self.head(status, Some(head.clone()), note);
         let headers = &mut response.headers;
         if let Some(age_s) = age_s {
             headers.add(AGE, age_s);
         }
-        match (part, len) {
-            (Part::Whole, Some(len)) if status == StatusCode::OK => {
-                if !head.headers.contains_key(ACCEPT_RANGES) {
+        let goes = match (part, len) {
+            (Part::Whole, None) => Some((Spans::One(0..u64::MAX), None)),
+            (Part::Whole, Some(len)) => {
+                if status == StatusCode::OK && !head.headers.contains_key(ACCEPT_RANGES) {
                     headers.add(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
                 }
-                headers.add(CONTENT_LENGTH, len);
+                Some((Spans::One(0..len), Some(len)))
             }
-            (Part::Range(from, to), Some(len)) => {
-                headers.add(CONTENT_RANGE, text(&format!("bytes {from}-{}/{len}", to - 1)));
-                headers.add(CONTENT_LENGTH, to - from);
+            (Part::Range(range), Some(len)) => {
+                headers.add_text(CONTENT_RANGE, &format!("bytes {}-{}/{len}", range.start, range.end - 1));
+                let len = range.end - range.start;
+                Some((Spans::One(range), Some(len)))
+            }
+            (Part::Several(ranges), Some(len)) => {
+                let parts = Multipart::new(ranges, len, head.headers.get(CONTENT_TYPE));
+                // The type of what is kept is that of each part.
+                response.base = Some(Arc::new(without(head, status, &[CONTENT_TYPE])));
+                headers.add_text(CONTENT_TYPE, &parts.kind);
+                let len = parts.len;
+                Some((Spans::Several(parts), Some(len)))
             }
             (Part::Outside, Some(len)) => {
-                headers.add(CONTENT_RANGE, text(&format!("bytes */{len}")));
-                // It describes what is not sent.
-                let mut without = head.headers.clone();
-                without.remove(CONTENT_TYPE);
-                without.remove(CONTENT_ENCODING);
-                response.base = Some(Arc::new(Head::of(status, without)));
+                headers.add_text(CONTENT_RANGE, &format!("bytes */{len}"));
+                // They describe what is not sent.
+                response.base = Some(Arc::new(without(head, status, &[CONTENT_TYPE, CONTENT_ENCODING])));
+                None
             }
-            _ => {}
-        }
-        let bodiless = self.asked.head_only
-            || matches!(part, Part::NotModified | Part::Outside)
-            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if !bodiless {
-            response.body = body(from, to);
+            (Part::NotModified | Part::Range(_) | Part::Several(_) | Part::Outside, _) => None,
+        };
+        if let Some((spans, len)) = goes {
+            if let Some(len) = len.filter(|_| matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT)) {
+                headers.add(CONTENT_LENGTH, len);
+            }
+            if !self.asked.head_only && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+                response.body = body(spans, len);
+            }
         }
         response
     }
@@ -326,7 +281,7 @@ impl Serving<'_> {
     }
 
     fn head(&self, status: StatusCode, base: Option<Arc<Head>>, note: Note) -> Reply {
-        let mut response = begin(self.edge, status, note.result);
+        let mut response = Reply::counted(self.edge, status, note.result);
         response.base = base;
         response.headers.add(CACHE_STATUS, note.header(self.edge));
         if let Some(advice) = self.edge.advice.current() {
@@ -346,112 +301,13 @@ impl Serving<'_> {
     }
 }
 
-/// An empty answer that is counted.
-fn begin(edge: &Edge, status: StatusCode, result: CacheResult) -> Reply {
-    edge.meter.answered(result, status.as_u16());
-    let mut reply = Reply::new(status);
-    reply.result = Some(result);
-    reply
-}
-
 fn asks_for_part(headers: &HeaderMap) -> bool {
     headers.contains_key(http::header::RANGE)
 }
 
-/// A reader that leaves out what lies before a range and after it.
-struct SkippingReader {
-    reader: Reader,
-    skip: u64,
-    left: u64,
-}
-
-impl SkippingReader {
-    async fn next(&mut self) -> Option<Result<Bytes, Cut>> {
-        while self.left > 0 {
-            let mut bytes = match self.reader.next().await? {
-                Ok(bytes) => bytes,
-                Err(_) => return Some(Err(Cut)),
-            };
-            let skipped = self.skip.min(bytes.len() as u64);
-            self.skip -= skipped;
-            bytes = bytes.slice(skipped as usize..);
-            bytes.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
-            if !bytes.is_empty() {
-                self.left -= bytes.len() as u64;
-                return Some(Ok(bytes));
-            }
-        }
-        None
-    }
-}
-
-fn text(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("words and numbers are a header value")
-}
-
-fn plain(response: &mut Reply, text: String, head_only: bool) {
-    response.headers.add(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response.headers.add(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if !head_only {
-        response.body = EdgeBody::bytes(Bytes::from(text));
-    }
-}
-
-/// The answer to a request that is not taken; ends the connection, since what follows may be its body.
-pub(crate) fn refused(edge: &Edge, refusal: Refusal, version: Version) -> Reply {
-    let mut response = begin(edge, refusal.status, CacheResult::Invalid);
-    plain(&mut response, format!("request refused: {}\n", refusal.word), false);
-    if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers.add(ALLOW, text(&edge.terms().methods.listed()));
-    }
-    if version < Version::HTTP_2 {
-        response.headers.add(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-/// The answer to a new session that is not admitted: elsewhere, or later.
-pub(crate) fn not_admitted(edge: &Edge, asked: &Asked, why: &'static str, elsewhere: Option<String>) -> Reply {
-    let status = if elsewhere.is_some() { StatusCode::TEMPORARY_REDIRECT } else { StatusCode::SERVICE_UNAVAILABLE };
-    let mut response = begin(edge, status, CacheResult::Refused);
-    plain(&mut response, format!("not admitted: {why}\n"), asked.head_only);
-    let note = Note { detail: Some(why), ..Note::new(CacheResult::Refused, Some("bypass")) };
-    response.headers.add(CACHE_STATUS, note.header(edge));
-    match elsewhere.and_then(|url| HeaderValue::from_str(&format!("{url}{}{}", asked.token(), asked.target())).ok()) {
-        Some(location) => {
-            response.headers.add(LOCATION, location);
-        }
-        None => {
-            response.headers.add(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
-        }
-    }
-    response
-}
-
-/// The answer to a client that asks too often.
-pub(crate) fn too_many(edge: &Edge) -> Reply {
-    let mut reply = begin(edge, StatusCode::TOO_MANY_REQUESTS, CacheResult::Refused);
-    plain(&mut reply, "too many requests of one client\n".into(), false);
-    reply.headers.add(RETRY_AFTER, HeaderValue::from_static("1"));
-    reply
-}
-
-/// The answer to a browser that asks whether it may.
-pub(crate) fn preflight(methods: &Methods, headers: &HeaderMap) -> Reply {
-    let mut response = Reply::new(StatusCode::NO_CONTENT);
-    let out = &mut response.headers;
-    out.add(ALLOW, text(&methods.listed()));
-    out.add(ACCESS_CONTROL_ALLOW_METHODS, text(&methods.listed()));
-    out.add(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
-    if let Some(wanted) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
-        out.add(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
-    }
-    response
-}
-
-/// A short text that is no media: health and metrics.
-pub(crate) fn page(status: StatusCode, body: String, head_only: bool) -> Reply {
-    let mut response = Reply::new(status);
-    plain(&mut response, body, head_only);
-    response
+/// A head without some fields.
+fn without(head: &Head, status: StatusCode, fields: &[HeaderName]) -> Head {
+    let mut headers = head.headers.clone();
+    fields.iter().for_each(|field| drop(headers.remove(field)));
+    Head::of(status, headers)
 }

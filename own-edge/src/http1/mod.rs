@@ -28,9 +28,9 @@ use tokio::time::{Duration, Instant, Sleep};
 use crate::answer::{Begun, Later, Server, begin};
 use crate::body::{Cut, EdgeBody};
 use crate::informed::Hearing;
+use crate::pages;
 use crate::receive::{Refusal, refuse};
 use crate::reply::Reply;
-use crate::respond;
 use crate::socket::Stream;
 
 use head::{Ending, connection_says};
@@ -77,7 +77,7 @@ pub(crate) async fn serve<S: Stream>(
             }
             Next::Refused(refusal) => {
                 let asked = Asked { version: Version::HTTP_11, head_only: false, keep: false };
-                Some((respond::refused(&server.edge, refusal, asked.version), asked))
+                Some((pages::refused(&server.edge, refusal, asked.version), asked))
             }
             Next::HandOver(version) => {
                 return Some(HandOver { stream: connection.stream, came: connection.inbox, version });

@@ -1,7 +1,7 @@
 //! What HTTP lets a shared cache do, as pure functions of headers and times: no clock, no I/O.
 //!
 //! `cache_control` (what the origin says) with `dates` → `policy` (whether an answer is kept, shared or passed on) →
-//! `freshness` (what a kept one is good for later) → `vary` (for whom) → `conditions` (which part of it a request gets).
+//! `freshness` (what a kept one is good for later) → `vary` (for whom) → `conditions` with `ranges` (which part of it a request gets).
 
 pub(crate) mod cache_control;
 pub(crate) mod conditions;
@@ -9,6 +9,7 @@ pub(crate) mod dates;
 pub(crate) mod freshness;
 pub(crate) mod paths;
 pub(crate) mod policy;
+mod ranges;
 pub(crate) mod vary;
 
 /// Headers of (name, value), for tests.

@@ -2,7 +2,7 @@
 
 use crate::client::{get, get_with, head};
 use crate::scripted::{Gate, Scripted, Step, response};
-use crate::support::{TestEdge, media};
+use crate::support::TestEdge;
 
 /// Serves `first`; then 304 to whoever knows its tag, and `second` to others.
 fn versions(origin: &Scripted, target: &str, control: &str) {
@@ -175,34 +175,6 @@ async fn an_origin_that_does_not_answer_ends_in_504_and_one_that_talks_nonsense_
         assert!(reply.cache_status().contains(detail), "{target}: {}", reply.head);
         assert_eq!(reply.header("cache-control"), Some("no-store"));
     }
-}
-
-#[tokio::test]
-async fn parts_of_a_kept_object_are_exact() {
-    let (origin, body) = (Scripted::start().await, media(1_000_000));
-    origin.answer("/1", "Cache-Control: max-age=60\nETag: \"a\"\nContent-Type: video/mp4", body.clone());
-    let edge = TestEdge::start(&origin).await;
-    let whole = get(edge.address, "/1").await;
-    assert_eq!(whole.header("accept-ranges"), Some("bytes"));
-    edge.hit("/1").await;
-    for (range, from, to) in [
-        ("0-0", 0, 1),
-        ("262143-262145", 262_143, 262_146),
-        ("999999-", 999_999, 1_000_000),
-        ("-5", 999_995, 1_000_000),
-    ] {
-        let part = get_with(edge.address, "/1", &format!("Range: bytes={range}")).await;
-        assert_eq!((part.status, part.complete), (206, true), "{range}");
-        assert!(part.is_hit() && part.body == body[from..to], "{range}");
-        assert_eq!(part.header("content-range"), Some(&*format!("bytes {from}-{}/1000000", to - 1)));
-    }
-    let outside = get_with(edge.address, "/1", "Range: bytes=1000000-").await;
-    assert_eq!((outside.status, outside.header("content-range")), (416, Some("bytes */1000000")));
-    let other = get_with(edge.address, "/1", "Range: bytes=0-0\nIf-Range: \"b\"").await;
-    assert_eq!((other.status, other.body.len()), (200, body.len()));
-    let known = get_with(edge.address, "/1", "If-None-Match: \"a\"").await;
-    assert_eq!((known.status, known.complete, known.header("etag")), (304, true, Some("\"a\"")));
-    assert_eq!(origin.count("/1"), 1);
 }
 
 #[tokio::test]

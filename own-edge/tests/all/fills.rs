@@ -2,12 +2,12 @@
 
 use futures::future::join_all;
 
-use crate::client::{get, get_with, open_get};
+use crate::client::{get, open_get};
 use crate::scripted::{Gate, Scripted, Step, response};
 use crate::support::{TestEdge, media};
 
 /// The head and a part of `body`, then, behind the gate, the rest.
-fn in_two(headers: &str, body: &[u8], gate: &Gate) -> Vec<Step> {
+pub fn in_two(headers: &str, body: &[u8], gate: &Gate) -> Vec<Step> {
     let whole = response(200, headers, body);
     let (begin, rest) = whole.split_at(whole.len() - body.len() / 2);
     vec![Step::Send(begin.to_vec()), Step::Wait(gate.clone()), Step::Send(rest.to_vec())]
@@ -249,20 +249,4 @@ async fn ten_times_the_memory_is_served_from_no_more_than_the_memory() {
     }
     assert!(kept * body.len() <= 2 * 1024 * 1024, "{kept} objects are kept");
     assert!(kept >= 5, "{kept} objects are kept");
-}
-
-#[tokio::test]
-async fn a_range_is_served_while_the_object_arrives() {
-    let (origin, gate, body) = (Scripted::start().await, Gate::new(), media(200_000));
-    let steps = in_two("Cache-Control: max-age=60", &body, &gate);
-    origin.on("/1", move |_| steps.clone());
-    let edge = TestEdge::start(&origin).await;
-
-    let early = get_with(edge.address, "/1", "Range: bytes=10-19").await;
-    assert_eq!((early.status, early.complete, &early.body[..]), (206, true, &body[10..20]));
-    assert_eq!(early.header("content-range"), Some("bytes 10-19/200000"));
-    gate.open();
-    let late = get_with(edge.address, "/1", "Range: bytes=-10").await;
-    assert_eq!((late.status, &late.body[..]), (206, &body[199_990..]));
-    assert_eq!(origin.count("/1"), 1);
 }

@@ -13,6 +13,7 @@ mod origins;
 mod prefetching;
 mod proxying;
 mod purging;
+mod ranges;
 mod reports;
 mod requests;
 mod restarts;
