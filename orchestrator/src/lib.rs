@@ -128,7 +128,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     let deployed = parts.deploys.deployed();
     let drills = Arc::new(drill::Drills::new(
         deployed.clone(),
-        config.drill_hosts.clone(),
+        (config.drill_hosts.clone(), parts.service_token.clone()),
         Arc::clone(&parts.clock),
         seen.clone(),
         parts.lake.root.clone(),

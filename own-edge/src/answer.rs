@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
@@ -14,6 +15,7 @@ use spillway_model::Millis;
 use crate::admin::is_allowed;
 use crate::admit::{Admission, SessionKey};
 use crate::edge::Edge;
+use crate::faults::Effect;
 use crate::informed::{Hearing, Informed};
 use crate::origin::RequestBody;
 use crate::purge::{PURGE_MAX_BYTES, purge};
@@ -122,6 +124,34 @@ fn start_for(server: &Arc<Server>, terms: &Terms, peer: SocketAddr, parts: Parts
         let reply = pages::not_admitted(edge, &asked, why, elsewhere);
         return Begun::Now(logged(edge, asked, began, reply));
     }
+    if let Some(faults) = &edge.faults
+        && let Some(effect) = faults.effect(&asked)
+    {
+        let server = server.clone();
+        return Begun::Later(Later::new(async move { broken(server, asked, effect, body).await }));
+    }
+    admitted(edge, asked, version, body)
+}
+
+/// An answer that is broken on purpose.
+async fn broken(server: Arc<Server>, asked: Asked, effect: Effect, body: Option<Incoming>) -> Reply {
+    let edge = &server.edge;
+    let instead = match &edge.faults {
+        Some(faults) => faults.outlast(&asked, effect).await,
+        None => None,
+    };
+    if let Some(status) = instead {
+        let began = asked.at;
+        return logged(edge, asked, began, pages::broken(edge, status));
+    }
+    effect.broken(match admitted(edge, asked, Version::HTTP_10, body) {
+        Begun::Now(reply) => reply,
+        Begun::Later(later) => later.answer.await,
+    })
+}
+
+fn admitted(edge: &Arc<Edge>, asked: Asked, version: Version, body: Option<Incoming>) -> Begun {
+    let began = asked.at;
     let reads = matches!(asked.method, Method::GET | Method::HEAD);
     if reads && let Some(reply) = respond::at_once(edge, &asked) {
         prefetch::ahead(edge, &asked);
@@ -171,16 +201,29 @@ async fn own_path(server: &Server, request: &Parts, path: &str, body: Option<Inc
         "metrics" if read && own.metrics.is_none() => (StatusCode::NOT_FOUND, "no metrics recorder runs\n".into()),
         "metrics" | "purge" if !may() => (StatusCode::UNAUTHORIZED, "the service token is needed\n".into()),
         "metrics" if read => (StatusCode::OK, own.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default()),
-        "purge" if request.method == Method::POST => {
-            let Some(body) = body else { return purge(edge, b"").await };
-            let whole = Limited::new(body, PURGE_MAX_BYTES).collect();
-            match tokio::time::timeout(edge.plan.header_timeout, whole).await {
-                Ok(Ok(bytes)) => purge(edge, &bytes.to_bytes()).await,
-                Ok(Err(error)) => (StatusCode::BAD_REQUEST, format!("the request's body: {error}\n")),
-                Err(_) => (StatusCode::REQUEST_TIMEOUT, "the request's body did not come\n".into()),
+        "purge" if request.method == Method::POST => match whole(edge, body).await {
+            Ok(bytes) => purge(edge, &bytes).await,
+            Err(refused) => refused,
+        },
+        "faults" if edge.faults.is_none() => (StatusCode::NOT_FOUND, "faults are not allowed here\n".into()),
+        "faults" if !may() => (StatusCode::UNAUTHORIZED, "the service token is needed\n".into()),
+        "faults" => match whole(edge, body).await {
+            Ok(bytes) => {
+                edge.faults.as_ref().map_or_else(Default::default, |faults| faults.command(&request.method, &bytes))
             }
-        }
+            Err(refused) => refused,
+        },
         "purge" | "metrics" | "healthz" | "readyz" => (StatusCode::METHOD_NOT_ALLOWED, "not by this method\n".into()),
         _ => (StatusCode::NOT_FOUND, "not here\n".into()),
+    }
+}
+
+/// The whole body of a request for one of our own pages, or why it isn't there.
+async fn whole(edge: &Edge, body: Option<Incoming>) -> Result<Bytes, (StatusCode, String)> {
+    let Some(body) = body else { return Ok(Bytes::new()) };
+    match tokio::time::timeout(edge.plan.header_timeout, Limited::new(body, PURGE_MAX_BYTES).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("the request's body: {error}\n"))),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the request's body did not come\n".into())),
     }
 }

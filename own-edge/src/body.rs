@@ -84,6 +84,16 @@ impl EdgeBody {
         Self { source: Source::Arriving { stream, left }, delivery: Some(delivery), line: None, on_cut: None }
     }
 
+    /// What comes in place of another body, that knows who gets it.
+    pub(crate) fn instead(stream: Arriving, len: Option<u64>) -> Self {
+        Self { source: Source::Arriving { stream, left: len }, delivery: None, line: None, on_cut: None }
+    }
+
+    /// Its bytes, as far as they are known.
+    pub(crate) fn len(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
+
     /// Sets `flag` where it can't be completed: its end may be the connection's end.
     pub(crate) fn on_cut(&mut self, flag: CutFlag) {
         self.on_cut = Some(flag);

@@ -15,6 +15,7 @@ use crate::admit::{Admission, Orders, SessionKey, Sessions, admit};
 use crate::cmsd::Advice;
 use crate::config::Plan;
 use crate::disk::Disk;
+use crate::faults::Faults;
 use crate::fetch::FillResult;
 use crate::fill::FillTable;
 use crate::object::{Key, Object};
@@ -42,6 +43,8 @@ pub(crate) struct Edge {
     pub meter: Arc<Meter>,
     /// Where there is a collector for it.
     pub access: Option<AccessLog>,
+    /// What is broken on purpose, where that is allowed.
+    pub faults: Option<Faults>,
     pub metrics: Exported,
     /// What players are told while the node is near its ceiling.
     pub advice: Advice,
@@ -97,6 +100,7 @@ impl Edge {
         clock: Arc<dyn Clock>,
         readiness: Readiness,
         access: Option<AccessLog>,
+        faults: Option<Faults>,
     ) -> Result<Self, ConfigError> {
         let evictions = counter!("spillway_edge_evictions_total");
         let header = |text: &str| HeaderValue::from_str(text).expect("an id is a header value");
@@ -113,6 +117,7 @@ impl Edge {
             orders: Orders::new(),
             meter: Arc::new(Meter::new(clock.clone())),
             access,
+            faults,
             metrics: Exported {
                 fills: FillCounters(
                     FILL_RESULTS.map(|(_, result)| counter!("spillway_edge_fills_total", "result" => result)),

@@ -25,6 +25,7 @@ mod config;
 mod disk;
 mod doors;
 mod edge;
+mod faults;
 mod fetch;
 mod fill;
 mod handover;
@@ -64,12 +65,14 @@ use spillway_service::{CancellationToken, Readiness};
 
 pub use config::EdgeConfig;
 pub use doors::Doors;
+pub use faults::Fault;
 pub use origin::{ClusterConfig, OriginConfig};
 pub use reload::Reload;
 pub use signing::SigningConfig;
 
 use config::Plan;
 use edge::Edge;
+use faults::Faults;
 use handover::{Handover, Kind};
 use origin::EdgeToken;
 
@@ -94,6 +97,8 @@ pub struct EdgeShell {
     pub shutdown: CancellationToken,
     /// How the configuration is read anew, if it is.
     pub reload: Option<Reload>,
+    /// What is broken on purpose from the start; with `None` nothing can be.
+    pub faults: Option<Vec<Fault>>,
 }
 
 /// Runs an edge behind `doors` until the shell's `shutdown`, then drains: one last load report says so, no new session
@@ -117,7 +122,8 @@ pub async fn run(config: EdgeConfig, shell: EdgeShell, doors: impl Into<Doors>) 
         service_token: shell.service_token.clone(),
     };
     let (access, lines) = access::AccessLog::start(&plan, &shell.service_token, shell.clock.clone())?;
-    let edge = Arc::new(Edge::new(plan, shell.clock, shell.readiness.clone(), access)?);
+    let faults = shell.faults.map(Faults::new).transpose()?;
+    let edge = Arc::new(Edge::new(plan, shell.clock, shell.readiness.clone(), access, faults)?);
     let admin = admin.map(|listener| {
         let health = spillway_service::health_router(shell.readiness.clone(), shell.metrics);
         let router = health.merge(admin::router(edge.clone(), shell.service_token.clone()));

@@ -66,6 +66,13 @@ pub(crate) fn too_many(edge: &Edge) -> Reply {
     reply
 }
 
+/// What a fault answers.
+pub(crate) fn broken(edge: &Edge, status: StatusCode) -> Reply {
+    let mut reply = Reply::counted(edge, status, CacheResult::Error);
+    plain(&mut reply, "broken on purpose\n".into(), false);
+    reply
+}
+
 /// The answer to a browser that asks whether it may.
 pub(crate) fn preflight(methods: &Methods, headers: &HeaderMap) -> Reply {
     let mut response = Reply::new(StatusCode::NO_CONTENT);

@@ -31,7 +31,7 @@ pub enum Command {
     /// Operators' pages
     Dashboard(File),
     /// HTTP cache for media, reports its load
-    Edge(File),
+    Edge(Edge),
     /// Check a configuration; with --explain, print every number that decides
     CheckConfig(CheckConfig),
     /// SQL over the lake, the newest rows included
@@ -44,6 +44,8 @@ pub enum Command {
     Manifest(Box<manifest::Manifest>),
     /// Ask a pathway as players do, and say what it does wrong
     Pathway(Box<pathway::Pathway>),
+    /// Take objects out of the caches of own edges
+    Purge(Purge),
     /// Have an orchestrator read its configuration again, or say what that would change
     Reload(Reload),
     /// Why a session got its order, in five lines
@@ -69,6 +71,34 @@ pub struct File {
     /// Configuration (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// `edge`.
+#[derive(Debug, Args)]
+pub struct Edge {
+    #[command(flatten)]
+    pub file: File,
+    /// Let drills break what this edge answers: --fault, and /v1/faults with the service token
+    #[arg(long)]
+    pub unsafe_faults: bool,
+    /// Broken from the start, as `status = 503, share_percent = 30, prefix = "/live/"`; also latency_ms, throttle_kbps,
+    /// reset = true, hang = true (own-edge/README.md, "Faults")
+    #[arg(long, value_name = "FAULT", requires = "unsafe_faults", value_parser = fault)]
+    pub fault: Vec<spillway_own_edge::Fault>,
+}
+
+fn fault(text: &str) -> Result<spillway_own_edge::Fault, String> {
+    let fault: spillway_own_edge::Fault = toml::from_str::<toml::Table>(&format!("fault = {{ {text} }}"))
+        .map_err(|error| error.message().to_owned())
+        .and_then(|mut table| {
+            table
+                .remove("fault")
+                .unwrap_or(toml::Value::Boolean(false))
+                .try_into()
+                .map_err(|error: toml::de::Error| error.message().to_owned())
+        })?;
+    fault.check().map_err(|error| error.to_string())?;
+    Ok(fault)
 }
 
 /// `check-config`.
@@ -138,6 +168,29 @@ pub struct DrillRun {
     /// The report as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `purge`.
+#[derive(Debug, Args)]
+pub struct Purge {
+    /// Base URLs of the edges' admin ports, or of the edges where they have none; shields first
+    #[arg(long, value_name = "URL,URL…", value_delimiter = ',', required = true)]
+    pub edges: Vec<String>,
+    /// Path with its query, or absolute URL, whose host doesn't matter; may be repeated, as the two below
+    #[arg(long)]
+    pub url: Vec<String>,
+    /// Beginning of paths: `/vod/film-7/`
+    #[arg(long)]
+    pub prefix: Vec<String>,
+    /// As the origin's Surrogate-Key or Cache-Tag names it
+    #[arg(long)]
+    pub tag: Vec<String>,
+    /// Keep it, but have it validated before it is served again
+    #[arg(long)]
+    pub soft: bool,
+    /// The service token
+    #[arg(long, env = "SPILLWAY_SERVICE_TOKEN", hide_env_values = true)]
+    pub token: String,
 }
 
 /// `reload`.

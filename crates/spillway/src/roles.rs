@@ -227,14 +227,15 @@ pub async fn dashboard(file: &Path) -> anyhow::Result<()> {
 }
 
 /// An own edge.
-pub async fn edge(file: &Path) -> anyhow::Result<()> {
+pub async fn edge(arguments: &crate::cli::Edge) -> anyhow::Result<()> {
+    let file = &arguments.file.config;
     let process = Process::start(file)?;
     let config = process.config.edge()?;
     let hangups = hangups().context("listen for signals")?;
     let doors = spillway_own_edge::Doors::open(&config).await?;
     announce(&doors.addresses())?;
     let reread = {
-        let file = file.to_owned();
+        let file = file.clone();
         move || Config::load(&file).and_then(|config| config.edge()).map_err(|error| error.to_string())
     };
     let shell = spillway_own_edge::EdgeShell {
@@ -244,6 +245,7 @@ pub async fn edge(file: &Path) -> anyhow::Result<()> {
         metrics: process.metrics.clone(),
         shutdown: process.shutdown.clone(),
         reload: Some(spillway_own_edge::Reload { hangups, reread: Arc::new(reread) }),
+        faults: arguments.unsafe_faults.then(|| arguments.fault.clone()),
     };
     Ok(spillway_own_edge::run(config, shell, doors).await?)
 }

@@ -50,6 +50,9 @@ pub struct Step {
     /// Body, sent as JSON.
     #[serde(default)]
     pub body: Option<String>,
+    /// Sends the secret between roles along, which an own edge's `/v1/faults` asks for. Default false.
+    #[serde(default)]
+    pub service_token: bool,
 }
 
 /// Abort rules.
@@ -158,5 +161,19 @@ impl Drill {
             }
         }
         Ok((pathway.clone(), region.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drill_of_an_own_edge_bears_the_token_to_it_and_to_nobody_else() {
+        let drill: Drill =
+            toml::from_str(include_str!("../../../deploy/drills/own-edge.toml")).expect("the file is a drill");
+        assert!(drill.inject.iter().chain(&drill.restore).all(|step| step.service_token));
+        let plain: Step = toml::from_str("method = \"PUT\"\nurl = \"http://cdn.example/\"").expect("a step");
+        assert!(!plain.service_token);
     }
 }

@@ -30,6 +30,7 @@ const BEFORE_MS: u64 = 60_000;
 pub struct Drills {
     deployed: Deployed,
     hosts: Vec<String>,
+    service_token: String,
     clock: Arc<dyn Clock>,
     overview: watch::Receiver<Overview>,
     lake: url::Url,
@@ -57,15 +58,16 @@ pub enum Progress {
 }
 
 impl Drills {
-    /// Drills on the deployment in force, whose webhooks may reach `hosts` only; reports also go into the lake at `lake`.
+    /// Drills on the deployment in force, whose webhooks may reach `hosts` only, with `service_token` where a step says so;
+    /// reports also go into the lake at `lake`.
     pub fn new(
         deployed: Deployed,
-        hosts: Vec<String>,
+        (hosts, service_token): (Vec<String>, String),
         clock: Arc<dyn Clock>,
         overview: watch::Receiver<Overview>,
         lake: url::Url,
     ) -> Self {
-        Self { deployed, hosts, clock, overview, lake, history: Arc::default(), state: Mutex::default() }
+        Self { deployed, hosts, service_token, clock, overview, lake, history: Arc::default(), state: Mutex::default() }
     }
 
     /// Listens to frames for the reports until the bus ends or `shutdown`.
@@ -336,6 +338,9 @@ impl<'a> Run<'a> {
         let mut request = self.client.request(method, &step.url);
         if let Some(body) = &step.body {
             request = request.header("content-type", "application/json").body(body.clone());
+        }
+        if step.service_token {
+            request = request.bearer_auth(&self.drills.service_token);
         }
         let answer = request.send().await.map_err(|error| format!("{} {}: {error}", step.method, step.url))?;
         if !answer.status().is_success() {

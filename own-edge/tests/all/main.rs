@@ -7,6 +7,7 @@ mod client;
 mod cluster;
 mod disk;
 mod failover;
+mod faults;
 mod fills;
 mod limits;
 mod origins;

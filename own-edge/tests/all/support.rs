@@ -105,6 +105,7 @@ impl TestEdge {
             metrics: None,
             shutdown: shutdown.clone(),
             reload: Some(Reload { hangups: hangups.subscribe(), reread }),
+            faults: Some(Vec::new()),
         };
         let task = tokio::spawn(async move {
             spillway_own_edge::run(config_now, shell, doors).await.unwrap();

@@ -11,6 +11,7 @@ pub mod lake_import;
 pub mod load;
 pub mod manifest;
 pub mod pathway;
+pub mod purge;
 pub mod query;
 pub mod reload;
 pub mod simulate;

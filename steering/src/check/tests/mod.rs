@@ -219,6 +219,7 @@ async fn the_own_edge_is_healthy() {
         metrics: None,
         shutdown: shutdown.clone(),
         reload: None,
+        faults: None,
     };
     let edge = tokio::spawn(spillway_own_edge::run(edge, shell, listener));
     for path in [None, LIVE, Some("vod/x.mpd")] {
