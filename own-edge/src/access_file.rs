@@ -28,6 +28,9 @@ impl<T> FileLog<T> {
     }
 }
 
+/// Lines between two looks whether the file is still there.
+const LINES_AT_ONCE: u64 = 1_000;
+
 /// Opens the file and starts its thread, which ends when nobody can send it lines any more. `json` makes a line of what
 /// is taken.
 ///
@@ -42,6 +45,7 @@ pub(crate) fn start<T: Send + 'static>(
     out.open()?;
     let (sender, mut lines) = mpsc::channel(queue_lines);
     let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || {
+        let mut failing = false;
         while let Some(line) = lines.blocking_recv() {
             let mut next = Some(line);
             let mut count = 0;
@@ -49,15 +53,18 @@ pub(crate) fn start<T: Send + 'static>(
                 while let Some(line) = next.take() {
                     count += 1;
                     out.write(&json(line))?;
-                    next = lines.try_recv().ok();
+                    next = if count < LINES_AT_ONCE { lines.try_recv().ok() } else { None };
                 }
                 out.flush()
             });
-            if let Err(error) = written {
+            if let Err(error) = &written {
                 counter!("spillway_edge_access_lines_dropped_total", "reason" => "file").increment(count.max(1));
-                tracing::warn!(%error, path = %out.path.display(), "the access log can't be written");
+                if !failing {
+                    tracing::warn!(%error, path = %out.path.display(), "the access log can't be written");
+                }
                 out.file = None;
             }
+            failing = written.is_err();
         }
     })?;
     Ok((FileLog(sender), thread))

@@ -1,16 +1,16 @@
 //! Own edge: an HTTP cache for media that tells its load.
 //!
-//! The path of a request: `server` (a connection, bounded in number and time) → `connection` (the socket: counts what
-//! is written) → `receive` (one host, no body, a plain path; key and session) → `admit` (running sessions go on) →
+//! The path of a request: `doors` (ports) → `server` (a connection, bounded in number and time) → `http1`, or hyper for
+//! HTTP/2 and bodies, on a `socket` (counts what is written) → `answer` with `receive` (one host, a plain path; key and
+//! session) and `admit` (running sessions go on) →
 //! `lookup` (kept, being fetched, or for this request alone) → `fetch` with `fill` (one fetch for all who wait,
 //! streamed to them while it comes; `origin` knows the servers and asks them, `rules` say what is kept, for how long and for whom) → `respond`
 //! (whole, range, not modified) and `body` → `account` (bits, viewers, results) and `access` (a line for the lake).
-//! Beside it `report` sends load reports and takes orders.
+//! Below it `store` (memory) and `disk` keep objects. Beside it `report` sends load reports and takes orders, `terms` are
+//! what `reload` may change, `handover` gives the ports to a successor, `purge` and `faults` obey operators.
 //!
 //! Invariant: a request never waits for an orchestrator or a collector. An answer that was cut never looks complete, and is never
 //! kept. Memory is bounded by configuration: kept objects, objects in flight, sessions, connections.
-//!
-//! Not there yet: TLS for viewers, disk.
 
 mod access;
 mod access_file;
