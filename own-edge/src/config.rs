@@ -284,6 +284,57 @@ pub(crate) struct Target {
     pub prefix: String,
 }
 
+/// Who a node says that it is, checked.
+pub(crate) struct Identity {
+    pub pathway: PathwayId,
+    pub group: Option<GroupId>,
+    pub region: RegionId,
+    pub base_url: String,
+}
+
+impl Identity {
+    /// Checks what stands in `section`.
+    pub(crate) fn checked(
+        section: &str,
+        pathway: &str,
+        group: Option<&str>,
+        region: &str,
+        base_url: &str,
+    ) -> Result<Self, ConfigError> {
+        let id = |key: &str, error: spillway_model::IdError| {
+            ConfigError::invalid(format!("{section}.{key}"), error, "an id")
+        };
+        let checked = Self {
+            pathway: PathwayId::new(pathway).map_err(|e| id("pathway", e))?,
+            group: group.map(GroupId::new).transpose().map_err(|e| id("group", e))?,
+            region: RegionId::new(region).map_err(|e| id("region", e))?,
+            base_url: base_url.to_owned(),
+        };
+        if !pathway.starts_with("own-") {
+            let key = format!("{section}.pathway");
+            return Err(ConfigError::invalid(key, pathway, "an id that begins with own-"));
+        }
+        if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
+            let key = format!("{section}.base_url");
+            return Err(ConfigError::invalid(key, base_url, "an absolute http:// or https:// URL"));
+        }
+        Ok(checked)
+    }
+}
+
+/// A ceiling in bit/s.
+pub(crate) fn ceiling_bps(section: &str, ceiling_mbps: f64) -> Result<u64, ConfigError> {
+    match ceiling_mbps > 0.0 && ceiling_mbps.is_finite() {
+        true => Ok((ceiling_mbps * 1e6) as u64),
+        false => Err(ConfigError::invalid(format!("{section}.ceiling_mbps"), ceiling_mbps, "a number above 0")),
+    }
+}
+
+/// Where load reports go.
+pub(crate) fn orchestrators(section: &str, urls: &[String]) -> Result<Vec<Target>, ConfigError> {
+    urls.iter().map(|url| target(&format!("{section}.orchestrators"), url, false)).collect()
+}
+
 impl EdgeConfig {
     /// Checks every value, without opening anything.
     ///
@@ -294,36 +345,21 @@ impl EdgeConfig {
     }
 
     pub(crate) fn plan(&self) -> Result<Plan, ConfigError> {
-        let id =
-            |key: &str, error: spillway_model::IdError| ConfigError::invalid(format!("edge.{key}"), error, "an id");
-        let pathway = PathwayId::new(&self.pathway).map_err(|e| id("pathway", e))?;
-        if !self.pathway.starts_with("own-") {
-            return Err(ConfigError::invalid("edge.pathway", &self.pathway, "an id that begins with own-"));
-        }
-        if !(self.ceiling_mbps > 0.0 && self.ceiling_mbps.is_finite()) {
-            return Err(ConfigError::invalid("edge.ceiling_mbps", self.ceiling_mbps, "a number above 0"));
-        }
+        let identity = Identity::checked("edge", &self.pathway, self.group.as_deref(), &self.region, &self.base_url)?;
         self.check_sizes()?;
         check_collectors("edge.collectors", &self.collectors)?;
-        if !self.base_url.starts_with("http://") && !self.base_url.starts_with("https://") {
-            return Err(ConfigError::invalid("edge.base_url", &self.base_url, "an absolute http:// or https:// URL"));
-        }
         Ok(Plan {
-            pathway,
-            group: self.group.as_deref().map(GroupId::new).transpose().map_err(|e| id("group", e))?,
-            region: RegionId::new(&self.region).map_err(|e| id("region", e))?,
-            base_url: self.base_url.clone(),
+            pathway: identity.pathway,
+            group: identity.group,
+            region: identity.region,
+            base_url: identity.base_url,
             servers: servers(self)?,
             edge_token: EdgeToken::default(),
             terms: Arc::new(self.terms()?),
             memory_bytes: self.memory_mb * MIB,
             fill_bytes: usize::try_from(self.fill_mb * MIB).unwrap_or(usize::MAX >> 4),
             disk: self.disk.as_ref().map(DiskConfig::plan).transpose()?,
-            orchestrators: self
-                .orchestrators
-                .iter()
-                .map(|url| target("edge.orchestrators", url, false))
-                .collect::<Result<_, _>>()?,
+            orchestrators: orchestrators("edge", &self.orchestrators)?,
             collectors: self.collectors.clone(),
             access_log: self.access_log.clone(),
             deliveries_share_ppm: check_share("edge.deliveries_share", self.deliveries_share)?,
@@ -341,7 +377,7 @@ impl EdgeConfig {
     /// What may be changed while an edge runs.
     pub(crate) fn terms(&self) -> Result<Terms, ConfigError> {
         Ok(Terms {
-            ceiling_bps: (self.ceiling_mbps * 1e6) as u64,
+            ceiling_bps: ceiling_bps("edge", self.ceiling_mbps)?,
             choices: Choices {
                 max_object_bytes: self.max_object_mb * MIB,
                 keep_set_cookie: self.keep_set_cookie,

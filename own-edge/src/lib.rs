@@ -129,7 +129,11 @@ pub async fn run(config: EdgeConfig, shell: EdgeShell, doors: impl Into<Doors>) 
         let router = health.merge(admin::router(edge.clone(), shell.service_token.clone()));
         tokio::spawn(spillway_service::serve(listener, router, ending.clone()))
     });
-    let reports = tokio::spawn(report::run(edge.clone(), shell.service_token, ending.clone()));
+    let (reporting, token, until) = (edge.clone(), shell.service_token, ending.clone());
+    let reports = tokio::spawn(async move {
+        let reported = report::EdgeReported::new(reporting.clone()).await;
+        report::run(reported, &reporting.plan.orchestrators, &token, until).await;
+    });
     let probes = tokio::spawn({
         let (edge, shutdown) = (edge.clone(), ending.clone());
         async move { edge.origins.probe(shutdown).await }

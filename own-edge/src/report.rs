@@ -13,12 +13,13 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use spillway_model::GroupId;
 use spillway_model::limits::LOAD_REPORT_INTERVAL_MS;
+use spillway_model::{Clock, GroupId, Millis};
 use spillway_service::CancellationToken;
 use spillway_wire::load::{Directives, LOAD_VERSION, LoadReport, OriginSeen};
 use tokio::time::MissedTickBehavior;
 
+use crate::account::Interval;
 use crate::config::Target;
 use crate::disk::Disk;
 use crate::edge::Edge;
@@ -41,11 +42,47 @@ const ORIGIN_INTERVALS: usize = 5;
 const PREWARM_MAX: usize = 64;
 const PREWARM_AT_ONCE: usize = 4;
 
+/// What load reports tell of: an own edge, or another's server that an agent watches.
+pub(crate) trait Reported: Send {
+    /// Time.
+    fn clock(&self) -> Arc<dyn Clock>;
+    /// A report that says who reports, and nothing yet of what is carried.
+    fn introduction(&self) -> LoadReport;
+    /// What was carried up to `at` and is used now; `None` where that can't be told, and then nothing is reported.
+    fn measure(&mut self, at: Millis) -> impl Future<Output = Option<Measured>> + Send;
+    /// A report is about to be sent.
+    fn tell(&self, report: &LoadReport);
+    /// An orchestrator answered.
+    fn obey(&self, directives: Directives);
+    /// The process ends.
+    fn stop(&mut self);
+}
+
+/// One measurement.
+pub(crate) struct Measured {
+    /// Bytes out since the start.
+    pub bytes_out: u64,
+    pub bits_out_10s_bps: u64,
+    pub viewers: u64,
+    pub connections: u64,
+    pub interval: Interval,
+    pub cpu_ppm: Option<u32>,
+    pub memory_bytes: Option<u64>,
+    pub disk_ppm: Option<u32>,
+    pub origin: OriginInterval,
+    pub draining: bool,
+}
+
 /// Reports every 2 s until `shutdown`, and once more then.
-pub(crate) async fn run(edge: Arc<Edge>, service_token: String, shutdown: CancellationToken) {
-    let mut reporter = Reporter::new(&edge).await;
+pub(crate) async fn run(
+    mut reported: impl Reported,
+    orchestrators: &[Target],
+    service_token: &str,
+    shutdown: CancellationToken,
+) {
+    let mut reporter = Reporter::new(reported.clock());
     let mut recipients: Vec<Recipient> =
-        edge.plan.orchestrators.iter().map(|target| Recipient::new(target, &service_token)).collect();
+        orchestrators.iter().map(|target| Recipient::new(target, service_token)).collect();
     let mut ticks = tokio::time::interval(Duration::from_millis(LOAD_REPORT_INTERVAL_MS));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -55,21 +92,92 @@ pub(crate) async fn run(edge: Arc<Edge>, service_token: String, shutdown: Cancel
             () = shutdown.cancelled() => true,
         };
         if last {
-            edge.stop();
+            reported.stop();
         }
-        if edge.is_retired() {
-            // The pathway is there as before; its reports are the successor's.
-            return;
+        if let Some(report) = reporter.next(&mut reported).await {
+            let timeout = if last { LAST_SEND_TIMEOUT } else { SEND_TIMEOUT };
+            let answers = futures::future::join_all(recipients.iter_mut().map(|to| to.send(&report, timeout))).await;
+            for directives in answers.into_iter().flatten().filter(|_| !last) {
+                reported.obey(directives);
+            }
         }
-        let report = reporter.next(&edge).await;
-        let timeout = if last { LAST_SEND_TIMEOUT } else { SEND_TIMEOUT };
-        let answers = futures::future::join_all(recipients.iter_mut().map(|to| to.send(&report, timeout))).await;
         if last {
             return;
         }
-        for directives in answers.into_iter().flatten() {
-            obey(&edge, directives);
+    }
+}
+
+/// An own edge, reported on.
+pub(crate) struct EdgeReported {
+    edge: Arc<Edge>,
+    cpu: Option<CpuTime>,
+}
+
+impl EdgeReported {
+    pub(crate) async fn new(edge: Arc<Edge>) -> Self {
+        let cpu = CpuTime::read(edge.now()).await;
+        Self { edge, cpu }
+    }
+}
+
+impl Reported for EdgeReported {
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.edge.clock.clone()
+    }
+
+    fn introduction(&self) -> LoadReport {
+        let plan = &self.edge.plan;
+        LoadReport {
+            pathway: plan.pathway.as_str().to_owned(),
+            group: plan.group.as_ref().map(GroupId::as_str).map(str::to_owned),
+            region: plan.region.as_str().to_owned(),
+            base_url: plan.base_url.clone(),
+            ceiling_bps: self.edge.terms().ceiling_bps,
+            ..LoadReport::default()
         }
+    }
+
+    async fn measure(&mut self, at: Millis) -> Option<Measured> {
+        let edge = &self.edge;
+        if edge.is_retired() {
+            // The pathway is there as before; its reports are the successor's.
+            return None;
+        }
+        let cpu = CpuTime::read(at).await;
+        let cpu_ppm = cpu.zip(self.cpu).and_then(|(now, before)| now.ppm_since(before));
+        self.cpu = cpu;
+        Some(Measured {
+            bytes_out: edge.meter.bytes_out(),
+            bits_out_10s_bps: edge.meter.bits_out_10s_bps(),
+            viewers: edge.sessions.viewers(at),
+            connections: edge.meter.connections(),
+            interval: edge.meter.take_interval(),
+            cpu_ppm,
+            memory_bytes: process::memory_bytes().await,
+            disk_ppm: edge.disk.as_ref().map(Disk::used).and_then(|(used, size)| ratio_ppm(used, size)),
+            origin: edge.origins.take_interval(),
+            draining: edge.is_draining(),
+        })
+    }
+
+    fn tell(&self, report: &LoadReport) {
+        let LoadReport { pathway, bits_out_10s_bps, ceiling_bps, viewers, .. } = report;
+        self.edge.advice.update(pathway, *bits_out_10s_bps, *ceiling_bps, *viewers);
+        if report.seq.is_multiple_of(SWEEPS_EVERY)
+            && let Some(rate) = &self.edge.terms().rate
+        {
+            rate.sweep();
+        }
+        self.edge.metrics.store_bytes.set(self.edge.store.used_bytes() as f64);
+        self.edge.metrics.viewers.set(*viewers as f64);
+    }
+
+    fn obey(&self, directives: Directives) {
+        obey(&self.edge, directives);
+    }
+
+    fn stop(&mut self) {
+        self.edge.stop();
     }
 }
 
@@ -112,57 +220,41 @@ async fn prewarm(edge: Arc<Edge>, paths: Vec<String>) {
 
 /// Makes reports out of what was counted since the one before.
 struct Reporter {
+    clock: Arc<dyn Clock>,
     seq: u64,
-    at: spillway_model::Millis,
+    at: Millis,
     bytes_out: u64,
-    cpu: Option<CpuTime>,
     origin: VecDeque<OriginInterval>,
     origin_state: &'static str,
 }
 
 impl Reporter {
-    async fn new(edge: &Edge) -> Self {
-        let at = edge.now();
-        Self {
-            seq: 0,
-            at,
-            bytes_out: edge.meter.bytes_out(),
-            cpu: CpuTime::read(at).await,
-            origin: VecDeque::new(),
-            origin_state: "unknown",
-        }
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        let at = clock.monotonic();
+        Self { clock, seq: 0, at, bytes_out: 0, origin: VecDeque::new(), origin_state: "unknown" }
     }
 
-    async fn next(&mut self, edge: &Edge) -> LoadReport {
-        let at = edge.now();
+    async fn next(&mut self, reported: &mut impl Reported) -> Option<LoadReport> {
+        let at = self.clock.monotonic();
+        let measured = reported.measure(at).await?;
         let interval_ms = at.saturating_sub(self.at).0.max(1);
-        let bytes_out = edge.meter.bytes_out();
-        let cpu = CpuTime::read(at).await;
-        let interval = edge.meter.take_interval();
-        let origin = edge.origins.take_interval();
-        let viewers = edge.sessions.viewers(at);
-        let bits_out_10s_bps = edge.meter.bits_out_10s_bps();
+        let Measured { interval, origin, viewers, bits_out_10s_bps, .. } = measured;
         let report = LoadReport {
             v: LOAD_VERSION,
-            pathway: edge.plan.pathway.as_str().to_owned(),
-            group: edge.plan.group.as_ref().map(GroupId::as_str).map(str::to_owned),
-            region: edge.plan.region.as_str().to_owned(),
-            base_url: edge.plan.base_url.clone(),
             seq: self.seq,
-            sent_ms: edge.clock.now().0,
+            sent_ms: self.clock.now().0,
             interval_ms,
-            ceiling_bps: edge.terms().ceiling_bps,
-            bits_out_bps: bytes_out.saturating_sub(self.bytes_out) * 8 * 1000 / interval_ms,
+            bits_out_bps: measured.bytes_out.saturating_sub(self.bytes_out) * 8 * 1000 / interval_ms,
             bits_out_10s_bps,
             viewers,
             bits_per_viewer_bps: bits_out_10s_bps.checked_div(viewers).unwrap_or(0),
-            connections: edge.meter.connections(),
+            connections: measured.connections,
             requests: interval.requests,
             requests_failed: interval.failed,
             hit_ratio_ppm: ratio_ppm(interval.hits, interval.requests),
-            cpu_ppm: cpu.zip(self.cpu).and_then(|(now, before)| now.ppm_since(before)),
-            memory_bytes: process::memory_bytes().await,
-            disk_ppm: edge.disk.as_ref().map(Disk::used).and_then(|(used, size)| ratio_ppm(used, size)),
+            cpu_ppm: measured.cpu_ppm,
+            memory_bytes: measured.memory_bytes,
+            disk_ppm: measured.disk_ppm,
             origin: OriginSeen {
                 state: self.origin_state(origin).to_owned(),
                 fetches: origin.fetches,
@@ -170,21 +262,14 @@ impl Reporter {
                 bytes: origin.bytes,
             },
             top_content: interval.top_content,
-            draining: edge.is_draining(),
+            draining: measured.draining,
+            ..reported.introduction()
         };
-        edge.advice.update(&report.pathway, bits_out_10s_bps, report.ceiling_bps, viewers);
-        if self.seq.is_multiple_of(SWEEPS_EVERY)
-            && let Some(rate) = &edge.terms().rate
-        {
-            rate.sweep();
-        }
+        reported.tell(&report);
         self.seq += 1;
         self.at = at;
-        self.bytes_out = bytes_out;
-        self.cpu = cpu;
-        edge.metrics.store_bytes.set(edge.store.used_bytes() as f64);
-        edge.metrics.viewers.set(viewers as f64);
-        report
+        self.bytes_out = measured.bytes_out;
+        Some(report)
     }
 
     /// `failing` when half of the last 10 s' fetches failed; without fetches what it was.
@@ -204,7 +289,7 @@ impl Reporter {
     }
 }
 
-fn ratio_ppm(part: u64, whole: u64) -> Option<u32> {
+pub(crate) fn ratio_ppm(part: u64, whole: u64) -> Option<u32> {
     u32::try_from((part * 1_000_000).checked_div(whole)?).ok()
 }
 
@@ -282,14 +367,7 @@ mod tests {
 
     #[test]
     fn the_origin_fails_when_half_of_ten_seconds_failed_and_recovers_with_them() {
-        let mut reporter = Reporter {
-            seq: 0,
-            at: spillway_model::Millis(0),
-            bytes_out: 0,
-            cpu: None,
-            origin: VecDeque::new(),
-            origin_state: "unknown",
-        };
+        let mut reporter = Reporter::new(Arc::new(spillway_service::SystemClock::new()));
         let mut state = |fetches, failed| reporter.origin_state(OriginInterval { fetches, failed, bytes: 0 });
         assert_eq!(state(0, 0), "unknown");
         assert_eq!(state(10, 0), "up");
