@@ -170,16 +170,23 @@ pub(crate) fn admit(
     if sessions.runs_on(session, now) {
         return Admission::Served;
     }
-    let reason = match () {
-        () if order.drain || stopping => "drain",
-        () if !order.admit => "not-admitted",
-        () if !has_room() => "full",
-        () => {
+    match closed(order, stopping, has_room) {
+        Some(reason) => Admission::Refused(reason, order.redirect_to.clone()),
+        None => {
             sessions.served(session, now);
-            return Admission::Served;
+            Admission::Served
         }
-    };
-    Admission::Refused(reason, order.redirect_to.clone())
+    }
+}
+
+/// A word that says why new sessions are not served; none while they are.
+pub(crate) fn closed(order: &Order, stopping: bool, has_room: impl FnOnce() -> bool) -> Option<&'static str> {
+    match () {
+        () if order.drain || stopping => Some("drain"),
+        () if !order.admit => Some("not-admitted"),
+        () if !has_room() => Some("full"),
+        () => None,
+    }
 }
 
 #[cfg(test)]

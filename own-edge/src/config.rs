@@ -285,6 +285,7 @@ pub(crate) struct Target {
 }
 
 /// Who a node says that it is, checked.
+#[derive(Clone)]
 pub(crate) struct Identity {
     pub pathway: PathwayId,
     pub group: Option<GroupId>,

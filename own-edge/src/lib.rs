@@ -17,6 +17,7 @@ mod access_file;
 mod account;
 mod admin;
 mod admit;
+pub mod agent;
 mod answer;
 mod body;
 mod cache_status;

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: a failure here is the test's")]
 
 mod access;
+mod agent;
+mod agent_beside;
 mod caching;
 mod client;
 mod cluster;

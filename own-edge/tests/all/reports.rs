@@ -38,6 +38,11 @@ impl Orchestrator {
         self.server.url()
     }
 
+    /// Reports that came.
+    pub fn count(&self) -> usize {
+        self.server.count("/v1/loads")
+    }
+
     /// The next report that is not under way yet.
     pub async fn next(&self) -> LoadReport {
         let seen = self.server.asked("/v1/loads", self.server.count("/v1/loads") + 1).await;

@@ -45,6 +45,12 @@ impl Clock for TestClock {
     }
 }
 
+impl TestClock {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { start: *START, forward_ms: AtomicU64::new(0) })
+    }
+}
+
 /// A running edge.
 pub struct TestEdge {
     pub address: SocketAddr,
@@ -91,7 +97,7 @@ impl TestEdge {
     fn opened(pathway: &str, doors: Doors, lines: &str) -> Self {
         let config_now = config(pathway, lines).unwrap();
         let address = doors.plain.local_addr().unwrap();
-        let clock = Arc::new(TestClock { start: *START, forward_ms: AtomicU64::new(0) });
+        let clock = TestClock::new();
         let (readiness, shutdown) = (Readiness::default(), CancellationToken::new());
         let (text, hangups) = (Arc::new(Mutex::new(lines.to_owned())), watch::Sender::new(0));
         let reread = {
