@@ -8,6 +8,7 @@
 //! (whole, range, not modified) and `body` → `account` (bits, viewers, results) and `access` (a line for the lake).
 //! Below it `store` (memory) and `disk` keep objects. Beside it `report` sends load reports and takes orders, `terms` are
 //! what `reload` may change, `handover` gives the ports to a successor, `purge` and `faults` obey operators.
+//! `agent` reports for a server that isn't ours.
 //!
 //! Invariant: a request never waits for an orchestrator or a collector. An answer that was cut never looks complete, and is never
 //! kept. Memory is bounded by configuration: kept objects, objects in flight, sessions, connections.

@@ -7,6 +7,7 @@ pub mod pathway;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use spillway_own_edge::agent::ServerKind;
 
 /// Own edges carry the river; commercial CDNs are the spillway.
 #[derive(Debug, Parser)]
@@ -32,6 +33,8 @@ pub enum Command {
     Dashboard(File),
     /// HTTP cache for media, reports its load
     Edge(Edge),
+    /// Report the load of an nginx, Varnish or Traffic Server beside it, as an own edge does
+    EdgeAgent(EdgeAgent),
     /// Check a configuration; with --explain, print every number that decides
     CheckConfig(CheckConfig),
     /// SQL over the lake, the newest rows included
@@ -99,6 +102,17 @@ fn fault(text: &str) -> Result<spillway_own_edge::Fault, String> {
         })?;
     fault.check().map_err(|error| error.to_string())?;
     Ok(fault)
+}
+
+/// `edge-agent`.
+#[derive(Debug, Args)]
+pub struct EdgeAgent {
+    /// Configuration (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Which server it stands beside: nginx, varnish or ats [default: what the configuration says]
+    #[arg(long = "for", value_name = "SERVER")]
+    pub beside: Option<ServerKind>,
 }
 
 /// `check-config`.

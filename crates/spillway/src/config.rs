@@ -12,6 +12,7 @@ use spillway_model::Clock;
 use spillway_orchestrator::OrchestratorConfig;
 use spillway_orchestrator_core::Parameters;
 use spillway_own_edge::EdgeConfig;
+use spillway_own_edge::agent::AgentConfig;
 use spillway_service::auth::TokenConfig;
 use spillway_service::config::{self, ConfigError};
 use spillway_service::deployment::{Deployment, PathwayConfig, PrefixConfig, PropertyConfig, RegionConfig};
@@ -68,6 +69,8 @@ pub struct Config {
     pub dashboard: DashboardConfig,
     /// Own edge (in an edge's own file).
     pub edge: Option<EdgeConfig>,
+    /// Agent beside another's server (in its own file).
+    pub edge_agent: Option<AgentConfig>,
     /// The file as it was read.
     #[serde(skip)]
     pub table: toml::Table,
@@ -103,7 +106,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Checks everything that the roles would, and returns the deployment; an own edge's file has none.
+    /// Checks everything that the roles would, and returns the deployment; an own edge's or an agent's file has none.
     ///
     /// # Errors
     /// [`ConfigError`] names key, value and what is valid.
@@ -112,9 +115,12 @@ impl Config {
         self.lake_root()?;
         if let Some(edge) = &self.edge {
             edge.check()?;
-            if self.region.is_empty() {
-                return Ok(None);
-            }
+        }
+        if let Some(agent) = &self.edge_agent {
+            agent.check()?;
+        }
+        if self.region.is_empty() && (self.edge.is_some() || self.edge_agent.is_some()) {
+            return Ok(None);
         }
         let deployment = self.deployment()?;
         self.validate_with(&deployment, parameters)?;
@@ -207,6 +213,14 @@ impl Config {
     /// [`ConfigError::Invalid`] if it is missing.
     pub fn edge(&self) -> Result<EdgeConfig, ConfigError> {
         self.edge.clone().ok_or_else(|| ConfigError::invalid("edge", "missing", "an [edge] section"))
+    }
+
+    /// The edge agent's section.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] if it is missing.
+    pub fn edge_agent(&self) -> Result<AgentConfig, ConfigError> {
+        self.edge_agent.clone().ok_or_else(|| ConfigError::invalid("edge_agent", "missing", "an [edge_agent] section"))
     }
 
     /// Where the lake is.

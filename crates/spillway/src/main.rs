@@ -49,6 +49,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Command::Steer(file) => roles::steer(&file.config).await,
             Command::Dashboard(file) => roles::dashboard(&file.config).await,
             Command::Edge(arguments) => roles::edge(&arguments).await,
+            Command::EdgeAgent(arguments) => roles::edge_agent(&arguments.config, arguments.beside).await,
             Command::CheckConfig(arguments) => tools::check_config::run(&arguments),
             Command::Query(arguments) => tools::query::run(&arguments).await,
             Command::Lake(arguments) => tools::lake::run(&arguments).await,

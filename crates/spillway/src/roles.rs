@@ -14,6 +14,7 @@ use spillway_lake::jobs::Permit;
 use spillway_lake::jobs::runner::{self, JobsThread, Keeper};
 use spillway_model::Clock;
 use spillway_orchestrator::{Configured, Lake, Rereader};
+use spillway_own_edge::agent::ServerKind;
 use spillway_service::deployment::Deployment;
 use spillway_service::tls::{Listener, TlsConfig};
 use spillway_service::{
@@ -248,6 +249,29 @@ pub async fn edge(arguments: &crate::cli::Edge) -> anyhow::Result<()> {
         faults: arguments.unsafe_faults.then(|| arguments.fault.clone()),
     };
     Ok(spillway_own_edge::run(config, shell, doors).await?)
+}
+
+/// An agent beside another's server; `beside` is what the command line says of it.
+pub async fn edge_agent(file: &Path, beside: Option<ServerKind>) -> anyhow::Result<()> {
+    let process = Process::start(file)?;
+    let config = process.config.edge_agent()?.beside(beside)?;
+    config.check()?;
+    let admin = match config.admin_listen {
+        Some(address) => Some(bind("edge_agent.admin_listen", address).await?),
+        None => None,
+    };
+    let ports: Vec<_> = admin.iter().map(|listener| ("edge_agent", listener.local_addr())).collect();
+    announce(&ports)?;
+    let shell = spillway_own_edge::EdgeShell {
+        service_token: process.config.service_token.clone(),
+        clock: Arc::clone(&process.clock),
+        readiness: Readiness::default(),
+        metrics: process.metrics.clone(),
+        shutdown: process.shutdown.clone(),
+        reload: None,
+        faults: None,
+    };
+    Ok(spillway_own_edge::agent::run(config, shell, admin).await?)
 }
 
 /// A role's TLS port, if it has one; `key` names its section.

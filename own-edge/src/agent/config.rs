@@ -135,7 +135,12 @@ impl AgentConfig {
     /// # Errors
     /// [`ConfigError::Invalid`] names key, value and what would be valid.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.plan().map(drop)
+        if self.server.is_some() {
+            return self.plan().map(drop);
+        }
+        // The command line will say; it must fit one of them.
+        let fits = |kind| Self { server: Some(kind), ..self.clone() }.plan().map(drop);
+        fits(ServerKind::Nginx).or_else(|error| fits(ServerKind::Varnish).map_err(|_| error))
     }
 
     pub(super) fn plan(&self) -> Result<AgentPlan, ConfigError> {
@@ -254,6 +259,8 @@ mod tests {
     #[test]
     fn the_option_and_the_file_agree_or_one_is_silent() {
         let silent = with("log = '/a'\nstatistics_url = 'http://a/b'").expect("parses");
+        assert!(silent.check().is_ok() && with("").expect("parses").check().is_ok(), "--for will say");
+        assert!(with("log = '/a'\ninterface = '..'").expect("parses").check().is_err());
         assert!(silent.clone().beside(None).expect_err("nobody says").to_string().contains("--for"));
         assert_eq!(silent.beside(Some(ServerKind::Ats)).expect("said").server, Some(ServerKind::Ats));
         let nginx = with(NGINX).expect("parses");

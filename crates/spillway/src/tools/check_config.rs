@@ -20,7 +20,7 @@ pub fn run(arguments: &CheckConfig) -> anyhow::Result<()> {
         println!("access log: {}", posted(&edge.collectors, edge.deliveries_share, "requests", "none"));
     }
     let Some(deployment) = deployment else {
-        println!("{}: valid (an own edge)", arguments.config.display());
+        println!("{}: valid (an own edge, or an agent beside one)", arguments.config.display());
         return Ok(());
     };
     if let Some(steer) = &config.steer {
