@@ -1,7 +1,7 @@
 //! A log file as it grows, whatever is done to it: renamed, truncated, removed, not there yet. What stood in it before
 //! the agent began is nobody's now.
 
-use std::io::SeekFrom;
+use std::io::{ErrorKind, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,11 +45,22 @@ pub(super) async fn run(path: PathBuf, watched: Arc<Watched>, shutdown: Cancella
 /// A file that is followed by its name.
 struct Followed {
     path: PathBuf,
-    /// Nothing was looked at yet: what a file holds now is old.
-    first: bool,
+    /// What the last look found under that name.
+    found: Found,
     current: Option<Opened>,
     /// The file that had the name before, and when it lost it.
     renamed: Option<(Opened, Millis)>,
+}
+
+/// What stands under a log's name.
+#[derive(Clone, Copy)]
+enum Found {
+    /// Nobody has looked yet.
+    Unknown,
+    /// Something that can't be read, for now.
+    Unreadable,
+    Nothing,
+    Log,
 }
 
 struct Opened {
@@ -61,24 +72,32 @@ struct Opened {
 
 impl Followed {
     fn new(path: PathBuf) -> Self {
-        Self { path, first: true, current: None, renamed: None }
+        Self { path, found: Found::Unknown, current: None, renamed: None }
     }
 
     /// Hands every line that has come to `each`. Whether there is a file to follow, or why not.
     async fn look(&mut self, now: Millis, mut each: impl FnMut(Option<&[u8]>)) -> Result<(), String> {
         let found = self.find(now).await;
-        self.first = false;
+        self.found = match &found {
+            Ok(()) => Found::Log,
+            Err(error) if error.kind() == ErrorKind::NotFound => Found::Nothing,
+            Err(_) => Found::Unreadable,
+        };
         if let Some((opened, since)) = &mut self.renamed {
             let read = opened.read(&mut each).await;
             if read.is_err() || now.saturating_sub(*since).0 >= RENAMED_KEPT_MS {
                 self.renamed = None;
             }
         }
-        match (&mut self.current, found) {
+        let current = match &mut self.current {
+            Some(opened) => opened.read(&mut each).await.map(|()| true),
+            None => Ok(false),
+        };
+        match (current, found) {
             // A file that has lost its name is still written to, until the new one is there.
-            (Some(opened), _) => opened.read(&mut each).await.map_err(|error| failed(&self.path, &error)),
-            (None, Err(error)) => Err(failed(&self.path, &error)),
-            (None, Ok(())) => Ok(()),
+            (Ok(true), Err(error)) if error.kind() == ErrorKind::NotFound => Ok(()),
+            (Err(error), _) | (_, Err(error)) => Err(failed(&self.path, &error)),
+            (Ok(_), Ok(())) => Ok(()),
         }
     }
 
@@ -91,7 +110,13 @@ impl Followed {
                 return Ok(());
             }
         }
-        let opened = Opened::open(&self.path, self.first).await?;
+        // A pipe would be waited for, until somebody writes.
+        if !there.is_file() {
+            return Err(std::io::Error::other("not a file"));
+        }
+        // What comes where nothing was is new; what was there before it could be read is old, for the most part.
+        let at_end = matches!(self.found, Found::Unknown | Found::Unreadable);
+        let opened = Opened::open(&self.path, at_end).await?;
         self.renamed = self.current.replace(opened).map(|renamed| (renamed, now));
         Ok(())
     }
@@ -107,9 +132,6 @@ impl Opened {
     async fn open(path: &Path, at_end: bool) -> std::io::Result<Self> {
         let mut file = File::open(path).await?;
         let known = file.metadata().await?;
-        if !known.is_file() {
-            return Err(std::io::Error::other("not a file"));
-        }
         let mut position = 0;
         let mut lines = Lines::default();
         if at_end && known.len() > 0 {
@@ -230,6 +252,33 @@ mod tests {
         assert!(log.followed.renamed.is_none(), "not for ever");
         std::fs::remove_file(log.dir.path().join("log")).expect("removed");
         assert_eq!(log.look().await, Ok(vec![]), "who writes has it open, and so have we");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_cannot_be_read_after_its_rotation_is_none() {
+        let mut log = Log::new();
+        log.append("log", "");
+        log.look().await.expect("opened");
+        log.append("log", "1\n");
+        log.rename("log", "log.1");
+        // No permission would be the same, but not for root.
+        let path = log.dir.path().join("log");
+        std::fs::create_dir(&path).expect("a folder");
+        assert!(log.look().await.expect_err("no file").contains("not a file"));
+        std::fs::remove_dir(&path).expect("removed");
+        log.append("log", "of an hour\n");
+        assert_eq!(log.look().await, Ok(vec![]), "nobody knows when");
+        log.append("log", "new\n");
+        assert_eq!(log.look().await, Ok(vec!["new".into()]));
+    }
+
+    #[tokio::test]
+    async fn a_pipe_is_refused_and_not_waited_for() {
+        let mut log = Log::new();
+        let made = std::process::Command::new("mkfifo").arg(log.dir.path().join("log")).status();
+        assert!(made.expect("mkfifo").success());
+        let looked = tokio::time::timeout(Duration::from_secs(5), log.look()).await.expect("it doesn't wait");
+        assert!(looked.expect_err("a pipe").contains("not a file"));
     }
 
     #[tokio::test]
