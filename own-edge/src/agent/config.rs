@@ -157,15 +157,26 @@ impl AgentConfig {
             identity,
             ceiling_bps: ceiling_bps(section, self.ceiling_mbps)?,
             orchestrators: orchestrators(section, &self.orchestrators)?,
-            statistics: statistics.map(|url| target("edge_agent.statistics_url", url, false)).transpose()?,
+            statistics: statistics.map(page).transpose()?,
             instance: self.instance.clone(),
-            log: self.log.clone(),
+            log: absolute("log", "file", self.log.as_deref())?,
             interface: self.interface.as_deref().map(interface).transpose()?,
-            pid_file: self.pid_file.clone(),
-            process: self.process.clone().unwrap_or_else(|| server.process().to_owned()),
-            cache_dir: self.cache_dir.clone(),
-            orders_dir: self.orders_dir.as_deref().map(orders_dir).transpose()?,
+            pid_file: absolute("pid_file", "file", self.pid_file.as_deref())?,
+            process: self.process(server)?,
+            cache_dir: absolute("cache_dir", "folder", self.cache_dir.as_deref())?,
+            orders_dir: absolute("orders_dir", "folder", self.orders_dir.as_deref())?,
         })
+    }
+
+    fn process(&self, server: ServerKind) -> Result<String, ConfigError> {
+        match self.process.as_deref() {
+            // Who has no command line, as the system's own threads, would be it.
+            Some(name) if name.is_empty() || name.contains('/') => {
+                Err(invalid("process", name, "a program's name, without its folder"))
+            }
+            Some(name) => Ok(name.to_owned()),
+            None => Ok(server.process().to_owned()),
+        }
     }
 
     fn check_sources(&self, server: ServerKind) -> Result<(), ConfigError> {
@@ -200,11 +211,21 @@ fn interface(name: &str) -> Result<PathBuf, ConfigError> {
     Ok(Path::new("/sys/class/net").join(name).join("statistics/tx_bytes"))
 }
 
-fn orders_dir(dir: &Path) -> Result<PathBuf, ConfigError> {
-    match dir.is_absolute() && dir.parent().is_some() {
-        true => Ok(dir.to_owned()),
-        false => Err(invalid("orders_dir", dir.display(), "the absolute path of a folder")),
+/// An agent is started anywhere.
+fn absolute(key: &str, kind: &str, path: Option<&Path>) -> Result<Option<PathBuf>, ConfigError> {
+    match path {
+        Some(path) if !path.is_absolute() => {
+            Err(invalid(key, path.display(), &format!("the absolute path of a {kind}")))
+        }
+        path => Ok(path.map(Path::to_owned)),
     }
+}
+
+/// A page is asked for by its very path.
+fn page(url: &str) -> Result<Target, ConfigError> {
+    let page = target("edge_agent.statistics_url", url, false)?;
+    let slash = if url.ends_with('/') || page.prefix.is_empty() { "/" } else { "" };
+    Ok(Target { prefix: page.prefix + slash, ..page })
 }
 
 #[cfg(test)]
@@ -231,7 +252,11 @@ mod tests {
         }
         let plan = with(NGINX).expect("parses").plan().expect("valid");
         assert_eq!((plan.ceiling_bps, plan.process.as_str()), (500_000_000, "nginx"));
-        assert_eq!(plan.statistics.expect("a page").prefix, "/status");
+        for (url, path) in [("/status", "/status"), ("/status/", "/status/"), ("/", "/"), ("", "/")] {
+            let lines = NGINX.replace("/status", url);
+            let plan = with(&lines).expect("parses").plan().expect("valid");
+            assert_eq!(plan.statistics.expect("a page").prefix, path, "{lines}");
+        }
     }
 
     #[test]
@@ -245,6 +270,10 @@ mod tests {
             (&format!("{NGINX}\ninstance = 'a'"), "Varnish's"),
             (&format!("{NGINX}\ninterface = '../x'"), "edge_agent.interface"),
             (&format!("{NGINX}\norders_dir = 'run'"), "edge_agent.orders_dir"),
+            (&format!("{NGINX}\npid_file = ''"), "edge_agent.pid_file"),
+            (&format!("{NGINX}\nprocess = ''"), "edge_agent.process"),
+            (&format!("{NGINX}\nprocess = '/usr/sbin/nginx'"), "/usr/sbin/nginx"),
+            (&NGINX.replace("/var/log/a", "access.log"), "access.log"),
             (&NGINX.replace("http://127", "https://127"), "edge_agent.statistics_url"),
         ] {
             let error = with(lines).expect("parses").check().expect_err(lines).to_string();
