@@ -244,7 +244,7 @@ impl Reporter {
             seq: self.seq,
             sent_ms: self.clock.now().0,
             interval_ms,
-            bits_out_bps: measured.bytes_out.saturating_sub(self.bytes_out) * 8 * 1000 / interval_ms,
+            bits_out_bps: measured.bytes_out.saturating_sub(self.bytes_out).saturating_mul(8 * 1000) / interval_ms,
             bits_out_10s_bps,
             viewers,
             bits_per_viewer_bps: bits_out_10s_bps.checked_div(viewers).unwrap_or(0),

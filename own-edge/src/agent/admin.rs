@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::line::{Fetches, Request};
+use super::line::{Fetches, Request, address};
 use super::watched::Watched;
 use crate::account::CacheResult;
 use crate::admin::is_allowed;
@@ -66,11 +66,11 @@ async fn drain(State(admin): State<Admin>, headers: HeaderMap, body: axum::body:
 async fn admission(State(admin): State<Admin>, headers: HeaderMap) -> (StatusCode, HeaderMap) {
     let mut answer = HeaderMap::new();
     let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let Some((target, client)) = text("x-original-uri").zip(text("x-real-ip").and_then(|ip| ip.parse().ok())) else {
+    let Some((target, client)) = text("x-original-uri").zip(text("x-real-ip")) else {
         return (StatusCode::BAD_REQUEST, answer);
     };
     let request = Request {
-        client,
+        client: address(&client),
         target,
         status: 200,
         bytes_out: 0,

@@ -43,7 +43,7 @@ impl Flow {
             let (outside_ms, between_ms) = (begin - first.0, (second.0 - first.0).max(1));
             counted -= (after - before) * outside_ms / between_ms;
         }
-        counted * 8 * 1000 / WINDOW_MS
+        counted.saturating_mul(8 * 1000) / WINDOW_MS
     }
 }
 

@@ -9,6 +9,9 @@ use serde::Deserialize;
 use super::ServerKind;
 use crate::account::CacheResult;
 
+/// No response is as long.
+const BYTES_MAX: u64 = 1 << 50;
+
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
@@ -16,8 +19,6 @@ pub(super) enum Line<'a> {
     Request(Request<'a>),
     /// What Varnish fetched; its clients' lines don't say.
     Fetched(Fetches),
-    /// The agent's own look at the statistics.
-    Own,
 }
 
 /// A client's request.
@@ -49,8 +50,8 @@ pub(super) enum BadLine {
     /// Not the format.
     #[error("not the format of docs/edge-agent.md: {0}")]
     Format(String),
-    /// A number that is none.
-    #[error("{0} {1:?} is not a number")]
+    /// A number that is none, or too large to be one of bytes.
+    #[error("{0} {1:?} is not a number below 2^50")]
     Number(&'static str, String),
 }
 
@@ -85,9 +86,6 @@ pub(super) fn parse(server: ServerKind, line: &str) -> Result<Line<'_>, BadLine>
         ServerKind::Ats => tabbed(line)?,
         _ => serde_json::from_str(line).map_err(|error| BadLine::Format(error.to_string()))?,
     };
-    if fields.agent == super::USER_AGENT {
-        return Ok(Line::Own);
-    }
     let (status, bytes_out) = (number("status", &fields.status)?, number("bytes_out", &fields.bytes_out)?);
     let status = u16::try_from(status).map_err(|_| BadLine::Number("status", fields.status.to_string()))?;
     if fields.side == "b" {
@@ -100,8 +98,7 @@ pub(super) fn parse(server: ServerKind, line: &str) -> Result<Line<'_>, BadLine>
     };
     let result = known(&fields.cache, status).unwrap_or_else(|| guessed(status, fetches.fetches > 0));
     Ok(Line::Request(Request {
-        // Over a Unix socket there is none.
-        client: fields.client.parse::<IpAddr>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ip| ip.to_canonical()),
+        client: address(&fields.client),
         target: fields.target,
         status,
         bytes_out,
@@ -110,6 +107,11 @@ pub(super) fn parse(server: ServerKind, line: &str) -> Result<Line<'_>, BadLine>
         user_agent: said(fields.agent),
         cmcd_session: said(fields.cmcd_session),
     }))
+}
+
+/// A client's address. Over a Unix socket there is none.
+pub(super) fn address(text: &str) -> IpAddr {
+    text.parse::<IpAddr>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ip| ip.to_canonical())
 }
 
 /// ATS's fields, in the order of the format; the last ones are the client's own words.
@@ -139,8 +141,13 @@ fn tabbed(line: &str) -> Result<Fields<'_>, BadLine> {
 fn number(name: &'static str, text: &str) -> Result<u64, BadLine> {
     match text {
         "" | "-" => Ok(0),
-        _ => text.parse().map_err(|_| BadLine::Number(name, text.chars().take(40).collect())),
+        _ => below_max(text).ok_or_else(|| BadLine::Number(name, text.chars().take(40).collect())),
     }
+}
+
+/// One line that was written over must not be more than all others.
+fn below_max(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number| *number < BYTES_MAX)
 }
 
 fn said(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
@@ -149,7 +156,7 @@ fn said(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
 
 /// nginx lists what it tried: `502, 200`; groups of servers are parted by colons.
 fn listed(text: &str) -> impl Iterator<Item = u64> {
-    text.split([',', ':']).filter_map(|part| part.trim().parse().ok())
+    text.split([',', ':']).filter_map(|part| below_max(part.trim()))
 }
 
 fn nginx_fetches(fields: &Fields<'_>) -> Fetches {
@@ -287,7 +294,7 @@ mod tests {
             served("127.0.0.1\t200\t52794239\tERR_CLIENT_READ_ERROR\t200\t248\t60000000\t/huge.bin?2\t-\tcurl/7.88.1");
         assert_eq!((left.result, left.bytes_out), (CacheResult::Miss, 52_794_239));
         let own = "127.0.0.1\t200\t35338\tTCP_MISS\t200\t106\t35153\t/_stats\t-\tspillway-edge-agent";
-        assert_eq!(parse(ServerKind::Ats, own), Ok(Line::Own));
+        assert_eq!((&*served(own).target, served(own).user_agent.as_deref()), ("/_stats", Some("spillway-edge-agent")));
     }
 
     #[test]
@@ -295,7 +302,9 @@ mod tests {
         for line in ["", "{", "null", "[]", "{}", r#"127.0.0.1 - - [23/Nov/2026] "GET / HTTP/1.1" 200 5"#] {
             assert!(matches!(parse(ServerKind::Nginx, line), Err(BadLine::Format(_))), "{line}");
         }
-        for (status, bytes) in [("x", "1"), ("70000", "1"), ("200", "-1"), ("200", "99999999999999999999")] {
+        for (status, bytes) in
+            [("x", "1"), ("70000", "1"), ("200", "-1"), ("200", "99999999999999999999"), ("200", "9999999999999999")]
+        {
             let line = format!(r#"{{"client":"::1","target":"/","status":"{status}","bytes_out":"{bytes}"}}"#);
             assert!(matches!(parse(ServerKind::Nginx, &line), Err(BadLine::Number(..))), "{line}");
         }

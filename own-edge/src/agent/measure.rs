@@ -17,6 +17,7 @@ use super::config::AgentPlan;
 use super::flow::Flow;
 use super::processes::{Processes, Wanted};
 use super::statistics::{Reading, Statistics};
+use super::unlogged::Unlogged;
 use super::watched::Watched;
 use crate::report::{Measured, Reported, ratio_ppm};
 
@@ -28,13 +29,23 @@ pub(super) struct Subject {
     interface: Option<PathBuf>,
     cache_dir: Option<PathBuf>,
     flow: Flow,
+    unlogged: Unlogged,
     wanted: Wanted,
     processes: Processes,
     readiness: Readiness,
     /// Whether the last measurement was one; `None` before the first.
     known: Option<bool>,
     stopped: bool,
+    carried: Carried,
     exported: Exported,
+}
+
+/// What the last measurement said.
+#[derive(Clone, Copy, Default)]
+struct Carried {
+    bytes_out: u64,
+    bits_out_10s_bps: u64,
+    connections: u64,
 }
 
 struct Exported {
@@ -54,11 +65,13 @@ impl Subject {
             interface: plan.interface,
             cache_dir: plan.cache_dir,
             flow: Flow::default(),
+            unlogged: Unlogged::default(),
             wanted: Wanted { pid_file: plan.pid_file, name: plan.process },
             processes: Processes::default(),
             readiness,
             known: None,
             stopped: false,
+            carried: Carried::default(),
             exported: Exported {
                 measured: readings("ok"),
                 failed: readings("failed"),
@@ -82,9 +95,11 @@ impl Subject {
         let reading = self.statistics.read(at).await?;
         let (bytes_out, bits_out_10s_bps) = self.count_out(&reading, at).await?;
         // Last: from here on the interval's counts are taken.
-        self.watched.log_is_read()?;
+        let logged = self.watched.log_is_read()?;
+        self.unlogged.check(reading.requests, logged, at)?;
         let watched = &self.watched;
         watched.measured(bits_out_10s_bps);
+        self.carried = Carried { bytes_out, bits_out_10s_bps, connections: reading.connections };
         Ok(Measured {
             bytes_out,
             bits_out_10s_bps,
@@ -97,6 +112,23 @@ impl Subject {
             origin: watched.take_origin(),
             draining: watched.is_draining(),
         })
+    }
+
+    /// A server that ends together with its agent can't be asked any more, and its end must be told the more.
+    fn last_word(&self, at: Millis) -> Measured {
+        let Carried { bytes_out, bits_out_10s_bps, connections } = self.carried;
+        Measured {
+            bytes_out,
+            bits_out_10s_bps,
+            viewers: self.watched.sessions.viewers(at),
+            connections,
+            interval: self.watched.meter.take_interval(),
+            cpu_ppm: None,
+            memory_bytes: None,
+            disk_ppm: None,
+            origin: self.watched.take_origin(),
+            draining: true,
+        }
     }
 
     /// Bytes out since the start, and the mean of the last 10 s.
@@ -149,6 +181,7 @@ impl Reported for Subject {
             _ => {}
         }
         let known = result.is_ok();
+        let ends_together = self.stopped && self.known == Some(true);
         self.known = Some(known);
         self.readiness.set(known && !self.stopped);
         if !known {
@@ -157,7 +190,7 @@ impl Reported for Subject {
         }
         self.exported.known.set(if known { 1.0 } else { 0.0 });
         if known { &self.exported.measured } else { &self.exported.failed }.increment(1);
-        result.ok()
+        result.ok().or_else(|| ends_together.then(|| self.last_word(at)))
     }
 
     fn tell(&self, report: &LoadReport) {

@@ -6,7 +6,8 @@
 //! says of itself) and `processes` (what the system says of it), and `measure` makes one measurement of all, which
 //! `crate::report` sends. What comes back goes to `orders` (files that the server may look at) and `admin`.
 //!
-//! Invariant: nothing is told that isn't known. No statistics or no log, no report: after three missed ones the
+//! Invariant: nothing is told that isn't known. No statistics, no log, or a log that says nothing of what the server
+//! answers (`unlogged`), no report: after three missed ones the
 //! orchestrator takes the node for gone, and if its probes fail too, for dead. A statistics page that broke beside a
 //! server that serves moves nobody.
 
@@ -22,6 +23,7 @@ mod orders;
 mod page;
 mod processes;
 mod statistics;
+mod unlogged;
 mod watched;
 
 use std::sync::Arc;

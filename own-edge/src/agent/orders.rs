@@ -45,7 +45,8 @@ pub(super) async fn run(dir: PathBuf, watched: Arc<Watched>, shutdown: Cancellat
             epoch: order.epoch,
         };
         let text = serde_json::to_string(&standing).expect("strings and numbers are JSON") + "\n";
-        if written.as_ref() != Some(&text) {
+        // Somebody may have removed them: a folder below /run, a careless hand.
+        if written.as_ref() != Some(&text) || !they_stand(&dir, closed).await {
             match write(&dir, &text, closed).await {
                 Ok(()) => {
                     (written, works) = (Some(text), true);
@@ -66,6 +67,11 @@ pub(super) async fn run(dir: PathBuf, watched: Arc<Watched>, shutdown: Cancellat
     for name in [FLAG, FILE] {
         let _ = tokio::fs::remove_file(dir.join(name)).await;
     }
+}
+
+async fn they_stand(dir: &Path, closed: Option<&str>) -> bool {
+    let there = async |name| tokio::fs::try_exists(dir.join(name)).await.unwrap_or(false);
+    there(FILE).await && there(FLAG).await == closed.is_some()
 }
 
 async fn write(dir: &Path, text: &str, closed: Option<&str>) -> io::Result<()> {

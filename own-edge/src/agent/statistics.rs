@@ -24,7 +24,9 @@ const STILL_MS: u64 = 1_500;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reading {
     pub connections: u64,
-    /// Bytes into sockets since some beginning, where the server counts them as they go.
+    /// Requests since the server's start.
+    pub requests: u64,
+    /// Bytes into sockets since the first reading, where the server counts them as they go.
     pub bytes_out: Option<u64>,
     /// Use of the disk tier.
     pub disk_ppm: Option<u32>,
@@ -34,7 +36,7 @@ pub(super) struct Reading {
 pub(super) enum Statistics {
     Nginx(Page),
     Varnish { instance: Option<String>, pulse: Pulse },
-    Ats { page: Page, own_bytes: u64 },
+    Ats { page: Page, sent: Sent },
 }
 
 impl Statistics {
@@ -42,7 +44,7 @@ impl Statistics {
         let page = plan.statistics.as_ref().map(Page::new);
         match (plan.server, page) {
             (ServerKind::Nginx, Some(page)) => Self::Nginx(page),
-            (ServerKind::Ats, Some(page)) => Self::Ats { page, own_bytes: 0 },
+            (ServerKind::Ats, Some(page)) => Self::Ats { page, sent: Sent::default() },
             _ => Self::Varnish { instance: plan.instance.clone(), pulse: Pulse::default() },
         }
     }
@@ -69,13 +71,11 @@ impl Statistics {
                     Err(format!("varnishd doesn't live any more: its uptime stays {uptime} s"))
                 }
             }
-            Self::Ats { page, own_bytes } => {
+            Self::Ats { page, sent } => {
                 let answer = page.get().await?;
-                let mut reading = stats_over_http(&answer)?;
-                // What the agent itself was sent is no delivery; this answer is in the next one's count.
-                reading.bytes_out = reading.bytes_out.map(|bytes| bytes.saturating_sub(*own_bytes));
-                *own_bytes += answer.len() as u64;
-                Ok(reading)
+                let reading = stats_over_http(&answer)?;
+                let bytes_out = reading.bytes_out.map(|counter| sent.read(counter, answer.len() as u64));
+                Ok(Reading { bytes_out, ..reading })
             }
         }
     }
@@ -97,6 +97,29 @@ impl Pulse {
     }
 }
 
+/// What ATS has sent to others than the agent, whose questions are no deliveries.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    counter: Option<u64>,
+    /// The last answer's length, which is in the next one's count.
+    own: u64,
+    total: u64,
+}
+
+impl Sent {
+    /// Bytes since the first reading; `counter` stands in an answer of `own` bytes.
+    fn read(&mut self, counter: u64, own: u64) -> u64 {
+        self.total += match self.counter {
+            None => 0,
+            Some(before) if counter >= before => (counter - before).saturating_sub(self.own),
+            // It was started anew.
+            Some(_) => counter,
+        };
+        (self.counter, self.own) = (Some(counter), own);
+        self.total
+    }
+}
+
 /// nginx's `stub_status`.
 fn stub_status(page: &str) -> Result<Reading, String> {
     let bad = || {
@@ -105,8 +128,10 @@ fn stub_status(page: &str) -> Result<Reading, String> {
     };
     let active = page.lines().find_map(|line| line.strip_prefix("Active connections:")).ok_or_else(bad)?;
     let active: u64 = active.trim().parse().map_err(|_| bad())?;
+    let mut counts = page.lines().skip_while(|line| !line.starts_with("server accepts handled requests")).skip(1);
+    let requests = counts.next().and_then(|line| line.split_whitespace().nth(2)?.parse().ok()).ok_or_else(bad)?;
     // One of them is this question's.
-    Ok(Reading { connections: active.saturating_sub(1), ..Reading::default() })
+    Ok(Reading { connections: active.saturating_sub(1), requests, ..Reading::default() })
 }
 
 async fn varnishstat_output(instance: Option<&str>) -> Result<Vec<u8>, String> {
@@ -145,6 +170,7 @@ fn varnishstat(output: &[u8]) -> Result<(Reading, u64), String> {
     let (used, free) = (sum("SMF.", ".g_bytes"), sum("SMF.", ".g_space"));
     let reading = Reading {
         connections: sum("MEMPOOL.sess", ".live"),
+        requests: value("MAIN.client_req").unwrap_or(0),
         bytes_out: None,
         disk_ppm: ratio_ppm(used, used.saturating_add(free)),
     };
@@ -163,6 +189,7 @@ fn stats_over_http(page: &[u8]) -> Result<Reading, String> {
     Ok(Reading {
         connections: needed("proxy.process.http.current_client_connections")?
             + value("proxy.process.http2.current_client_connections").unwrap_or(0),
+        requests: value("proxy.process.http.incoming_requests").unwrap_or(0),
         bytes_out: Some(needed("proxy.process.net.write_bytes")?),
         disk_ppm: used.zip(size).and_then(|(used, size)| ratio_ppm(used, size)),
     })
@@ -176,8 +203,8 @@ mod tests {
     #[test]
     fn a_page_of_nginx() {
         let page = "Active connections: 291 \nserver accepts handled requests\n 16630948 16630948 31070465 \nReading: 6 Writing: 179 Waiting: 106 \n";
-        assert_eq!(stub_status(page), Ok(Reading { connections: 290, ..Reading::default() }));
-        for bad in ["", "<html>404</html>", "Active connections: many\n"] {
+        assert_eq!(stub_status(page), Ok(Reading { connections: 290, requests: 31_070_465, ..Reading::default() }));
+        for bad in ["", "<html>404</html>", "Active connections: many\n", "Active connections: 1\n"] {
             assert!(stub_status(bad).expect_err("bad").contains("no stub_status page"), "{bad}");
         }
     }
@@ -187,7 +214,7 @@ mod tests {
     fn counters_of_varnish() {
         let output = include_bytes!("samples/varnishstat.json");
         let read = varnishstat(output).expect("read");
-        assert_eq!(read, (Reading { connections: 3, bytes_out: None, disk_ppm: Some(250_000) }, 38));
+        assert_eq!(read, (Reading { connections: 3, requests: 6, bytes_out: None, disk_ppm: Some(250_000) }, 38));
         let old = br#"{"MAIN.uptime":{"value":7},"MEMPOOL.sess0.live":{"value":2}}"#;
         assert_eq!(varnishstat(old), Ok((Reading { connections: 2, ..Reading::default() }, 7)));
         for (bad, word) in [("", "no JSON"), ("[]", "no counters"), (r#"{"counters":{}}"#, "MAIN.uptime")] {
@@ -205,12 +232,23 @@ mod tests {
         assert!(pulse.beats(1, Millis(62_000)), "another one");
     }
 
+    #[test]
+    fn what_ats_sent_to_the_agent_is_left_out_and_a_restart_costs_nothing() {
+        let mut sent = Sent::default();
+        assert_eq!(sent.read(5_000_000, 40_000), 0);
+        assert_eq!(sent.read(5_040_000, 40_000), 0, "nobody else asked");
+        assert_eq!(sent.read(6_080_000, 40_000), 1_000_000);
+        assert_eq!(sent.read(300_000, 40_000), 1_300_000, "it was started anew");
+        assert_eq!(sent.read(340_000, 40_000), 1_300_000);
+    }
+
     /// As ATS 9.2 wrote it, shortened, with connections.
     #[test]
     fn statistics_of_ats() {
         let page = include_bytes!("samples/stats_over_http.json");
         let read = stats_over_http(page).expect("read");
-        assert_eq!(read, Reading { connections: 3, bytes_out: Some(3_002_480), disk_ppm: Some(31_307) });
+        let bytes_out = Some(3_002_480);
+        assert_eq!(read, Reading { connections: 3, requests: 6, bytes_out, disk_ppm: Some(31_307) });
         for (bad, word) in [("", "no JSON"), ("{}", "current_client_connections")] {
             assert!(stats_over_http(bad.as_bytes()).expect_err("bad").contains(word), "{bad}");
         }

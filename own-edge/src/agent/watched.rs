@@ -27,6 +27,8 @@ pub(super) struct Watched {
     pub sessions: Sessions,
     pub orders: Orders,
     ceiling_bps: u64,
+    /// Path of the page that the agent itself asks for.
+    own_path: Option<String>,
     /// Bits out of the last measurement.
     bits_out_10s_bps: AtomicU64,
     fetches: AtomicU64,
@@ -74,6 +76,7 @@ impl Watched {
             sessions: Sessions::new(),
             orders: Orders::new(),
             ceiling_bps: plan.ceiling_bps,
+            own_path: plan.statistics.as_ref().map(|page| page.prefix.clone()),
             bits_out_10s_bps: AtomicU64::new(0),
             fetches: AtomicU64::new(0),
             fetches_failed: AtomicU64::new(0),
@@ -98,14 +101,18 @@ impl Watched {
 
     /// Takes a line of the log; `None` is one that was too long.
     pub(super) fn line(&self, line: Option<&[u8]>) {
-        let Some(line) = line else { return self.exported.lines[LONG].increment(1) };
+        let Some(line) = line else {
+            self.exported.lines[LONG].increment(1);
+            self.lines().bad.get_or_insert_with(|| "a line of the log is too long".into());
+            return;
+        };
         // nginx passes bytes on that are no UTF-8.
         let text = String::from_utf8_lossy(line);
         match parse(self.server, text.trim_end_matches('\r')) {
             Ok(line) => {
                 self.lines().understood = true;
                 match line {
-                    Line::Own => self.exported.lines[OWN].increment(1),
+                    Line::Request(request) if self.is_own(&request) => self.exported.lines[OWN].increment(1),
                     Line::Fetched(fetches) => self.fetched(fetches),
                     Line::Request(request) => self.served(&request),
                 }
@@ -115,6 +122,12 @@ impl Watched {
                 self.lines().bad.get_or_insert_with(|| format!("a line of the log: {error}"));
             }
         }
+    }
+
+    /// Whether it was the agent's look at the statistics: others may call themselves so, too, but ask for other things.
+    fn is_own(&self, request: &Request<'_>) -> bool {
+        let path = request.target.split('?').next().unwrap_or_default();
+        request.user_agent.as_deref() == Some(super::USER_AGENT) && self.own_path.as_deref() == Some(path)
     }
 
     fn served(&self, request: &Request<'_>) {
@@ -167,19 +180,20 @@ impl Watched {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the log tells what was served since the last call.
+    /// Whether the log can be read and is understood; then, whether there was a line since the last call.
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn log_is_read(&self) -> Result<(), String> {
+    pub(super) fn log_is_read(&self) -> Result<bool, String> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         let mut lines = self.lines();
         // One odd line among others silences nobody.
         let (understood, bad) = (std::mem::take(&mut lines.understood), lines.bad.take());
-        if understood || bad.is_some() {
+        let any = understood || bad.is_some();
+        if any {
             lines.misread = bad.filter(|_| !understood);
         }
-        lines.misread.clone().map_or(Ok(()), Err)
+        lines.misread.clone().map_or(Ok(any), Err)
     }
 
     /// Bits out as they were just measured.

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use spillway_own_edge::EdgeShell;
@@ -175,8 +176,11 @@ fn line(viewer: u8, target: &str, bytes: u64, cache: &str, origin: &str) -> Stri
 async fn a_report_says_what_the_log_and_the_page_say() {
     let beside = Beside::start("group = 'cluster'\ncache_dir = '/'").await;
     for viewer in 1..=3 {
-        beside.log(&line(viewer, "/live/river/1.m4s?CMCD=sid%3D%22one%22", 100_000, "HIT", ""));
+        // What a client calls itself hides nothing.
+        let line = line(viewer, "/live/river/1.m4s?CMCD=sid%3D%22one%22", 100_000, "HIT", "");
+        beside.log(&line.replace("\"tv\"", "\"spillway-edge-agent\""));
     }
+    beside.log(&line(9, "/status", 9_000, "", "").replace("\"tv\"", "\"spillway-edge-agent\""));
     beside.log(&line(4, "/vod/film/1.m4s", 50_000, "MISS", "502, 200"));
     beside.log("this is no line of ours\n");
     beside.log(&format!("{}\n", "x".repeat(100_000)));
@@ -221,6 +225,23 @@ async fn what_is_not_known_is_not_reported() {
 }
 
 #[tokio::test]
+async fn a_log_that_says_nothing_of_what_is_answered_is_not_believed() {
+    let beside = Beside::start("").await;
+    let answered = AtomicU64::new(9);
+    beside.page.on("/status", move |_| {
+        let count = answered.fetch_add(100, Ordering::Relaxed);
+        let page =
+            format!("Active connections: 8 \nserver accepts handled requests\n 9 9 {count} \nReading: 0 Writing: 1 \n");
+        vec![Step::Send(response(200, "", page.as_bytes()))]
+    });
+    beside.next().await;
+    beside.agent.clock.forward(11);
+    beside.is_silent().await;
+    beside.log(&line(1, "/1.m4s", 1_000, "HIT", ""));
+    beside.sum(1).await;
+}
+
+#[tokio::test]
 async fn a_log_that_is_rotated_loses_nothing() {
     let beside = Beside::start("").await;
     beside.log(&line(1, "/1.m4s", 1_000, "HIT", ""));
@@ -246,6 +267,8 @@ async fn orders_become_files_and_an_answer_and_end_with_the_agent() {
         get_with(beside.agent.admin, "/v1/admission", &headers).await
     };
     assert_eq!(ask("a").await.status, 204);
+    let socket = "X-Original-URI: /master.m3u8\nX-Real-IP: unix:";
+    assert_eq!(get_with(beside.agent.admin, "/v1/admission", socket).await.status, 204, "a client without an address");
 
     let elsewhere = Some("http://other.example/base/".to_owned());
     beside.orchestrator.order(Directives { admit: false, redirect_to: elsewhere, epoch: 7, ..admit() }).await;
@@ -261,6 +284,9 @@ async fn orders_become_files_and_an_answer_and_end_with_the_agent() {
     assert_eq!((refused.status, refused.header("x-spillway-reason")), (403, Some("not-admitted")));
     assert_eq!(refused.header("x-spillway-redirect"), Some("http://other.example/base"));
     assert_eq!(get(beside.agent.admin, "/v1/admission").await.status, 400);
+    fs::remove_file(&flag).unwrap();
+    fs::remove_file(&file).unwrap();
+    until("both are there again", || flag.exists() && file.exists()).await;
 
     beside.orchestrator.order(Directives { epoch: 8, ..admit() }).await;
     until("the flag is gone", || !flag.exists()).await;
@@ -290,4 +316,13 @@ async fn an_operator_drains_it_with_the_token_and_its_end_is_a_drain() {
     let Beside { agent, orchestrator, page: _page, .. } = beside;
     let (last, ()) = tokio::join!(orchestrator.next(), agent.stop());
     assert!(last.draining);
+}
+
+#[tokio::test]
+async fn a_server_that_ends_together_with_its_agent_is_drained_too() {
+    let Beside { agent, orchestrator, page, .. } = Beside::start("").await;
+    page.on("/status", |_| vec![Step::Close]);
+    let (last, ()) = tokio::join!(orchestrator.next(), agent.stop());
+    assert!(last.draining);
+    assert_eq!(last.connections, 7, "what was known last");
 }
