@@ -21,6 +21,9 @@ pub(super) const FORMAT: &str = concat!(
 /// The first pause before another one; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Of its errors, the end.
+const SAID_BYTES: usize = 1_024;
+const LAST_WORDS: Duration = Duration::from_millis(100);
 const READ_BYTES: usize = 64 * 1024;
 
 /// Runs one varnishncsa after the other until `shutdown`.
@@ -48,29 +51,45 @@ pub(super) async fn run(instance: Option<String>, watched: Arc<Watched>, shutdow
 /// Hands its lines on until it ends; says how it ended. It ends when this is dropped.
 async fn follow(instance: Option<&str>, watched: &Watched) -> String {
     let mut command = Command::new(PROGRAM);
-    command.args(["-c", "-b", "-j", "-F", FORMAT]);
+    // It waits until there is a varnishd; statistics tell if there is none.
+    command.args(["-t", "off", "-c", "-b", "-j", "-F", FORMAT]);
     if let Some(instance) = instance {
         command.args(["-n", instance]);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return format!("{PROGRAM} doesn't start: {error}"),
     };
     let mut output = child.stdout.take().expect("it is piped");
+    let mut errors = child.stderr.take().expect("it is piped");
     let (mut lines, mut buffer) = (Lines::default(), Vec::with_capacity(READ_BYTES));
+    let (mut said, mut says) = (Vec::new(), true);
     watched.log_is(Ok(()));
     loop {
         buffer.clear();
-        match output.read_buf(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(_) => lines.push(&buffer, |line| watched.line(line)),
+        tokio::select! {
+            read = output.read_buf(&mut buffer) => match read {
+                Ok(0) | Err(_) => break,
+                Ok(_) => lines.push(&buffer, |line| watched.line(line)),
+            },
+            read = errors.read_buf(&mut said), if says => {
+                says = matches!(read, Ok(1..));
+                said.drain(..said.len().saturating_sub(SAID_BYTES));
+            }
         }
+    }
+    // Why it ends may come last.
+    if says {
+        let _ = tokio::time::timeout(LAST_WORDS, errors.take(SAID_BYTES as u64).read_to_end(&mut said)).await;
     }
     // Who has closed its output is of no use any more.
     let _ = child.start_kill();
+    let said = String::from_utf8_lossy(&said);
+    // Dots tell that it waits.
+    let last = said.lines().map(|line| line.trim_matches(['.', ' '])).rfind(|line| !line.is_empty()).unwrap_or("-");
     match child.wait().await {
-        Ok(status) => format!("{PROGRAM} ended: {status}"),
+        Ok(status) => format!("{PROGRAM} ended: {status}; it said: {last}"),
         Err(error) => format!("{PROGRAM} ended: {error}"),
     }
 }

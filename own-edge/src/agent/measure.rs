@@ -93,10 +93,15 @@ impl Subject {
     async fn read(&mut self, at: Millis) -> Result<Measured, String> {
         let cpu_ppm = self.look_at_processes(at).await;
         let reading = self.statistics.read(at).await?;
+        let logged = self.watched.log_is_read();
+        if let Err(error) = logged.and_then(|logged| self.unlogged.check(reading.requests, logged, at)) {
+            if self.interface.is_none() && reading.bytes_out.is_none() {
+                self.flow.begin_anew(self.watched.meter.bytes_out(), at);
+            }
+            return Err(error);
+        }
         let (bytes_out, bits_out_10s_bps) = self.count_out(&reading, at).await?;
-        // Last: from here on the interval's counts are taken.
-        let logged = self.watched.log_is_read()?;
-        self.unlogged.check(reading.requests, logged, at)?;
+        // From here on the interval's counts are taken.
         let watched = &self.watched;
         watched.measured(bits_out_10s_bps);
         self.carried = Carried { bytes_out, bits_out_10s_bps, connections: reading.connections };
@@ -137,17 +142,13 @@ impl Subject {
             Some(path) => {
                 let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
                 let text = tokio::fs::read_to_string(path).await.map_err(|error| failed(&error))?;
-                Some(text.trim().parse().map_err(|error: std::num::ParseIntError| failed(&error))?)
+                text.trim().parse().map_err(|error: std::num::ParseIntError| failed(&error))?
             }
-            None => reading.bytes_out,
+            None => reading.bytes_out.unwrap_or_else(|| self.watched.meter.bytes_out()),
         };
-        Ok(match counter {
-            Some(counter) => {
-                self.flow.read(counter, at);
-                (self.flow.total(), self.flow.bits_10s_bps())
-            }
-            None => (self.watched.meter.bytes_out(), self.watched.meter.bits_out_10s_bps()),
-        })
+        self.flow.read(counter, at);
+        let mean = self.flow.bits_10s_bps().ok_or("bits out are known from the second reading on")?;
+        Ok((self.flow.total(), mean))
     }
 
     async fn look_at_processes(&mut self, at: Millis) -> Option<u32> {
@@ -176,7 +177,7 @@ impl Reported for Subject {
         match (&result, self.known) {
             (Ok(_), Some(false) | None) => tracing::info!("the server's load is known"),
             (Err(error), Some(true) | None) => {
-                tracing::warn!(error, "the server's load is not known: nothing is reported");
+                tracing::warn!(error, "the server's load is not known");
             }
             _ => {}
         }

@@ -109,12 +109,9 @@ pub(super) struct Sent {
 impl Sent {
     /// Bytes since the first reading; `counter` stands in an answer of `own` bytes.
     fn read(&mut self, counter: u64, own: u64) -> u64 {
-        self.total += match self.counter {
-            None => 0,
-            Some(before) if counter >= before => (counter - before).saturating_sub(self.own),
-            // It was started anew.
-            Some(_) => counter,
-        };
+        // When it starts anew, ATS goes on from what it saved last: lower than before, and not nothing.
+        let grown = self.counter.map_or(0, |before| counter.saturating_sub(before));
+        self.total += grown.saturating_sub(self.own);
         (self.counter, self.own) = (Some(counter), own);
         self.total
     }
@@ -137,7 +134,13 @@ fn stub_status(page: &str) -> Result<Reading, String> {
 async fn varnishstat_output(instance: Option<&str>) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("varnishstat: {error}");
     let mut command = Command::new("varnishstat");
-    command.arg("-j").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    // Its first try tells.
+    command
+        .args(["-j", "-t", "0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
     if let Some(instance) = instance {
         command.args(["-n", instance]);
     }
@@ -238,8 +241,10 @@ mod tests {
         assert_eq!(sent.read(5_000_000, 40_000), 0);
         assert_eq!(sent.read(5_040_000, 40_000), 0, "nobody else asked");
         assert_eq!(sent.read(6_080_000, 40_000), 1_000_000);
-        assert_eq!(sent.read(300_000, 40_000), 1_300_000, "it was started anew");
-        assert_eq!(sent.read(340_000, 40_000), 1_300_000);
+        assert_eq!(sent.read(5_500_000, 40_000), 1_000_000, "it was started anew");
+        assert_eq!(sent.read(5_840_000, 40_000), 1_300_000);
+        assert_eq!(sent.read(0, 40_000), 1_300_000, "from nothing");
+        assert_eq!(sent.read(540_000, 40_000), 1_800_000);
     }
 
     /// As ATS 9.2 wrote it, shortened, with connections.

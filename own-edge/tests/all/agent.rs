@@ -175,6 +175,9 @@ fn line(viewer: u8, target: &str, bytes: u64, cache: &str, origin: &str) -> Stri
 #[tokio::test]
 async fn a_report_says_what_the_log_and_the_page_say() {
     let beside = Beside::start("group = 'cluster'\ncache_dir = '/'").await;
+    // So that a mean of ten seconds is one.
+    beside.agent.clock.forward(11);
+    beside.next().await;
     for viewer in 1..=3 {
         // What a client calls itself hides nothing.
         let line = line(viewer, "/live/river/1.m4s?CMCD=sid%3D%22one%22", 100_000, "HIT", "");
@@ -209,6 +212,14 @@ async fn a_report_says_what_the_log_and_the_page_say() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_busy_before_its_agent_is_not_called_idle() {
+    let beside = Beside::start("").await;
+    beside.log(&line(1, "/1.m4s", 1_000_000, "HIT", ""));
+    let last = beside.sum(1).await.pop().unwrap();
+    assert!(last.bits_out_10s_bps >= 8_000_000 / 8, "of some seconds: {}", last.bits_out_10s_bps);
+}
+
+#[tokio::test]
 async fn what_is_not_known_is_not_reported() {
     let beside = Beside::start("").await;
     beside.page.on("/status", |_| vec![Step::Close]);
@@ -218,10 +229,13 @@ async fn what_is_not_known_is_not_reported() {
     let back = beside.sum(1).await;
     assert!(back[0].interval_ms > 5_000, "it covers what wasn't reported: {} ms", back[0].interval_ms);
 
+    // A mean that goes over what nobody knows would be too low or too high.
     beside.log("127.0.0.1 - - [23/Nov/2026:09:00:00 +0000] \"GET / HTTP/1.1\" 200 5\n");
     beside.is_silent().await;
-    beside.log(&line(1, "/1.m4s", 1_000, "HIT", ""));
-    beside.sum(1).await;
+    beside.log(&line(1, "/1.m4s", 1_000_000, "HIT", ""));
+    let back = beside.sum(1).await.pop().unwrap();
+    let within_2s = 8_000_000 * 1000 / 2_000;
+    assert!((within_2s / 2..=within_2s * 3 / 2).contains(&back.bits_out_10s_bps), "{}", back.bits_out_10s_bps);
 }
 
 #[tokio::test]
