@@ -130,6 +130,16 @@ impl AgentConfig {
         Ok(self)
     }
 
+    /// Who is watched, and by what; a line for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let server = self.server.map_or("the server that --for says", ServerKind::as_str);
+        let statistics = self.statistics_url.as_deref().unwrap_or("varnishstat");
+        let log = self.log.as_ref().map_or_else(|| "varnishncsa".to_owned(), |path| path.display().to_string());
+        let bits = self.interface.as_deref().unwrap_or("the server");
+        format!("{} beside {server}: statistics of {statistics}, log of {log}, bits out of {bits}", self.pathway)
+    }
+
     /// Checks every value, without opening anything.
     ///
     /// # Errors
@@ -251,6 +261,10 @@ mod tests {
             with(lines).expect("parses").check().expect(lines);
         }
         let plan = with(NGINX).expect("parses").plan().expect("valid");
+        let said = with(NGINX).expect("parses").describe();
+        let expected =
+            "own-fra-1 beside nginx: statistics of http://127.0.0.1/status, log of /var/log/a, bits out of the server";
+        assert_eq!(said, expected);
         assert_eq!((plan.ceiling_bps, plan.process.as_str()), (500_000_000, "nginx"));
         for (url, path) in [("/status", "/status"), ("/status/", "/status/"), ("/", "/"), ("", "/")] {
             let lines = NGINX.replace("/status", url);

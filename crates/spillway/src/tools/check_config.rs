@@ -19,8 +19,12 @@ pub fn run(arguments: &CheckConfig) -> anyhow::Result<()> {
     if let Some(edge) = &config.edge {
         println!("access log: {}", posted(&edge.collectors, edge.deliveries_share, "requests", "none"));
     }
+    if let Some(agent) = &config.edge_agent {
+        println!("edge agent: {}", agent.describe());
+    }
     let Some(deployment) = deployment else {
-        println!("{}: valid (an own edge, or an agent beside one)", arguments.config.display());
+        let what = if config.edge.is_some() { "an own edge" } else { "an edge agent" };
+        println!("{}: valid ({what})", arguments.config.display());
         return Ok(());
     };
     if let Some(steer) = &config.steer {
