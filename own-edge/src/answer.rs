@@ -154,7 +154,7 @@ fn admitted(edge: &Arc<Edge>, asked: Asked, version: Version, body: Option<Incom
     let began = asked.at;
     let reads = matches!(asked.method, Method::GET | Method::HEAD);
     if reads && let Some(reply) = respond::at_once(edge, &asked) {
-        prefetch::ahead(edge, &asked);
+        prefetch::ahead(edge, &asked, &edge.terms());
         return Begun::Now(logged(edge, asked, began, reply));
     }
     let (informed, hearing) = match version {
@@ -165,7 +165,7 @@ fn admitted(edge: &Arc<Edge>, asked: Asked, version: Version, body: Option<Incom
     let later = Later::new(async move {
         let reply = if reads {
             let reply = respond::serve(&edge, &asked, informed).await;
-            prefetch::ahead(&edge, &asked);
+            prefetch::ahead(&edge, &asked, &edge.terms());
             reply
         } else {
             respond::forward(&edge, &asked, RequestBody::of(body), informed).await

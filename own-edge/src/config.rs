@@ -16,6 +16,7 @@ use url::Url;
 use crate::disk::DiskPlan;
 use crate::methods::methods;
 use crate::origin::{ClusterConfig, EdgeToken, OriginConfig, ServerPlan, servers};
+use crate::prefetch::Prefetch;
 use crate::rules::paths::{PathConfig, PathRules};
 use crate::rules::policy::Choices;
 use crate::signing::SigningConfig;
@@ -97,6 +98,11 @@ pub struct EdgeConfig {
     /// Requests that a client (an address; for IPv6 its /64) may make in a second; twice as many at once. More are
     /// answered with 429. Default none: no limit.
     pub requests_per_s_per_client: Option<NonZeroU32>,
+    /// What is fetched before it is asked for: "off", "announced" (what players say that they will ask for, CMCD `nor`), or
+    /// "next" (that, or else the next segment of the playlist; and what is new at a live edge that somebody watches).
+    /// Default "next".
+    #[serde(default)]
+    pub prefetch: Prefetch,
     /// Keep answers with `Set-Cookie`, where the origin says how long; everybody gets the same cookie then. Default false.
     #[serde(default)]
     pub keep_set_cookie: bool,
@@ -392,6 +398,7 @@ impl EdgeConfig {
             stale_on_error_s: self.stale_on_error_s,
             sites: Sites::new(&self.allowed_origins)?,
             rate: self.requests_per_s_per_client.map(Rate::new),
+            prefetch: self.prefetch,
         })
     }
 

@@ -27,6 +27,7 @@ use crate::reply::Dress;
 use crate::rules::policy::Choices;
 use crate::store::Store;
 use crate::terms::Terms;
+use crate::video::Catalog;
 
 /// One running edge.
 pub(crate) struct Edge {
@@ -50,6 +51,8 @@ pub(crate) struct Edge {
     pub advice: Advice,
     pub purges: Purges,
     pub prefetches: Prefetches,
+    /// What the playlists say that were served.
+    pub video: Catalog,
     pub readiness: Readiness,
     /// `Via` of requests.
     pub via: HeaderValue,
@@ -130,7 +133,8 @@ impl Edge {
             via,
             advice: Advice::default(),
             purges: Purges::default(),
-            prefetches: Prefetches::new(),
+            prefetches: Prefetches::new(plan.origin_requests),
+            video: Catalog::new(),
             readiness,
             stopping: AtomicBool::new(false),
             retired: AtomicBool::new(false),
@@ -164,6 +168,7 @@ impl Edge {
     pub(crate) fn forget(&self, urls: &[Key]) {
         // In this order: a fill keeps first, and then looks whether it is outdated.
         self.fills.outdate_where(|key| urls.iter().any(|url| key.split('\n').next() == Some(url)));
+        self.video.forget(|key| urls.contains(key));
         for url in urls {
             self.store.forget(url);
             if let Some(disk) = &self.disk {

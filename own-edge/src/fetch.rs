@@ -14,10 +14,12 @@ use crate::fill::{Outcome, Writer};
 use crate::informed::Informed;
 use crate::object::{Head, Key, Object, Pieces, Stored, strip_hop_by_hop};
 use crate::origin::{Answer, EDGE_TOKEN, FetchError, OriginRequest, RequestBody, Resumable, strong_etag};
+use crate::prefetch;
 use crate::receive::Asked;
 use crate::rules::freshness::{Freshness, State, Times};
 use crate::rules::policy::{Exchange, Framing, Keep, freshness, keep};
 use crate::rules::vary::Varies;
+use crate::video::Passing;
 
 /// After a failed revalidation what is kept serves for this long, where it may, before the origin is asked again.
 const RETRY_MS: u64 = 2_000;
@@ -120,7 +122,10 @@ async fn run_fill(
         if matches!(object.state(edge.now()), State::Fresh(_)) {
             put(edge, key, &object, &writer);
             writer.unlist();
-            writer.publish(Outcome::Loaded(object));
+            writer.publish(Outcome::Loaded(object.clone()));
+            if let Some(playlist) = Passing::kept(&wanted.url, &object) {
+                prefetch::learn(edge, &wanted.url, playlist);
+            }
             return FillResult::Loaded;
         }
         kept = Some(object);
@@ -261,6 +266,7 @@ async fn stream(
         writer.unlist();
     }
     let etag = strong_etag(answer.status, &answer.headers);
+    let mut playlist = Passing::of(&wanted.url, answer.status, &answer.headers);
     let head = match fresh {
         Some(_) => Head::new(answer.status, answer.headers),
         None => Head::passed(answer.status, answer.headers),
@@ -279,12 +285,18 @@ async fn stream(
         if len.is_none() && taken > edge.terms().choices.max_object_bytes && !writer.is_window() {
             writer.open_window();
         }
+        if let Some(playlist) = &mut playlist {
+            playlist.push(&part);
+        }
         if writer.push(part).await.is_err() {
             return FillResult::Aborted;
         }
     }
     if len.is_some_and(|len| len != taken) {
         return FillResult::Aborted;
+    }
+    if let Some(playlist) = playlist {
+        prefetch::learn(edge, &wanted.url, playlist);
     }
     match fresh.filter(|_| !writer.is_window()) {
         Some(fresh) => {

@@ -6,7 +6,8 @@
 //! `lookup` (kept, being fetched, or for this request alone) → `fetch` with `fill` (one fetch for all who wait,
 //! streamed to them while it comes; `origin` knows the servers and asks them, `rules` say what is kept, for how long and for whom) → `respond`
 //! (whole, range, not modified) and `body` → `account` (bits, viewers, results) and `access` (a line for the lake).
-//! Below it `store` (memory) and `disk` keep objects. Beside it `report` sends load reports and takes orders, `terms` are
+//! Below it `store` (memory) and `disk` keep objects. Beside it `video` reads the playlists that are served, `prefetch`
+//! fetches ahead what they say and what players announce, `report` sends load reports and takes orders, `terms` are
 //! what `reload` may change, `handover` gives the ports to a successor, `purge` and `faults` obey operators.
 //! `agent` reports for a server that isn't ours.
 //!
@@ -53,6 +54,7 @@ mod socket;
 mod spans;
 mod store;
 mod terms;
+mod video;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -69,6 +71,7 @@ pub use config::EdgeConfig;
 pub use doors::Doors;
 pub use faults::Fault;
 pub use origin::{ClusterConfig, OriginConfig};
+pub use prefetch::Prefetch;
 pub use reload::Reload;
 pub use signing::SigningConfig;
 

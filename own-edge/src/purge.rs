@@ -169,6 +169,7 @@ fn sweep(edge: &Edge, batch: &[Arc<Purge>]) -> std::io::Result<()> {
     // First what is being fetched, then what is kept: a fill keeps first, and then looks whether it is outdated. Which
     // tags a fill will have is not known, so each may have the one that goes.
     edge.fills.outdate_where(|key| batch.iter().any(|purge| !purge.tags.is_empty() || purge.names_url(key)));
+    edge.video.forget(|key| batch.iter().any(|purge| !purge.soft && purge.names_url(key)));
     edge.store.retain(
         |key| !batch.iter().any(|purge| !purge.soft && purge.names_url(key)),
         |key, object| {

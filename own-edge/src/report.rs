@@ -170,6 +170,7 @@ impl Reported for EdgeReported {
         }
         self.edge.metrics.store_bytes.set(self.edge.store.used_bytes() as f64);
         self.edge.metrics.viewers.set(*viewers as f64);
+        self.edge.prefetches.sweep(self.edge.now());
     }
 
     fn obey(&self, directives: Directives) {

@@ -9,6 +9,7 @@ use http::header::ORIGIN;
 use spillway_service::config::ConfigError;
 
 use crate::methods::Methods;
+use crate::prefetch::Prefetch;
 use crate::reply::Readers;
 use crate::rules::paths::PathRules;
 use crate::rules::policy::Choices;
@@ -26,6 +27,7 @@ pub(crate) struct Terms {
     pub stale_on_error_s: u64,
     pub sites: Sites,
     pub rate: Option<Rate>,
+    pub prefetch: Prefetch,
 }
 
 /// Sites whose pages may read what the edge answers (CORS).

@@ -162,6 +162,13 @@ impl Origins {
         result
     }
 
+    /// Whether an origin or shield for `key` works, as far as is known.
+    pub(crate) fn is_well(&self, key: &str) -> bool {
+        let path = key.split(['?', '\n']).next().unwrap_or_default();
+        let places: Vec<_> = self.servers.iter().map(|server| &server.place).collect();
+        choice::order(&places, path, None).into_iter().any(|at| self.servers[at].is_up())
+    }
+
     /// The servers for a request, in their order. What came from a peer goes to none: it has chosen this one.
     fn ways(&self, request: &OriginRequest<'_>) -> Vec<&Arc<Server>> {
         let path = request.path_and_query.split('?').next().unwrap_or_default();

@@ -81,15 +81,24 @@ impl PathRules {
         self.rules.iter().find(fits).unwrap_or(&self.usual)
     }
 
-    /// How long the answers for a key are good.
-    pub(crate) fn ttl(&self, key: &Key) -> Ttl {
-        // A key has lost what was stripped; rules are for what comes behind that, then.
-        let path = key.split(['?', '\n']).next().unwrap_or_default();
+    /// The rule of a path that has lost what is stripped; where something was, the rule is for what comes behind that.
+    fn of_stripped(&self, path: &str) -> &Rule {
         let fits = |rule: &&Rule| {
             let begins = rule.strip_segments > 0 || path.starts_with(&*rule.prefix);
             begins && path.ends_with(&*rule.suffix)
         };
-        self.rules.iter().find(fits).unwrap_or(&self.usual).ttl
+        self.rules.iter().find(fits).unwrap_or(&self.usual)
+    }
+
+    /// How long the answers for a key are good.
+    pub(crate) fn ttl(&self, key: &Key) -> Ttl {
+        self.of_stripped(key.split(['?', '\n']).next().unwrap_or_default()).ttl
+    }
+
+    /// What names the object that an answer refers to: its path is relative to a key, so nothing of it is stripped.
+    pub(crate) fn key_beside(&self, path: &str, query: Option<&str>) -> Key {
+        let query = query.map(|query| self.of_stripped(path).kept(query)).unwrap_or_default();
+        if query.is_empty() { Key::from(path) } else { Key::from(format!("{path}?{query}")) }
     }
 
     /// What names the object of a path and a query, and what the origin is asked for.
@@ -210,6 +219,7 @@ mod tests {
         ] {
             assert_eq!(&*rules.key(path, Some(query)), expected, "{path}?{query}");
         }
+        assert_eq!(&*rules.key_beside("/film/x/1.m4s", Some("user=1&q=2")), "/film/x/1.m4s?q=2");
     }
 
     #[test]

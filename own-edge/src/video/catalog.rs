@@ -1,0 +1,319 @@
+//! What is known of playlists that were served: bounded in number, replaced by newer versions, found by playlist and by
+//! segment.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter, Weighter};
+use spillway_model::Millis;
+
+use super::rendition::{Rendition, counted_after};
+use super::{Listing, Playlist, Segments};
+use crate::object::Key;
+
+/// Playlists whose size is expected; sizes tables only.
+const PLAYLISTS_USUAL: usize = 4_096;
+/// Segments of all known playlists; some 30 MB with their keys.
+const LISTED_MAX: u64 = 131_072;
+/// Keys by which their place is found.
+const PLACES_MAX: usize = 131_072;
+/// Numbers in a URL that are tried as a segment's; from its end.
+const NUMBERS_TRIED: usize = 4;
+
+/// What is new must stay for a while, though what is there is asked for all the time.
+const HOT_SHARE: f64 = 0.5;
+const SHARDS: usize = 16;
+
+fn cache<V: Clone, W: Weighter<Key, V> + Clone>(
+    items: usize,
+    weight: u64,
+    shards: usize,
+    weighter: W,
+) -> Cache<Key, V, W> {
+    let options = OptionsBuilder::new()
+        .shards(shards)
+        .hot_allocation(HOT_SHARE)
+        .estimated_items_capacity(items)
+        .weight_capacity(weight)
+        .build()
+        .expect("both capacities are set");
+    Cache::with_options(options, weighter, DefaultHashBuilder::default(), DefaultLifecycle::default())
+}
+
+/// What is known.
+pub(crate) struct Catalog {
+    playlists: Cache<Key, Known, BySegments>,
+    places: Cache<Key, Place>,
+    /// Whether there is anything; spares whoever serves no playlists the look.
+    any: AtomicBool,
+    any_counted: AtomicBool,
+}
+
+/// One playlist.
+#[derive(Clone)]
+enum Known {
+    /// Media playlists.
+    Multivariant(Arc<[Key]>),
+    /// Renditions.
+    Media(Arc<[Arc<Rendition>]>),
+}
+
+/// Where a segment stands. Whoever forgets the playlist forgets its places, since nothing is behind them any more.
+#[derive(Clone)]
+struct Place {
+    rendition: Weak<Rendition>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// The segment of a number.
+    Segment(u64),
+    /// A part.
+    Part,
+    /// Those with a number between what stands before and behind it.
+    Counted,
+}
+
+#[derive(Clone)]
+struct BySegments;
+
+impl Weighter<Key, Known> for BySegments {
+    fn weight(&self, _: &Key, known: &Known) -> u64 {
+        match known {
+            Known::Multivariant(keys) => 1 + keys.len() as u64,
+            Known::Media(renditions) => renditions.iter().map(|rendition| rendition.listing().len() + 1).sum(),
+        }
+    }
+}
+
+/// Renditions of which something new may have come.
+pub(crate) struct News(Arc<[Arc<Rendition>]>);
+
+impl News {
+    /// What viewers will ask for at once, where some watch: the newest part and the one after it, or the newest segment.
+    pub(crate) fn wanted(&self, now: Millis) -> Vec<Key> {
+        self.0.iter().flat_map(|rendition| rendition.newest(now)).collect()
+    }
+}
+
+impl Catalog {
+    pub(crate) fn new() -> Self {
+        Self {
+            // One shard: the longest playlist must fit into any.
+            playlists: cache(PLAYLISTS_USUAL, LISTED_MAX, 1, BySegments),
+            places: cache(PLACES_MAX, PLACES_MAX as u64, SHARDS, UnitWeighter),
+            any: AtomicBool::new(false),
+            any_counted: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes a playlist that was served for `url`.
+    pub(crate) fn learn(&self, url: &str, playlist: Playlist) -> Option<News> {
+        let id = id(url);
+        let listings = match playlist {
+            Playlist::Multivariant(keys) => {
+                self.playlists.insert(id, Known::Multivariant(keys.into()));
+                return None;
+            }
+            Playlist::Media(listings) => listings,
+        };
+        let before = match self.playlists.get(&id) {
+            Some(Known::Media(renditions)) if renditions.len() == listings.len() => Some(renditions),
+            _ => None,
+        };
+        let renditions = before.unwrap_or_else(|| listings.iter().map(|_| Arc::default()).collect());
+        let mut live = false;
+        for (rendition, listing) in renditions.iter().zip(listings) {
+            live |= listing.live;
+            self.place(rendition, &rendition.take(listing));
+        }
+        self.playlists.insert(id, Known::Media(renditions.clone()));
+        self.any.store(true, Ordering::Relaxed);
+        live.then_some(News(renditions))
+    }
+
+    fn place(&self, rendition: &Arc<Rendition>, listing: &Listing) {
+        let put =
+            |key: &Key, kind| self.places.insert(key.clone(), Place { rendition: Arc::downgrade(rendition), kind });
+        match &listing.segments {
+            Segments::Listed { first, list, .. } => {
+                (*first..).zip(list).for_each(|(number, segment)| put(&segment.key, Kind::Segment(number)));
+            }
+            Segments::Counted(counted) => {
+                put(&Key::from(pattern(&counted.prefix, &counted.suffix)), Kind::Counted);
+                self.any_counted.store(true, Ordering::Relaxed);
+            }
+        }
+        let parts = listing.parts.iter().map(|part| &part.key);
+        parts.chain(&listing.hint).for_each(|key| put(key, Kind::Part));
+    }
+
+    /// A viewer asks for `key`: what comes after it, where that is there.
+    pub(crate) fn asked(&self, key: &Key, now: Millis, wall_ms: impl FnOnce() -> u64) -> Option<Key> {
+        if !self.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        match self.places.get(key) {
+            Some(place) => {
+                let rendition = place.rendition.upgrade()?;
+                rendition.note_asked(matches!(place.kind, Kind::Part), now);
+                let listing = rendition.listing();
+                match place.kind {
+                    Kind::Segment(number) => listing.after_segment(key, number),
+                    Kind::Part => listing.after_part(key),
+                    Kind::Counted => None,
+                }
+            }
+            None if self.any_counted.load(Ordering::Relaxed) => self.counted_next(key, wall_ms()),
+            None => None,
+        }
+    }
+
+    fn counted_next(&self, key: &str, wall_ms: u64) -> Option<Key> {
+        numbers(key).take(NUMBERS_TRIED).find_map(|(from, to)| {
+            let (before, behind) = (&key[..from], &key[to..]);
+            let rendition = self.places.get(&*pattern(before, behind))?.rendition.upgrade()?;
+            let listing = rendition.listing();
+            let Segments::Counted(counted) = &listing.segments else { return None };
+            counted_after(counted, before, key, key[from..to].parse().ok()?, wall_ms)
+        })
+    }
+
+    /// Forgets the playlists that `goes` names.
+    pub(crate) fn forget(&self, goes: impl Fn(&Key) -> bool) {
+        if self.any.load(Ordering::Relaxed) {
+            self.playlists.retain(|key, _| !goes(key));
+        }
+    }
+}
+
+fn pattern(before: &str, behind: &str) -> String {
+    format!("{before}\n{behind}")
+}
+
+/// The numbers in a text, the last first, as places of begin and end.
+fn numbers(text: &str) -> impl Iterator<Item = (usize, usize)> {
+    let bytes = text.as_bytes();
+    let mut end = bytes.len();
+    std::iter::from_fn(move || {
+        let to = bytes[..end].iter().rposition(u8::is_ascii_digit)? + 1;
+        let from = bytes[..to].iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |at| at + 1);
+        end = from;
+        Some((from, to))
+    })
+}
+
+/// What versions of one playlist have in common: its URL without what a player asks for in it.
+fn id(url: &str) -> Key {
+    let Some((path, query)) = url.split_once('?').filter(|(_, query)| query.contains("_HLS_")) else {
+        return Key::from(url);
+    };
+    let kept: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("_HLS_")).collect();
+    if kept.is_empty() { Key::from(path) } else { Key::from(format!("{path}?{}", kept.join("&"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::paths::PathRules;
+    use crate::video::{Base, read};
+
+    fn learn(catalog: &Catalog, url: &str, text: &str) -> Option<News> {
+        let paths = PathRules::new(&[], &[]).expect("valid");
+        let playlist = read(text, &Base::new(&Key::from(url), &paths).expect("a path")).expect("a playlist");
+        catalog.learn(url, playlist)
+    }
+
+    fn next(catalog: &Catalog, key: &str) -> Option<String> {
+        catalog.asked(&Key::from(key), Millis(1_000_000), || 0).map(|key| key.to_string())
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn a_segment_knows_its_successor_as_the_newest_playlist_has_it() {
+        let catalog = Catalog::new();
+        assert_eq!(next(&catalog, "/1.ts"), None);
+        let head = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE";
+        learn(
+            &catalog,
+            "/v.m3u8",
+            &format!("{head}:1\n#EXTINF:2,\n1.ts\n#EXTINF:2,\n2.ts\n#EXT-X-GAP\n#EXTINF:2,\n3.ts\n"),
+        );
+        assert_eq!(
+            (next(&catalog, "/1.ts"), next(&catalog, "/2.ts"), next(&catalog, "/4.ts")),
+            (some("/2.ts"), None, None)
+        );
+        // A delta: 2 and 3 are left out.
+        let delta = format!("{head}:2\n#EXT-X-SKIP:SKIPPED-SEGMENTS=2\n#EXTINF:2,\n4.ts\n");
+        learn(&catalog, "/v.m3u8?_HLS_msn=4&_HLS_skip=YES", &delta);
+        assert_eq!((next(&catalog, "/1.ts"), next(&catalog, "/2.ts")), (None, some("/4.ts")));
+        // It began anew with other segments under the old numbers.
+        learn(&catalog, "/v.m3u8", &format!("{head}:2\n#EXTINF:2,\nb2.ts\n#EXTINF:2,\nb3.ts\n"));
+        assert_eq!((next(&catalog, "/2.ts"), next(&catalog, "/b2.ts")), (None, some("/b3.ts")));
+        catalog.forget(|key| &**key == "/v.m3u8");
+        assert_eq!(next(&catalog, "/b2.ts"), None);
+    }
+
+    #[test]
+    fn ranges_of_one_object_have_the_next_object_as_their_successor() {
+        let catalog = Catalog::new();
+        let text = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n#EXT-X-BYTERANGE:9@0\na.ts\n#EXTINF:2,\n\
+            #EXT-X-BYTERANGE:9\na.ts\n#EXTINF:2,\nb.ts\n#EXT-X-ENDLIST\n";
+        assert!(learn(&catalog, "/v.m3u8", text).is_none(), "nothing new will come");
+        assert_eq!(next(&catalog, "/a.ts"), some("/b.ts"));
+    }
+
+    #[test]
+    fn only_what_is_watched_is_wanted() {
+        let catalog = Catalog::new();
+        let text = |hint: u32| {
+            format!(
+                "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:4,\n7.ts\n\
+                 #EXT-X-PART:DURATION=1,URI=\"8.{}.ts\"\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"8.{hint}.ts\"\n",
+                hint - 1
+            )
+        };
+        let news = learn(&catalog, "/v.m3u8", &text(1)).expect("live");
+        assert!(news.wanted(Millis(1_000_000)).is_empty());
+        assert_eq!(next(&catalog, "/8.0.ts"), some("/8.1.ts"));
+        let news = learn(&catalog, "/v.m3u8?_HLS_msn=8&_HLS_part=1", &text(2)).expect("live");
+        let wanted: Vec<_> = news.wanted(Millis(1_000_000)).iter().map(|key| key.to_string()).collect();
+        assert_eq!(wanted, ["/8.1.ts", "/8.2.ts"]);
+        assert!(news.wanted(Millis(1_012_000)).is_empty(), "12 s later nobody watches");
+    }
+
+    #[test]
+    fn counted_segments_go_on_as_far_as_they_are_there() {
+        let catalog = Catalog::new();
+        let mpd = "<MPD type=\"static\" mediaPresentationDuration=\"PT5S\"><Period><AdaptationSet><SegmentTemplate \
+            duration=\"2\" media=\"v1/$RepresentationID$/$Number%02d$.m4s\"/><Representation id=\"a1\"/></AdaptationSet></Period></MPD>";
+        learn(&catalog, "/x.mpd", mpd);
+        for (key, expected) in [
+            ("/v1/a1/01.m4s", some("/v1/a1/02.m4s")),
+            ("/v1/a1/02.m4s", some("/v1/a1/03.m4s")),
+            ("/v1/a1/03.m4s", None),
+            ("/v1/a1/1.m4s", None),
+            ("/v1/a2/01.m4s", None),
+            ("/v1/a1/99999999999999999999.m4s", None),
+        ] {
+            assert_eq!(next(&catalog, key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn ten_times_what_is_remembered_takes_no_more_than_it_may() {
+        let catalog = Catalog::new();
+        for n in 0..400 {
+            let segments: String = (0..4_000).map(|s| format!("#EXTINF:2,\n{n}/{s}.ts\n")).collect();
+            learn(&catalog, &format!("/{n}.m3u8"), &format!("#EXTM3U\n{segments}"));
+        }
+        assert!(catalog.playlists.weight() <= LISTED_MAX, "{}", catalog.playlists.weight());
+        assert!(catalog.places.len() <= PLACES_MAX, "{}", catalog.places.len());
+        assert_eq!(next(&catalog, "/399/7.ts"), some("/399/8.ts"));
+    }
+}

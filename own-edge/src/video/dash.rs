@@ -1,0 +1,440 @@
+//! DASH MPDs: segment templates, by number or by timeline. What says its segments in other ways is left out.
+
+use std::collections::BTreeMap;
+
+use quick_xml::Reader;
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesStart, Event};
+
+use super::times::{duration_ms, moment_ms};
+use super::{
+    Base, CountEnd, Counted, Listing, Playlist, RENDITIONS_MAX, SEGMENTS_MAX, Segment, Segments, TARGET_MAX_MS,
+};
+
+/// Deeper than any MPD.
+const DEPTH_MAX: usize = 64;
+/// Segments of all renditions together.
+const ALL_SEGMENTS_MAX: usize = 4 * SEGMENTS_MAX;
+/// Entries of one timeline.
+const TIMELINE_MAX: usize = SEGMENTS_MAX;
+/// Bytes of a `BaseURL`.
+const BASE_MAX_BYTES: usize = 8 * 1024;
+/// Stands where a number will stand; no digit, so that it is found again.
+const PLACE: &str = "-spillway-number-";
+
+/// Reads a text that begins with `<`.
+pub(super) fn read(text: &str, base: &Base<'_>) -> Option<Playlist> {
+    let mut xml = Reader::from_str(text);
+    let mut mpd = Mpd::default();
+    let mut open: Vec<Level> = Vec::new();
+    loop {
+        match xml.read_event().ok()? {
+            Event::Start(tag) => {
+                if open.len() >= DEPTH_MAX {
+                    return None;
+                }
+                let level = mpd.opened(&tag, &mut open)?;
+                open.push(level);
+            }
+            Event::Empty(tag) => {
+                let level = mpd.opened(&tag, &mut open)?;
+                mpd.closed(level, &mut open, base);
+            }
+            Event::End(_) => {
+                let level = open.pop()?;
+                mpd.closed(level, &mut open, base);
+            }
+            Event::Text(text) => {
+                if let Some(level) = open.last_mut() {
+                    level.add(&text.decode().ok()?);
+                }
+            }
+            Event::GeneralRef(entity) => {
+                if let Some(level) = open.last_mut() {
+                    match entity.resolve_char_ref().ok()? {
+                        Some(char) => level.add(char.encode_utf8(&mut [0; 4])),
+                        None => level.add(resolve_predefined_entity(&entity.decode().ok()?)?),
+                    }
+                }
+            }
+            // Entities of its own could make a small text a large one.
+            Event::DocType(_) => return None,
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    mpd.is_one.then_some(Playlist::Media(mpd.listings))
+}
+
+/// An element that is open, with what holds in it.
+#[derive(Clone, Default)]
+struct Level {
+    name: Vec<u8>,
+    attributes: BTreeMap<Vec<u8>, String>,
+    /// Of a `BaseURL`.
+    text: Option<String>,
+    /// Base URLs from the MPD down, one behind the other; `None` once one leads elsewhere.
+    bases: Vec<String>,
+    /// The first `BaseURL` of each element counts; others are the same elsewhere.
+    has_base: bool,
+    template: Option<Template>,
+}
+
+impl Level {
+    fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.get(name.as_bytes()).map(String::as_str)
+    }
+
+    fn add(&mut self, more: &str) {
+        if let Some(text) = self.text.as_mut().filter(|text| text.len() + more.len() <= BASE_MAX_BYTES) {
+            text.push_str(more);
+        }
+    }
+}
+
+/// A `SegmentTemplate`, with what it has from those around it.
+#[derive(Clone, Default)]
+struct Template {
+    media: Option<String>,
+    init: Option<String>,
+    timescale: u64,
+    first: u64,
+    duration: Option<u64>,
+    /// How much earlier than complete a segment may be asked for, ms.
+    early_ms: u64,
+    timeline: Option<Vec<Run>>,
+}
+
+/// An `S`: so many segments of one length.
+#[derive(Clone, Copy)]
+struct Run {
+    at: Option<u64>,
+    duration: u64,
+    /// -1: up to the next one.
+    repeat: i64,
+}
+
+#[derive(Default)]
+struct Mpd {
+    is_one: bool,
+    dynamic: bool,
+    /// When it begins, wall clock ms.
+    start_ms: Option<u64>,
+    length_ms: Option<u64>,
+    /// Of the period that is open: begin since the MPD's, and length.
+    period: (u64, Option<u64>),
+    /// Where the next one begins, if it doesn't say.
+    next_period_ms: u64,
+    listings: Vec<Listing>,
+    segments: usize,
+}
+
+impl Mpd {
+    fn opened(&mut self, tag: &BytesStart<'_>, open: &mut [Level]) -> Option<Level> {
+        let name = tag.local_name().as_ref().to_vec();
+        let mut level = Level { name, ..Level::default() };
+        if let Some(parent) = open.last() {
+            (level.bases, level.template) = (parent.bases.clone(), parent.template.clone());
+        } else if std::mem::replace(&mut self.is_one, true) || level.name != b"MPD" {
+            return None;
+        }
+        for attribute in tag.attributes() {
+            let attribute = attribute.ok()?;
+            let value = attribute.unescape_value().ok()?.into_owned();
+            level.attributes.insert(attribute.key.local_name().as_ref().to_vec(), value);
+        }
+        match &*level.name {
+            b"MPD" => {
+                self.dynamic = level.attribute("type") == Some("dynamic");
+                self.start_ms = level.attribute("availabilityStartTime").and_then(moment_ms);
+                self.length_ms = level.attribute("mediaPresentationDuration").and_then(duration_ms);
+            }
+            b"Period" => {
+                let start_ms = level.attribute("start").and_then(duration_ms).unwrap_or(self.next_period_ms);
+                let said = level.attribute("duration").and_then(duration_ms);
+                self.period = (start_ms, said.or_else(|| self.length_ms?.checked_sub(start_ms)));
+                self.next_period_ms = start_ms.saturating_add(self.period.1.unwrap_or(0));
+            }
+            b"BaseURL" => level.text = Some(String::new()),
+            b"SegmentTemplate" => level.template = Some(Template::of(&level)),
+            b"SegmentTimeline" => {
+                if let Some(template) = &mut level.template {
+                    template.timeline = Some(Vec::new());
+                }
+            }
+            b"S" => self.run(&level, open),
+            _ => {}
+        }
+        Some(level)
+    }
+
+    fn run(&mut self, level: &Level, open: &mut [Level]) {
+        let number = |name| level.attribute(name).and_then(|text| text.parse::<u64>().ok());
+        let timeline = open.last_mut().filter(|parent| parent.name == b"SegmentTimeline");
+        let timeline = timeline.and_then(|parent| parent.template.as_mut()?.timeline.as_mut());
+        if let (Some(timeline), Some(duration)) = (timeline, number("d")) {
+            let repeat = level.attribute("r").and_then(|text| text.parse().ok()).unwrap_or(0);
+            if timeline.len() < TIMELINE_MAX {
+                timeline.push(Run { at: number("t"), duration, repeat });
+            }
+        }
+    }
+
+    fn closed(&mut self, level: Level, open: &mut [Level], base: &Base<'_>) {
+        match (&*level.name, open.last_mut()) {
+            (b"BaseURL", Some(parent)) if !parent.has_base => {
+                parent.has_base = true;
+                parent.bases.push(level.text.unwrap_or_default().trim().to_owned());
+            }
+            (b"SegmentTemplate", Some(parent)) | (b"SegmentTimeline", Some(parent)) => {
+                parent.template = level.template;
+            }
+            (b"Representation", _) if self.listings.len() < RENDITIONS_MAX => {
+                if let Some(listing) = self.listing(&level, base) {
+                    self.listings.push(listing);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn listing(&mut self, level: &Level, base: &Base<'_>) -> Option<Listing> {
+        let template = level.template.as_ref()?;
+        let mut below = base.below("")?;
+        for uri in &level.bases {
+            below = below.below(uri)?;
+        }
+        let fill = |text: &str, number: &str, time: &str| filled(text, level, number, time);
+        let media = template.media.as_ref()?;
+        let scale = template.timescale.max(1);
+        let in_ms = |ticks: u64| u64::try_from(u128::from(ticks) * 1000 / u128::from(scale)).unwrap_or(u64::MAX);
+        let segments = match (&template.timeline, template.duration) {
+            (Some(timeline), _) => {
+                let end = self.period.1.map(|ms| u128::from(ms) * u128::from(scale) / 1000);
+                let room = SEGMENTS_MAX.min(ALL_SEGMENTS_MAX.saturating_sub(self.segments));
+                let all = expanded(timeline, end, SEGMENTS_MAX);
+                let from = all.len().saturating_sub(room);
+                let list: Vec<Segment> = (template.first..)
+                    .zip(&all)
+                    .skip(from)
+                    .map(|(number, (at, ticks))| {
+                        let uri = fill(media, &number.to_string(), &at.to_string())?;
+                        Some(Segment { key: below.key(&uri)?, duration_ms: in_ms(*ticks), gap: false })
+                    })
+                    .collect::<Option<_>>()?;
+                self.segments += list.len();
+                Segments::Listed { first: template.first.saturating_add(from as u64), skipped: 0, list }
+            }
+            (None, Some(ticks)) => {
+                let whole = below.key(&fill(media, PLACE, PLACE)?)?;
+                let (prefix, suffix) = whole.split_once(PLACE)?;
+                if suffix.contains(PLACE) || media.contains("$Time") {
+                    return None;
+                }
+                let end = self.end(template, ticks, scale)?;
+                let (prefix, suffix) = (prefix.to_owned(), suffix.to_owned());
+                Segments::Counted(Counted { prefix, suffix, width: width(media), first: template.first, end })
+            }
+            (None, None) => return None,
+        };
+        let init = template.init.as_ref().and_then(|init| below.key(&fill(init, "", "")?));
+        let longest = match &segments {
+            Segments::Listed { list, .. } => list.iter().map(|segment| segment.duration_ms).max().unwrap_or(0),
+            Segments::Counted(_) => in_ms(template.duration.unwrap_or(0)),
+        };
+        let target_ms = longest.min(TARGET_MAX_MS);
+        Some(Listing { segments, init, target_ms, live: self.dynamic, ..Listing::default() })
+    }
+
+    /// Where numbers end.
+    fn end(&self, template: &Template, ticks: u64, scale: u64) -> Option<CountEnd> {
+        let each_us =
+            u64::try_from(u128::from(ticks) * 1_000_000 / u128::from(scale)).ok().filter(|us| *us >= 1_000)?;
+        let count = self.period.1.map(|ms| (u128::from(ms) * 1000).div_ceil(u128::from(each_us)));
+        let last = count.map(|count| {
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            template.first.saturating_add(count.saturating_sub(1))
+        });
+        if !self.dynamic {
+            return last.map(CountEnd::Last);
+        }
+        let complete_ms = self.start_ms?.checked_add(self.period.0)?.checked_add(each_us / 1000)?;
+        let from_ms = complete_ms.saturating_sub(template.early_ms);
+        Some(CountEnd::Clock { from_ms, each_us, last: last.unwrap_or(u64::MAX) })
+    }
+}
+
+impl Template {
+    /// What an element says, in the place of what is said around it.
+    fn of(level: &Level) -> Self {
+        let outer = level.template.clone().unwrap_or(Self { timescale: 1, first: 1, ..Self::default() });
+        let number = |name| level.attribute(name).and_then(|text| text.trim().parse::<u64>().ok());
+        let text = |name| level.attribute(name).map(str::to_owned);
+        let early_ms = level.attribute("availabilityTimeOffset").and_then(|text| text.trim().parse::<f64>().ok());
+        // "INF" says nothing about when.
+        let early_ms = early_ms.filter(|s| s.is_finite() && *s > 0.0).map(|s| (s * 1000.0).min(3_600_000.0) as u64);
+        Self {
+            media: text("media").or(outer.media),
+            init: text("initialization").or(outer.init),
+            timescale: number("timescale").unwrap_or(outer.timescale),
+            first: number("startNumber").unwrap_or(outer.first),
+            duration: number("duration").or(outer.duration),
+            early_ms: early_ms.unwrap_or(outer.early_ms),
+            timeline: outer.timeline,
+        }
+    }
+}
+
+/// Begin and length of each segment of a timeline, at most `max` of them, the last.
+fn expanded(timeline: &[Run], end: Option<u128>, max: usize) -> std::collections::VecDeque<(u64, u64)> {
+    let mut out = std::collections::VecDeque::new();
+    let mut at = 0_u64;
+    for (index, run) in timeline.iter().enumerate() {
+        at = run.at.unwrap_or(at);
+        let until = timeline.get(index + 1).and_then(|next| next.at).map(u128::from).or(end);
+        let count = match u64::try_from(run.repeat) {
+            Ok(repeat) => repeat.saturating_add(1),
+            Err(_) => until.map_or(1, |until| {
+                let rest = until.saturating_sub(u128::from(at)).div_ceil(u128::from(run.duration.max(1)));
+                u64::try_from(rest).unwrap_or(u64::MAX)
+            }),
+        };
+        // What would not be kept is not made.
+        let left_out = count.saturating_sub(max as u64);
+        at = at.saturating_add(run.duration.saturating_mul(left_out));
+        for _ in left_out..count {
+            if out.len() == max {
+                out.pop_front();
+            }
+            out.push_back((at, run.duration));
+            at = at.saturating_add(run.duration);
+        }
+    }
+    out
+}
+
+/// A template's text with its `$…$` replaced; `None` for what is not known.
+fn filled(text: &str, level: &Level, number: &str, time: &str) -> Option<String> {
+    let mut out = String::new();
+    for (at, piece) in text.split('$').enumerate() {
+        if at % 2 == 0 {
+            out.push_str(piece);
+            continue;
+        }
+        let (name, format) = piece.split_once('%').unwrap_or((piece, ""));
+        let value = match name {
+            "" => "$",
+            "RepresentationID" => level.attribute("id")?,
+            "Bandwidth" => level.attribute("bandwidth")?,
+            "Number" => number,
+            "Time" => time,
+            _ => return None,
+        };
+        let width = digits(format);
+        let zeros = if value == PLACE { 0 } else { width.saturating_sub(value.len()) };
+        out.extend(std::iter::repeat_n('0', zeros));
+        out.push_str(value);
+    }
+    // An odd one out is no template.
+    text.matches('$').count().is_multiple_of(2).then_some(out)
+}
+
+/// The digits that `$Number%05d$` asks for.
+fn width(media: &str) -> usize {
+    media.split('$').find_map(|piece| piece.strip_prefix("Number%")).map_or(0, digits)
+}
+
+/// `05d` is five.
+fn digits(format: &str) -> usize {
+    format.trim_end_matches('d').parse().unwrap_or(0).min(20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::Key;
+    use crate::rules::paths::PathRules;
+
+    fn read_mpd(text: &str) -> Option<Vec<Listing>> {
+        let paths = PathRules::new(&[], &[]).expect("valid");
+        let base = Base::new(&Key::from("/live/a.mpd?x"), &paths).expect("a path");
+        match super::super::read(text, &base)? {
+            Playlist::Media(listings) => Some(listings),
+            Playlist::Multivariant(_) => None,
+        }
+    }
+
+    fn keys(listing: &Listing) -> Vec<&str> {
+        let Segments::Listed { list, .. } = &listing.segments else { panic!("listed") };
+        list.iter().map(|segment| &*segment.key).collect()
+    }
+
+    #[test]
+    fn a_timeline_is_expanded_for_each_representation() {
+        let text = r#"<?xml version="1.0"?><m:MPD xmlns:m="urn:mpeg:dash:schema:mpd:2011" type="static"
+            mediaPresentationDuration="PT12S"><m:BaseURL>media/</m:BaseURL><m:BaseURL>https://other.example/</m:BaseURL>
+            <m:Period><m:AdaptationSet>
+            <m:SegmentTemplate timescale="1000" startNumber="7" media="$RepresentationID$/$Time%06d$-$Number$.m4s"
+              initialization="$RepresentationID$/init-$Bandwidth$.mp4"><m:SegmentTimeline><m:S t="1000" d="2000" r="1"/>
+              <m:S d="1500"/><m:S d="3000" r="-1"/></m:SegmentTimeline></m:SegmentTemplate>
+            <m:Representation id="v1" bandwidth="100"/><m:Representation id="v2" bandwidth="200"><m:BaseURL>b&amp;c/</m:BaseURL>
+            </m:Representation></m:AdaptationSet></m:Period></m:MPD>"#;
+        let read = read_mpd(text).expect("read");
+        assert_eq!(
+            keys(&read[0]),
+            [
+                "/live/media/v1/001000-7.m4s",
+                "/live/media/v1/003000-8.m4s",
+                "/live/media/v1/005000-9.m4s",
+                "/live/media/v1/006500-10.m4s",
+                "/live/media/v1/009500-11.m4s",
+            ]
+        );
+        assert_eq!(read[0].init.as_deref(), Some("/live/media/v1/init-100.mp4"));
+        assert_eq!(keys(&read[1])[0], "/live/media/b&c/v2/001000-7.m4s");
+        assert_eq!((read.len(), read[0].target_ms, read[0].live), (2, 3_000, false));
+    }
+
+    #[test]
+    fn numbers_end_with_the_period_or_with_the_clock() {
+        let text = |attributes: &str| {
+            format!(
+                "<MPD {attributes}><Period start=\"PT0S\"><AdaptationSet><SegmentTemplate timescale=\"90000\" \
+                 duration=\"180000\" startNumber=\"10\" media=\"d/$Number%03d$.m4s?n=$$\"/><Representation id=\"a\"/>\
+                 </AdaptationSet></Period></MPD>"
+            )
+        };
+        let counted = |attributes: &str| match read_mpd(&text(attributes)).expect("read").remove(0).segments {
+            Segments::Counted(counted) => counted,
+            other => panic!("{other:?}"),
+        };
+        let vod = counted("type=\"static\" mediaPresentationDuration=\"PT5S\"");
+        assert_eq!((vod.end, &*vod.key(12)), (CountEnd::Last(12), "/live/d/012.m4s?n=$"));
+        let live = counted("type=\"dynamic\" availabilityStartTime=\"1970-01-01T00:01:00Z\"");
+        // The first is complete at 62 s.
+        for (at_ms, newest) in [(61_999, None), (62_000, Some(10)), (63_999, Some(10)), (64_000, Some(11))] {
+            assert_eq!(live.newest(at_ms), newest, "{at_ms}");
+        }
+        assert_eq!(read_mpd(&text("type=\"static\"")), Some(vec![]), "without an end nothing is known to be there");
+    }
+
+    #[test]
+    fn garbage_is_nothing_and_what_is_large_is_cut() {
+        for text in ["<", "<a/>", "<MPD>", "<!DOCTYPE x [<!ENTITY a \"b\">]><MPD/>", "<MPD/><MPD/>", "<html><body>"] {
+            assert!(read_mpd(text).is_none_or(|read| read.is_empty()), "{text}");
+        }
+        let deep = format!("<MPD>{}", "<a>".repeat(100_000));
+        assert_eq!(read_mpd(&deep), None);
+        let long = |representations: &str| {
+            format!(
+                "<MPD><Period><AdaptationSet><SegmentTemplate media=\"$RepresentationID$/$Time$\"><SegmentTimeline>\
+                 <S t=\"0\" d=\"1\" r=\"999999999999\"/><S d=\"18446744073709551615\" r=\"5\"/></SegmentTimeline></SegmentTemplate>\
+                 {representations}</AdaptationSet></Period></MPD>"
+            )
+        };
+        let many: String = (0..100).map(|n| format!("<Representation id=\"{n}\"/>")).collect();
+        let read = read_mpd(&long(&many)).expect("read");
+        let all: usize = read.iter().map(|listing| keys(listing).len()).sum();
+        assert_eq!((read.len(), all), (RENDITIONS_MAX, ALL_SEGMENTS_MAX));
+    }
+}

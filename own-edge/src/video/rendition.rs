@@ -1,0 +1,132 @@
+//! One rendition: what its playlist says, whether somebody watches it, what comes after what.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use spillway_model::Millis;
+
+use super::{Counted, Listing, Segment, Segments};
+use crate::object::Key;
+
+/// A rendition is watched for so many of its segments after one was asked for, and for so long at least.
+const WATCHED_SEGMENTS: u64 = 3;
+const WATCHED_MIN_MS: u64 = 10_000;
+/// No more often it is noted that a rendition is watched.
+const NOTED_EVERY_MS: u64 = 500;
+/// One rendition, as the newest version of its playlist has it.
+pub(super) struct Rendition {
+    listing: RwLock<Arc<Listing>>,
+    /// When a segment was asked for last, monotonic ms; 0 never.
+    segment_asked_ms: AtomicU64,
+    /// When a part was.
+    part_asked_ms: AtomicU64,
+}
+
+impl Default for Rendition {
+    fn default() -> Self {
+        Self { listing: RwLock::default(), segment_asked_ms: AtomicU64::new(0), part_asked_ms: AtomicU64::new(0) }
+    }
+}
+
+impl Rendition {
+    /// The newest version.
+    pub(super) fn listing(&self) -> Arc<Listing> {
+        self.listing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes a newer version; what that leaves out is as it was.
+    pub(super) fn take(&self, mut listing: Listing) -> Arc<Listing> {
+        let mut held = self.listing.write().unwrap_or_else(PoisonError::into_inner);
+        listing.complete(&held);
+        *held = Arc::new(listing);
+        held.clone()
+    }
+
+    /// A segment or a part was asked for.
+    pub(super) fn note_asked(&self, part: bool, now: Millis) {
+        let noted = if part { &self.part_asked_ms } else { &self.segment_asked_ms };
+        // Viewers of one stream would write to one place all the time.
+        if now.0.saturating_sub(noted.load(Ordering::Relaxed)) >= NOTED_EVERY_MS {
+            noted.store(now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// What viewers ask for at once: the newest part and the one after it, or the newest segment.
+    pub(super) fn newest(&self, now: Millis) -> Vec<Key> {
+        let listing = self.listing();
+        if !listing.live {
+            return Vec::new();
+        }
+        let watched_ms = (listing.target_ms * WATCHED_SEGMENTS).max(WATCHED_MIN_MS);
+        let watched = |asked: &AtomicU64| {
+            let asked_ms = asked.load(Ordering::Relaxed);
+            asked_ms > 0 && now.0.saturating_sub(asked_ms) < watched_ms
+        };
+        let mut out = Vec::new();
+        if watched(&self.part_asked_ms) {
+            out.extend(listing.parts.last().filter(|part| !part.gap).map(|part| part.key.clone()));
+            out.extend(listing.hint.clone());
+        }
+        if let Segments::Listed { list, .. } = &listing.segments
+            && watched(&self.segment_asked_ms)
+        {
+            out.extend(list.last().filter(|segment| !segment.gap).map(|segment| segment.key.clone()));
+        }
+        out
+    }
+}
+
+impl Listing {
+    /// Segments and parts.
+    pub(super) fn len(&self) -> u64 {
+        let segments = match &self.segments {
+            Segments::Listed { list, .. } => list.len(),
+            Segments::Counted(_) => 1,
+        };
+        (segments + self.parts.len()) as u64
+    }
+
+    /// Puts in what `before` has and this version leaves out.
+    fn complete(&mut self, before: &Self) {
+        let Segments::Listed { first, skipped, list } = &mut self.segments else { return };
+        let Segments::Listed { first: from, list: known, .. } = &before.segments else { return };
+        let Some(wanted) = first.checked_sub(*skipped as u64).filter(|_| *skipped > 0) else { return };
+        *skipped = 0;
+        let at = |number: u64| usize::try_from(number.checked_sub(*from)?).ok();
+        let (Some(begin), Some(end)) = (at(wanted.max(*from)), at(*first)) else { return };
+        if begin < end && end <= known.len() {
+            list.splice(0..0, known[begin..end].iter().cloned());
+            *first = wanted.max(*from);
+            // A version that leaves segments out may leave out their header, too.
+            self.init = self.init.take().or_else(|| before.init.clone());
+        }
+    }
+
+    /// What comes after the segment of a number.
+    pub(super) fn after_segment(&self, key: &Key, number: u64) -> Option<Key> {
+        let Segments::Listed { first, list, .. } = &self.segments else { return None };
+        let rest = list.get(usize::try_from(number.checked_sub(*first)?).ok()?..)?;
+        if rest.first()?.key != *key {
+            return None;
+        }
+        next_of(rest, key)
+    }
+
+    /// What comes after a part.
+    pub(super) fn after_part(&self, key: &Key) -> Option<Key> {
+        let at = self.parts.iter().rposition(|part| part.key == *key)?;
+        next_of(&self.parts[at..], key).or_else(|| self.hint.clone().filter(|hint| hint != key))
+    }
+}
+
+/// The next object; segments may be ranges of one.
+fn next_of(segments: &[Segment], key: &Key) -> Option<Key> {
+    segments.iter().find(|segment| segment.key != *key && !segment.gap).map(|segment| segment.key.clone())
+}
+
+/// The number after `number`, if `key` is one of these and that is there.
+pub(super) fn counted_after(counted: &Counted, before: &str, key: &str, number: u64, wall_ms: u64) -> Option<Key> {
+    let next = number.checked_add(1)?;
+    let is_there = counted.newest(wall_ms).is_some_and(|newest| (counted.first..=newest).contains(&next));
+    (is_there && counted.prefix == before && &*counted.key(number) == key).then(|| counted.key(next))
+}
