@@ -123,8 +123,8 @@ pub struct EdgeConfig {
     /// The origin must take a connection within, ms. Default 2000.
     #[serde(default = "default_origin_connect_ms")]
     pub origin_connect_ms: u64,
-    /// The origin must begin its answer within, ms; where there are several, all those that are asked together. Default
-    /// 15000 (a blocking playlist waits some segments).
+    /// The origin must begin its answer within, ms; where there are several, all those that are asked together. What
+    /// waits on purpose (a blocking playlist, an announced part) has three target durations at least. Default 15000.
     #[serde(default = "default_origin_first_byte_ms")]
     pub origin_first_byte_ms: u64,
     /// An origin that has not begun its answer within is left for the next one, where there is one, ms. Default 3000.
@@ -133,7 +133,7 @@ pub struct EdgeConfig {
     /// The origin must send something within, ms, while it answers. Default 10000.
     #[serde(default = "default_origin_read_ms")]
     pub origin_read_ms: u64,
-    /// Requests to each origin, shield and peer at once. Default 256.
+    /// Requests to each origin, shield and peer at once; those that wait on purpose are counted apart. Default 256.
     #[serde(default = "default_origin_requests")]
     pub origin_requests: usize,
     /// How long past its freshness an object may serve when the origin can't be reached, s, unless the origin forbids

@@ -19,7 +19,7 @@ use crate::receive::Asked;
 use crate::rules::freshness::{Freshness, State, Times};
 use crate::rules::policy::{Exchange, Framing, Keep, freshness, keep};
 use crate::rules::vary::Varies;
-use crate::video::Passing;
+use crate::video::{Hold, Passing};
 
 /// After a failed revalidation what is kept serves for this long, where it may, before the origin is asked again.
 const RETRY_MS: u64 = 2_000;
@@ -30,6 +30,8 @@ pub(crate) struct Wanted {
     pub url: Key,
     /// As the origin gets them.
     headers: HeaderMap,
+    /// How long the origin may hold it on purpose.
+    hold: Option<Hold>,
     /// Who hears of what comes before the answer.
     informed: Option<Informed>,
 }
@@ -41,12 +43,13 @@ impl Wanted {
         for name in CONDITIONS {
             headers.remove(name);
         }
-        Self { url: asked.key.clone(), headers, informed }
+        Self { hold: Hold::of(&asked.key, &edge.video), url: asked.key.clone(), headers, informed }
     }
 
     /// For nobody yet.
     pub(crate) fn ahead(edge: &Edge, url: Key) -> Self {
-        Self { url, headers: forwarded(edge, &HeaderMap::new()), informed: None }
+        let hold = Hold::of(&url, &edge.video);
+        Self { url, headers: forwarded(edge, &HeaderMap::new()), hold, informed: None }
     }
 
     fn request(&self, headers: HeaderMap) -> OriginRequest<'_> {
@@ -56,6 +59,7 @@ impl Wanted {
             headers,
             body: RequestBody::default(),
             shared: true,
+            hold: self.hold,
             informed: self.informed.clone(),
         }
     }
@@ -344,6 +348,7 @@ pub(crate) async fn pass(
 ) -> Result<Answer, FetchError> {
     let headers = forwarded(edge, &asked.headers);
     let (method, path_and_query) = (asked.method.clone(), &*asked.key);
-    let request = OriginRequest { method, path_and_query, headers, body, shared: false, informed };
+    let hold = Hold::of(path_and_query, &edge.video);
+    let request = OriginRequest { method, path_and_query, headers, body, shared: false, hold, informed };
     edge.origins.fetch(request).await
 }

@@ -47,6 +47,8 @@ pub(super) struct Server {
     base: String,
     host: HeaderValue,
     free: Arc<Semaphore>,
+    /// The same for requests that it holds on purpose: they must not take the others' places while nothing happens.
+    held: Arc<Semaphore>,
     connect: Duration,
     /// Something must come within, while it answers.
     pub read: Duration,
@@ -125,6 +127,7 @@ impl Server {
             base: format!("{}://{}{}", target.scheme, target.authority, target.prefix),
             host: HeaderValue::from_str(&target.authority).expect("an authority of a parsed URL is a header value"),
             free: Arc::new(Semaphore::new(plan.origin_requests)),
+            held: Arc::new(Semaphore::new(plan.origin_requests)),
             connect: server.connect,
             read: plan.origin_read,
             clock,
@@ -163,7 +166,8 @@ impl Server {
         limit: Duration,
         seen: Option<Arc<Seen>>,
     ) -> Result<(Answer, Option<Failure>), FetchError> {
-        let (began, turn) = (self.now(), asked.turn);
+        let (began, turn, hold) = (self.now(), asked.turn, asked.request.hold);
+        let asked_at = Instant::now();
         self.exported.fetches.increment(1);
         let leaves = asked.leaves;
         let result = tokio::select! {
@@ -171,6 +175,10 @@ impl Server {
             () = self.silence(), if leaves => Err(TOO_LATE),
         };
         let failure = match &result {
+            Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => {
+                let in_vain = hold.is_some_and(|hold| hold.was_kept(asked_at.elapsed()));
+                (!in_vain).then_some(Failure::Status)
+            }
             Ok(answer) => self.failure(answer.status),
             Err((_, failure)) => Some(*failure),
         };
@@ -178,8 +186,13 @@ impl Server {
         if failure.is_none() || (failure == Some(Failure::Status) && self.place.role != Role::Origin) {
             self.changed(|health, now| health.answered(began, now), "an answer", false);
         }
-        if let Some(failure) = failure {
-            self.failed(failure, turn);
+        match failure {
+            // It might have held it for longer than it was waited for.
+            Some(failure @ Failure::Timeout) if hold.is_some_and(|hold| limit < hold.longest()) => {
+                self.count_failure(failure);
+            }
+            Some(failure) => self.failed(failure, turn),
+            None => {}
         }
         let mut answer = result.map_err(|(error, _)| error)?;
         if failure.is_none() {
@@ -212,10 +225,7 @@ impl Server {
 
     /// Counts a failure, and what it says of the server's health.
     pub(super) fn failed(&self, failure: Failure, turn: Turn) {
-        let kind = FAILURES.iter().position(|(known, _)| *known == failure);
-        if let Some(kind) = kind {
-            self.exported.errors[kind].increment(1);
-        }
+        let why = self.count_failure(failure);
         let weight = match failure {
             // Our own limit.
             Failure::Busy => return,
@@ -228,9 +238,14 @@ impl Server {
             Failure::Connect if self.place.role == Role::Peer => FAILURES_MAX,
             _ => 1,
         };
-        let why = kind.map_or("failure", |kind| FAILURES[kind].1);
         let silent = matches!(failure, Failure::Connect | Failure::Timeout);
         self.changed(|health, now| health.failed(turn, weight, now), why, silent);
+    }
+
+    fn count_failure(&self, failure: Failure) -> &'static str {
+        let Some(kind) = FAILURES.iter().position(|(known, _)| *known == failure) else { return "failure" };
+        self.exported.errors[kind].increment(1);
+        FAILURES[kind].1
     }
 
     fn changed(&self, change: impl FnOnce(&mut Health, Millis) -> Option<Change>, why: &'static str, silent: bool) {
@@ -269,7 +284,8 @@ impl Server {
         seen: Option<Arc<Seen>>,
     ) -> Result<Answer, (FetchError, Failure)> {
         let until = Instant::now() + limit;
-        let place = tokio::time::timeout(self.connect.min(limit), self.free.clone().acquire_owned()).await;
+        let places = if asked.request.hold.is_some() { &self.held } else { &self.free };
+        let place = tokio::time::timeout(self.connect.min(limit), places.clone().acquire_owned()).await;
         let Ok(Ok(place)) = place else { return Err((FetchError::Busy, Failure::Busy)) };
         let method = asked.request.method.clone();
         let request = self.request(asked).ok_or(UNREADABLE)?;

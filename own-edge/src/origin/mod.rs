@@ -23,6 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::Plan;
 use crate::informed::Informed;
+use crate::video::Hold;
 
 pub(crate) use answer::{Answer, AnswerBody};
 pub(crate) use between::{EDGE_TOKEN, EdgeToken, came_through};
@@ -36,8 +37,6 @@ use health::Turn;
 
 /// Peers that are asked for one answer before it is fetched from elsewhere.
 const PEERS_ASKED_MAX: usize = 2;
-/// A playlist request with this waits at the origin until there is something new: it is slow on purpose.
-const BLOCKING: &str = "_HLS_msn=";
 
 /// Why nothing usable came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +89,8 @@ pub(crate) struct OriginRequest<'a> {
     pub body: RequestBody,
     /// The answer may be for others, too: another edge of the cluster may have it, or want it.
     pub shared: bool,
+    /// It is slow on purpose: who holds it so long is well.
+    pub hold: Option<Hold>,
     /// Who hears of what comes before the answer (103).
     pub informed: Option<Informed>,
 }
@@ -151,7 +152,7 @@ impl Origins {
     /// Asks the first server that is there for it; where that one fails, the next.
     ///
     /// # Errors
-    /// [`FetchError`], within `origin_first_byte_ms` for all together.
+    /// [`FetchError`], within `origin_first_byte_ms` for all together, or the time that one may hold it and two tries.
     pub(crate) async fn fetch(&self, request: OriginRequest<'_>) -> Result<Answer, FetchError> {
         let path_and_query = request.path_and_query;
         let ways = self.ways(&request);
@@ -188,7 +189,9 @@ impl Origins {
         ways: &[&Arc<Server>],
         fits: impl Fn(&Answer) -> bool,
     ) -> Result<Answer, FetchError> {
-        let until = Instant::now() + self.first_byte;
+        let (began, hold) = (Instant::now(), request.hold);
+        let until =
+            began + hold.map_or(self.first_byte, |hold| (hold.longest() + self.one_try * 2).max(self.first_byte));
         let mut body = std::mem::take(&mut request.body);
         let repeatable = body.0.is_none() && matches!(request.method, Method::GET | Method::HEAD);
         let mut result = Err(FetchError::Unserved);
@@ -209,7 +212,7 @@ impl Origins {
                     failed.passed_over();
                 }
                 let more = repeatable && ways[at + 1..].iter().any(|next| desperate || next.is_up());
-                let limit = self.limit(server.place.role, &request, left, more);
+                let limit = self.limit(server.place.role, hold, left, more);
                 let seen = asked.count(server, &self.seen);
                 let mut headers = request.headers.clone();
                 if server.place.role != Role::Origin {
@@ -218,35 +221,38 @@ impl Origins {
                 let leaves = !desperate && turn == Turn::Ask && (more || server.place.role == Role::Peer);
                 let ask = Ask { request: &request, headers, body: std::mem::take(&mut body), turn, leaves };
                 let answer = server.ask(ask, limit, seen).await;
-                let good = answer.as_ref().is_ok_and(|(answer, failure)| {
-                    !in_trouble(answer.status) && *failure != Some(Failure::Refused) && fits(answer)
+                let is_last_word = answer.as_ref().is_ok_and(|(answer, failure)| {
+                    // In trouble without a failure is who held it in vain: what is not there yet is nowhere.
+                    let good = !in_trouble(answer.status) || failure.is_none();
+                    good && *failure != Some(Failure::Refused) && fits(answer)
                 });
+                let failed = answer.as_ref().map_or(true, |(_, failure)| failure.is_some());
                 result = match (result, answer) {
                     // An origin's word is more than none.
                     (Ok(before), Err(_)) => Ok(before),
                     (_, answer) => answer.map(|(answer, _)| answer),
                 };
-                if good || !repeatable {
-                    return self.counted(result, &asked);
+                if is_last_word || !repeatable {
+                    return self.counted(result, &asked, failed);
                 }
             }
         }
-        self.counted(result, &asked)
+        self.counted(result, &asked, true)
     }
 
     /// How long one server is waited for: while there are others, not so long that nothing is left for them. Edges ask
-    /// others themselves, and a blocking playlist is slow on purpose.
-    fn limit(&self, role: Role, request: &OriginRequest<'_>, left: Duration, more: bool) -> Duration {
-        let patient = role != Role::Origin || request.path_and_query.contains(BLOCKING);
-        match more || role == Role::Peer {
-            false => left,
-            true if patient => (left / 2).max(self.one_try).min(left),
-            true => self.one_try.min(left),
+    /// others themselves, and what is held is slow on purpose.
+    fn limit(&self, role: Role, hold: Option<Hold>, left: Duration, more: bool) -> Duration {
+        match (more || role == Role::Peer, hold) {
+            (false, _) => left,
+            (true, Some(hold)) => (hold.longest() + self.one_try).min(left),
+            (true, None) if role != Role::Origin => (left / 2).max(self.one_try).min(left),
+            (true, None) => self.one_try.min(left),
         }
     }
 
-    fn counted(&self, result: Result<Answer, FetchError>, asked: &Asked) -> Result<Answer, FetchError> {
-        if asked.others > 0 && result.as_ref().map_or(true, |answer| answer.status.is_server_error()) {
+    fn counted(&self, result: Result<Answer, FetchError>, asked: &Asked, failed: bool) -> Result<Answer, FetchError> {
+        if failed && asked.others > 0 && result.as_ref().map_or(true, |answer| answer.status.is_server_error()) {
             self.seen.failed.fetch_add(1, Ordering::Relaxed);
         }
         result

@@ -6,6 +6,9 @@ use spillway_service::config::ConfigError;
 use super::policy::Ttl;
 use crate::object::Key;
 
+/// Begin of the parameters by which a player asks for a playlist that is not there yet, or for what is new in it.
+const HLS_DIRECTIVES: &str = "_HLS_";
+
 /// `[[edge.paths]]`: what is set here holds for the paths that it is for; the first entry that fits a path is its own.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -165,6 +168,9 @@ impl Rule {
         if self.sort_query {
             // By name only: what one parameter says twice has an order of its own.
             pairs.sort_by_key(|pair| pair.split('=').next());
+        } else if query.contains(HLS_DIRECTIVES) {
+            // Players that say the same in another order wait for the same playlist.
+            pairs.sort_by_key(|pair| pair.starts_with(HLS_DIRECTIVES).then(|| pair.split('=').next()));
         }
         pairs.join("&")
     }
@@ -193,6 +199,7 @@ mod tests {
             (Some("CMCD=x"), "/a"),
             (Some("a=1&CMCD=x%3D1&b=2"), "/a?a=1&b=2"),
             (Some("token=1&_HLS_msn=3&_HLS_part=1"), "/a?_HLS_msn=3&_HLS_part=1"),
+            (Some("_HLS_part=1&b=2&_HLS_msn=3&a=1&_HLS_skip=YES"), "/a?b=2&a=1&_HLS_msn=3&_HLS_part=1&_HLS_skip=YES"),
             (Some("cmcd=x"), "/a?cmcd=x"),
         ] {
             assert_eq!(&*rules.key("/a", query), expected, "{query:?}");

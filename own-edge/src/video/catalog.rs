@@ -181,6 +181,24 @@ impl Catalog {
         })
     }
 
+    /// The target duration of the playlist that `url` is a version of.
+    pub(super) fn target_ms(&self, url: &str) -> Option<u64> {
+        match self.playlists.get(&id(url))? {
+            Known::Media(renditions) => renditions.first().map(|rendition| rendition.listing().target_ms),
+            Known::Multivariant(_) => None,
+        }
+    }
+
+    /// The target duration of the playlist that announces `url` as its next part.
+    pub(super) fn hinted_target_ms(&self, url: &str) -> Option<u64> {
+        if !self.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        let place = self.places.get(url).filter(|place| matches!(place.kind, Kind::Part))?;
+        let listing = place.rendition.upgrade()?.listing();
+        (listing.hint.as_deref() == Some(url)).then_some(listing.target_ms)
+    }
+
     /// Forgets the playlists that `goes` names.
     pub(crate) fn forget(&self, goes: impl Fn(&Key) -> bool) {
         if self.any.load(Ordering::Relaxed) {

@@ -3,11 +3,13 @@
 //!
 //! `hls` and `dash` read texts, as pure functions (a small reader of our own: the kept HLS crate knows no parts and no
 //! preload hints, and reads into strings what here is looked at in place); `times` are those of MPDs; `catalog` keeps
-//! what was read, of each `rendition`.
+//! what was read, of each `rendition`; `hold` tells which requests an origin
+//! holds on purpose.
 
 mod catalog;
 mod dash;
 mod hls;
+mod hold;
 mod rendition;
 mod times;
 
@@ -17,6 +19,7 @@ use http::{HeaderMap, StatusCode};
 use url::Url;
 
 pub(crate) use catalog::Catalog;
+pub(crate) use hold::Hold;
 
 use crate::object::{Key, Object};
 use crate::receive::path_is_plain;

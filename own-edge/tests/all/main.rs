@@ -12,6 +12,7 @@ mod failover;
 mod faults;
 mod fills;
 mod limits;
+mod low_latency;
 mod origins;
 mod prefetching;
 mod proxying;
