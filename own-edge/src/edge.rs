@@ -21,6 +21,7 @@ use crate::fill::FillTable;
 use crate::object::{Key, Object};
 use crate::origin::Origins;
 use crate::prefetch::Prefetches;
+use crate::prewarm::Prewarming;
 use crate::purge::Purges;
 use crate::receive::Asked;
 use crate::reply::Dress;
@@ -62,8 +63,7 @@ pub(crate) struct Edge {
     stopping: AtomicBool,
     /// Another process serves in this one's place.
     retired: AtomicBool,
-    /// One list of paths is fetched ahead at a time.
-    pub prewarming: Arc<AtomicBool>,
+    pub prewarming: Prewarming,
 }
 
 /// Metrics that no other part holds.
@@ -138,7 +138,7 @@ impl Edge {
             readiness,
             stopping: AtomicBool::new(false),
             retired: AtomicBool::new(false),
-            prewarming: Arc::default(),
+            prewarming: Prewarming::default(),
             clock,
             plan,
         })

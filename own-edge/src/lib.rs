@@ -7,9 +7,9 @@
 //! streamed to them while it comes; `origin` knows the servers and asks them, `rules` say what is kept, for how long and for whom) → `respond`
 //! (whole, range, not modified) and `body` → `account` (bits, viewers, results) and `access` (a line for the lake).
 //! Below it `store` (memory) and `disk` keep objects. Beside it `video` reads the playlists that are served, `prefetch`
-//! fetches ahead what they say and what players announce, `report` sends load reports and takes orders, `terms` are
-//! what `reload` may change, `handover` gives the ports to a successor, `purge` and `faults` obey operators.
-//! `agent` reports for a server that isn't ours.
+//! fetches ahead what they say and what players announce, `report` sends load reports and takes orders (to `prewarm`,
+//! too), `terms` are what `reload` may change, `handover` gives the ports to a successor, `purge` and `faults` obey
+//! operators. `agent` reports for a server that isn't ours.
 //!
 //! Invariant: a request never waits for an orchestrator or a collector. An answer that was cut never looks complete, and is never
 //! kept. Memory is bounded by configuration: kept objects, objects in flight, sessions, connections.
@@ -40,6 +40,7 @@ mod object;
 mod origin;
 mod pages;
 mod prefetch;
+mod prewarm;
 mod process;
 mod purge;
 mod receive;

@@ -2,11 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -23,11 +21,9 @@ use crate::account::Interval;
 use crate::config::Target;
 use crate::disk::Disk;
 use crate::edge::Edge;
-use crate::fetch::Wanted;
-use crate::lookup::{Found, begin};
 use crate::origin::OriginInterval;
+use crate::prewarm;
 use crate::process::{self, CpuTime};
-use crate::receive;
 
 /// An orchestrator that takes longer is missed, well before the next report.
 const SEND_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -38,9 +34,6 @@ const SWEEPS_EVERY: u64 = 30;
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
 /// Intervals that the origin's state is taken from.
 const ORIGIN_INTERVALS: usize = 5;
-/// Paths fetched ahead per answer, and at once.
-const PREWARM_MAX: usize = 64;
-const PREWARM_AT_ONCE: usize = 4;
 
 /// What load reports tell of: an own edge, or another's server that an agent watches.
 pub(crate) trait Reported: Send {
@@ -191,32 +184,7 @@ fn obey(edge: &Arc<Edge>, directives: Directives) {
         let Directives { epoch, admit, drain, .. } = directives;
         tracing::info!(epoch, admit, drain, "orders changed");
     }
-    if !directives.prewarm.is_empty() && !edge.prewarming.swap(true, Ordering::AcqRel) {
-        tokio::spawn(prewarm(edge.clone(), directives.prewarm));
-    }
-}
-
-/// Fetches what is not kept yet, a few at once.
-async fn prewarm(edge: Arc<Edge>, paths: Vec<String>) {
-    let fetches = paths.into_iter().take(PREWARM_MAX).filter_map(|target| {
-        let (path, query) = target.split_once('?').map_or((target.as_str(), None), |(path, query)| (path, Some(query)));
-        if !receive::path_is_plain(path) || !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-            tracing::warn!(target, "a path to prewarm is not plain");
-            return None;
-        }
-        let key = edge.terms().paths.key(path, query);
-        let edge = edge.clone();
-        Some(async move {
-            if edge.store.get(&key).is_none()
-                && let Found::Filling { mut reader, .. } =
-                    begin(&edge, &key, None, || Wanted::ahead(&edge, key.clone()))
-            {
-                reader.ended().await;
-            }
-        })
-    });
-    futures::stream::iter(fetches).buffer_unordered(PREWARM_AT_ONCE).collect::<Vec<()>>().await;
-    edge.prewarming.store(false, Ordering::Release);
+    prewarm::obey(edge, directives.prewarm);
 }
 
 /// Makes reports out of what was counted since the one before.

@@ -63,7 +63,7 @@ pub(super) fn read(text: &str, base: &Base<'_>) -> Option<Playlist> {
             _ => {}
         }
     }
-    mpd.is_one.then_some(Playlist::Media(mpd.listings))
+    mpd.is_one.then(|| Playlist::Media(mpd.finished()))
 }
 
 /// An element that is open, with what holds in it.
@@ -126,6 +126,9 @@ struct Mpd {
     /// Where the next one begins, if it doesn't say.
     next_period_ms: u64,
     listings: Vec<Listing>,
+    /// Of each listing, the number of its period; and of the one that is open.
+    periods: Vec<usize>,
+    period_number: usize,
     segments: usize,
 }
 
@@ -150,6 +153,7 @@ impl Mpd {
                 self.length_ms = level.attribute("mediaPresentationDuration").and_then(duration_ms);
             }
             b"Period" => {
+                self.period_number += 1;
                 let start_ms = level.attribute("start").and_then(duration_ms).unwrap_or(self.next_period_ms);
                 let said = level.attribute("duration").and_then(duration_ms);
                 self.period = (start_ms, said.or_else(|| self.length_ms?.checked_sub(start_ms)));
@@ -192,6 +196,7 @@ impl Mpd {
             (b"Representation", _) if self.listings.len() < RENDITIONS_MAX => {
                 if let Some(listing) = self.listing(&level, base) {
                     self.listings.push(listing);
+                    self.periods.push(self.period_number);
                 }
             }
             _ => {}
@@ -244,6 +249,14 @@ impl Mpd {
         };
         let target_ms = longest.min(TARGET_MAX_MS);
         Some(Listing { segments, init, target_ms, live: self.dynamic, ..Listing::default() })
+    }
+
+    fn finished(mut self) -> Vec<Listing> {
+        let begins = if self.dynamic { self.periods.last() } else { self.periods.first() }.copied();
+        for (listing, period) in self.listings.iter_mut().zip(self.periods) {
+            listing.aside = begins != Some(period);
+        }
+        self.listings
     }
 
     /// Where numbers end.

@@ -47,6 +47,8 @@ struct Media {
     duration_ms: Option<u64>,
     gap: bool,
     segments: Vec<Option<Segment>>,
+    /// What the first segments need; there may be others for later ones.
+    first_init: Option<Option<Key>>,
     listing: Listing,
     ended: bool,
 }
@@ -65,7 +67,10 @@ impl Media {
                 let skipped = attribute(value, "SKIPPED-SEGMENTS").and_then(|count| count.parse().ok());
                 self.skipped = skipped.unwrap_or(0).min(SEGMENTS_MAX);
             }
-            "-X-MAP" => self.listing.init = attribute(value, "URI").and_then(|uri| base.key(uri)),
+            "-X-MAP" => {
+                self.listing.init = attribute(value, "URI").and_then(|uri| base.key(uri));
+                self.first_init.get_or_insert_with(|| self.listing.init.clone());
+            }
             "-X-PART" => {
                 let Some(key) = attribute(value, "URI").and_then(|uri| base.key(uri)) else { return };
                 let duration_ms = attribute(value, "DURATION").map_or(0, milliseconds);
@@ -100,7 +105,8 @@ impl Media {
         let skipped = if from == 0 { self.skipped } else { 0 };
         let first = self.first.saturating_add((self.skipped + from) as u64);
         let list: Vec<Segment> = self.segments.into_iter().skip(from).flatten().collect();
-        Some(Listing { segments: Segments::Listed { first, skipped, list }, live: !self.ended, ..self.listing })
+        let init = if self.ended { self.first_init.flatten() } else { self.listing.init };
+        Some(Listing { segments: Segments::Listed { first, skipped, list }, init, live: !self.ended, ..self.listing })
     }
 }
 

@@ -59,6 +59,8 @@ pub(crate) struct Listing {
     pub target_ms: u64,
     /// More will come.
     pub live: bool,
+    /// Play begins elsewhere: it is of another period than the first one, or, live, than the last one.
+    pub aside: bool,
 }
 
 /// Segments in their order.

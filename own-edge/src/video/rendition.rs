@@ -11,6 +11,9 @@ use crate::object::Key;
 /// A rendition is watched for so many of its segments after one was asked for, and for so long at least.
 const WATCHED_SEGMENTS: u64 = 3;
 const WATCHED_MIN_MS: u64 = 10_000;
+/// A player begins with these of what is whole, and live some three target durations before the end.
+const FIRST_SEGMENTS: usize = 2;
+const LAST_SEGMENTS: usize = 3;
 /// No more often it is noted that a rendition is watched.
 const NOTED_EVERY_MS: u64 = 500;
 /// One rendition, as the newest version of its playlist has it.
@@ -77,6 +80,34 @@ impl Rendition {
 }
 
 impl Listing {
+    /// What a player that begins now asks for, in its order.
+    pub(crate) fn opening(&self, wall_ms: u64) -> Vec<Key> {
+        if self.aside {
+            return Vec::new();
+        }
+        let keys: Vec<Key> = match &self.segments {
+            Segments::Listed { list, .. } => {
+                let there: Vec<&Segment> = list.iter().filter(|segment| !segment.gap).collect();
+                let from = if self.live { there.len().saturating_sub(LAST_SEGMENTS) } else { 0 };
+                let count = if self.live { LAST_SEGMENTS } else { FIRST_SEGMENTS };
+                there[from..].iter().take(count).map(|segment| segment.key.clone()).collect()
+            }
+            Segments::Counted(counted) => {
+                let newest = counted.newest(wall_ms);
+                let newest = newest.map(|newest| match self.live {
+                    true => newest,
+                    false => newest.min(counted.first.saturating_add(FIRST_SEGMENTS as u64 - 1)),
+                });
+                let from = |newest: u64| newest.saturating_sub(LAST_SEGMENTS as u64 - 1).max(counted.first);
+                newest.map_or_else(Vec::new, |newest| (from(newest)..=newest).map(|n| counted.key(n)).collect())
+            }
+        };
+        let mut out: Vec<Key> = self.init.iter().cloned().chain(keys).collect();
+        // Segments may be ranges of one object.
+        out.dedup();
+        out
+    }
+
     /// Segments and parts.
     pub(super) fn len(&self) -> u64 {
         let segments = match &self.segments {

@@ -15,6 +15,7 @@ mod limits;
 mod low_latency;
 mod origins;
 mod prefetching;
+mod prewarming;
 mod proxying;
 mod purging;
 mod ranges;
