@@ -1,6 +1,5 @@
 //! From a request to its answer: at once where it is kept, later where somebody must be waited for.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use crate::admin::is_allowed;
 use crate::admit::{Admission, SessionKey};
 use crate::edge::Edge;
 use crate::faults::Effect;
+use crate::hop::Hop;
 use crate::informed::{Hearing, Informed};
 use crate::origin::RequestBody;
 use crate::purge::{PURGE_MAX_BYTES, purge};
@@ -61,27 +61,27 @@ impl Later {
 }
 
 /// Answers a request without a body.
-pub(crate) fn begin(server: &Arc<Server>, peer: SocketAddr, parts: Parts) -> Begun {
-    start(server, peer, parts, None)
+pub(crate) fn begin(server: &Arc<Server>, hop: &Arc<Hop>, parts: Parts) -> Begun {
+    start(server, hop, parts, None)
 }
 
 /// Answers a request of any kind.
-pub(crate) async fn answer(server: &Arc<Server>, peer: SocketAddr, request: Request<Incoming>) -> Reply {
+pub(crate) async fn answer(server: &Arc<Server>, hop: &Arc<Hop>, request: Request<Incoming>) -> Reply {
     let (parts, body) = request.into_parts();
-    match start(server, peer, parts, Some(body)) {
+    match start(server, hop, parts, Some(body)) {
         Begun::Now(response) => response,
         Begun::Later(later) => later.answer.await,
     }
 }
 
-fn start(server: &Arc<Server>, peer: SocketAddr, parts: Parts, body: Option<Incoming>) -> Begun {
+fn start(server: &Arc<Server>, hop: &Arc<Hop>, parts: Parts, body: Option<Incoming>) -> Begun {
     let edge = &server.edge;
     let terms = edge.terms();
     let Some(readers) = terms.sites.readers(&parts.headers) else {
         let refusal = Refusal { status: StatusCode::FORBIDDEN, word: "origin" };
         return Begun::Now(pages::refused(edge, refusal, parts.version).readable_by(Readers::NoPage));
     };
-    let begun = start_for(server, &terms, peer, parts, body);
+    let begun = start_for(server, &terms, hop, parts, body);
     if readers == Readers::All {
         return begun;
     }
@@ -94,7 +94,7 @@ fn start(server: &Arc<Server>, peer: SocketAddr, parts: Parts, body: Option<Inco
     }
 }
 
-fn start_for(server: &Arc<Server>, terms: &Terms, peer: SocketAddr, parts: Parts, body: Option<Incoming>) -> Begun {
+fn start_for(server: &Arc<Server>, terms: &Terms, hop: &Arc<Hop>, parts: Parts, body: Option<Incoming>) -> Begun {
     let edge = &server.edge;
     let (began, version) = (edge.now(), parts.version);
     let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
@@ -112,7 +112,7 @@ fn start_for(server: &Arc<Server>, terms: &Terms, peer: SocketAddr, parts: Parts
         let refusal = Refusal { status: StatusCode::METHOD_NOT_ALLOWED, word: "method" };
         return Begun::Now(pages::refused(edge, refusal, version));
     }
-    let asked = match receive(parts, peer, (&edge.plan, terms), &edge.sessions, (&*edge.clock, began)) {
+    let asked = match receive(parts, hop, (&edge.plan, terms), &edge.sessions, (&*edge.clock, began)) {
         Ok(asked) => asked,
         Err(refusal) => return Begun::Now(pages::refused(edge, refusal, version)),
     };

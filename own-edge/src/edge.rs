@@ -27,6 +27,7 @@ use crate::receive::Asked;
 use crate::reply::Dress;
 use crate::rules::policy::Choices;
 use crate::store::Store;
+use crate::tcp_info::SockDiag;
 use crate::terms::Terms;
 use crate::video::Catalog;
 
@@ -50,6 +51,8 @@ pub(crate) struct Edge {
     pub metrics: Exported,
     /// What players are told while the node is near its ceiling.
     pub advice: Advice,
+    /// What the system knows of connections.
+    pub tcp: SockDiag,
     pub purges: Purges,
     pub prefetches: Prefetches,
     /// What the playlists say that were served.
@@ -132,6 +135,7 @@ impl Edge {
             dress: Dress::new(&via, &header(plan.pathway.as_str())),
             via,
             advice: Advice::default(),
+            tcp: SockDiag::open(),
             purges: Purges::default(),
             prefetches: Prefetches::new(plan.origin_requests),
             video: Catalog::new(),

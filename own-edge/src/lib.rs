@@ -32,6 +32,7 @@ mod faults;
 mod fetch;
 mod fill;
 mod handover;
+mod hop;
 mod http1;
 mod informed;
 mod lookup;
@@ -54,6 +55,7 @@ mod signing;
 mod socket;
 mod spans;
 mod store;
+mod tcp_info;
 mod terms;
 mod video;
 

@@ -1,6 +1,7 @@
 //! What a request must be before anything is looked up: one host, no body, a path that means what it says.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, HOST, LOCATION, TRANSFER_ENCODING, USER_AGENT,
@@ -12,6 +13,7 @@ use url::{Url, form_urlencoded};
 
 use crate::admit::{SessionKey, Sessions};
 use crate::config::Plan;
+use crate::hop::Hop;
 use crate::object::Key;
 use crate::origin::came_through;
 use crate::rules::paths::PathRules;
@@ -45,6 +47,8 @@ pub(crate) struct Asked {
     pub sid: Option<String>,
     pub client: IpAddr,
     pub version: Version,
+    /// What it came over.
+    pub hop: Arc<Hop>,
     /// Monotonic time at which it came.
     pub at: Millis,
 }
@@ -161,7 +165,7 @@ fn hex(byte: u8) -> Option<u8> {
 /// Makes an [`Asked`] of a checked request that came at `at`.
 pub(crate) fn receive(
     parts: Parts,
-    peer: SocketAddr,
+    hop: &Arc<Hop>,
     (plan, terms): (&Plan, &Terms),
     sessions: &Sessions,
     (clock, at): (&dyn Clock, Millis),
@@ -177,7 +181,7 @@ pub(crate) fn receive(
     };
     let query = parts.uri.query();
     let client: IpAddr =
-        spillway_service::client_ip(peer, &parts.headers, terms.trusted_ip_header.as_deref()).to_canonical();
+        spillway_service::client_ip(hop.peer, &parts.headers, terms.trusted_ip_header.as_deref()).to_canonical();
     let cmcd_session = parts.headers.get("cmcd-session").and_then(|value| value.to_str().ok());
     let sid = sid(query, cmcd_session);
     let user_agent = parts.headers.get(USER_AGENT).map(http::HeaderValue::as_bytes);
@@ -195,6 +199,7 @@ pub(crate) fn receive(
         sid,
         client,
         version: parts.version,
+        hop: hop.clone(),
         at,
         uri: parts.uri,
     })

@@ -154,8 +154,8 @@ impl Reported for EdgeReported {
     }
 
     fn tell(&self, report: &LoadReport) {
-        let LoadReport { pathway, bits_out_10s_bps, ceiling_bps, viewers, .. } = report;
-        self.edge.advice.update(pathway, *bits_out_10s_bps, *ceiling_bps, *viewers);
+        let LoadReport { bits_out_10s_bps, ceiling_bps, viewers, .. } = report;
+        self.edge.advice.update(*bits_out_10s_bps, *ceiling_bps, *viewers);
         if report.seq.is_multiple_of(SWEEPS_EVERY)
             && let Some(rate) = &self.edge.terms().rate
         {

@@ -284,8 +284,8 @@ impl Serving<'_> {
         let mut response = Reply::counted(self.edge, status, note.result);
         response.base = base;
         response.headers.add(CACHE_STATUS, note.header(self.edge));
-        if let Some(advice) = self.edge.advice.current() {
-            response.headers.add(CMSD_DYNAMIC, advice);
+        if let Some(told) = self.asked.hop.cmsd(self.edge, self.asked.at) {
+            response.headers.add(CMSD_DYNAMIC, told);
         }
         response
     }

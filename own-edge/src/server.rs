@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io::Cursor;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::answer::{Server, answer};
 use crate::doors::Doors;
 use crate::edge::Edge;
+use crate::hop::Hop;
 use crate::http1::{self, HandOver};
 use crate::socket::{Socket, Stream};
 use crate::terms::client_key;
@@ -91,15 +92,16 @@ impl Connections {
                 continue;
             };
             let _ = stream.set_nodelay(true);
+            let hop = Hop::of(&stream, peer);
             let (server, end) = (self.server.clone(), self.end.clone());
             match tls.clone() {
                 None => self.open.spawn(async move {
-                    plain(server, stream, peer, end).await;
+                    plain(server, stream, hop, end).await;
                     drop(place);
                 }),
                 // Boxed: what a handshake needs shall not stay for as long as the connection does.
                 Some(acceptor) => self.open.spawn(async move {
-                    over_tls(server, acceptor, stream, peer, end).await;
+                    over_tls(server, acceptor, stream, hop, end).await;
                     drop(place);
                 }),
             };
@@ -157,10 +159,10 @@ fn socket(server: &Server, stream: TcpStream) -> Socket {
     Socket::new(stream, server.edge.meter.clone(), server.edge.plan.write_stall)
 }
 
-async fn plain(server: Arc<Server>, stream: TcpStream, peer: SocketAddr, end: CancellationToken) {
+async fn plain(server: Arc<Server>, stream: TcpStream, hop: Arc<Hop>, end: CancellationToken) {
     let stream = socket(&server, stream);
-    if let Some(rest) = http1::serve(&server, stream, peer, &end).await {
-        Box::pin(by_hyper(server, rest, peer, end)).await;
+    if let Some(rest) = http1::serve(&server, stream, &hop, &end).await {
+        Box::pin(by_hyper(server, rest, hop, end)).await;
     }
 }
 
@@ -168,7 +170,7 @@ async fn over_tls(
     server: Arc<Server>,
     acceptor: TlsAcceptor,
     stream: TcpStream,
-    peer: SocketAddr,
+    hop: Arc<Hop>,
     end: CancellationToken,
 ) {
     let handshake = Box::pin(acceptor.accept(socket(&server, stream)));
@@ -186,25 +188,26 @@ async fn over_tls(
     let rest = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         Some(HandOver { stream, came: Vec::new(), version: Version::HTTP_2 })
     } else {
-        http1::serve(&server, stream, peer, &end).await
+        http1::serve(&server, stream, &hop, &end).await
     };
     if let Some(rest) = rest {
-        Box::pin(by_hyper(server, rest, peer, end)).await;
+        Box::pin(by_hyper(server, rest, hop, end)).await;
     }
 }
 
 /// Goes on with a connection that speaks HTTP/2, or whose request has a body: that is its last one, since what follows
 /// it was not looked at.
-async fn by_hyper<S: Stream>(server: Arc<Server>, rest: HandOver<S>, peer: SocketAddr, end: CancellationToken) {
+async fn by_hyper<S: Stream>(server: Arc<Server>, rest: HandOver<S>, hop: Arc<Hop>, end: CancellationToken) {
     let HandOver { mut stream, came, version } = rest;
     let header_timeout = server.edge.plan.header_timeout;
     let cut = stream.socket().cut_flag();
+    let peer = hop.peer;
     let (reading, writing) = tokio::io::split(stream);
     let io = TokioIo::new(tokio::io::join(Cursor::new(came).chain(reading), writing));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let (server, cut) = (server.clone(), cut.clone());
+        let (server, hop, cut) = (server.clone(), hop.clone(), cut.clone());
         async move {
-            let mut response = answer(&server, peer, request).await.into_response(&server.edge.dress);
+            let mut response = answer(&server, &hop, request).await.into_response(&server.edge.dress);
             if version < Version::HTTP_2 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 response.body_mut().on_cut(cut);

@@ -10,7 +10,6 @@ mod head;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,6 +26,7 @@ use tokio::time::{Duration, Instant, Sleep};
 
 use crate::answer::{Begun, Later, Server, begin};
 use crate::body::{Cut, EdgeBody};
+use crate::hop::Hop;
 use crate::informed::Hearing;
 use crate::pages;
 use crate::receive::{Refusal, refuse};
@@ -61,7 +61,7 @@ pub(crate) struct HandOver<S> {
 pub(crate) async fn serve<S: Stream>(
     server: &Arc<Server>,
     stream: S,
-    peer: SocketAddr,
+    hop: &Arc<Hop>,
     end: &CancellationToken,
 ) -> Option<HandOver<S>> {
     let mut connection = Connection::new(server, stream);
@@ -70,7 +70,7 @@ pub(crate) async fn serve<S: Stream>(
         let response = match connection.next(stop.as_mut()).await {
             Next::Request(parts) => {
                 let asked = Asked::of(&parts);
-                match begin(server, peer, parts) {
+                match begin(server, hop, parts) {
                     Begun::Now(response) => Some((response, asked)),
                     Begun::Later(later) => connection.wait(later, asked.version).await.map(|answer| (answer, asked)),
                 }

@@ -7,6 +7,7 @@ mod agent_beside;
 mod caching;
 mod client;
 mod cluster;
+mod cmsd;
 mod disk;
 mod failover;
 mod faults;

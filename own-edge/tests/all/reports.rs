@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use spillway_wire::load::{Directives, LoadReport};
 
-use crate::client::{get, get_from, get_with};
+use crate::client::{Reply, get, get_from, get_with};
 use crate::scripted::{Gate, Scripted, Step, response};
 use crate::support::{TOKEN, TestEdge, media};
 
@@ -139,14 +139,17 @@ async fn an_edge_near_its_ceiling_tells_players_what_it_could_carry() {
     // A megabyte in ten seconds is some 0.8 Mbit/s.
     let edge = orchestrator.edge(&origin, "ceiling_mbps = 0.8").await;
     let calm = get_from(edge.address, [127, 0, 0, 1], "/1").await;
-    assert_eq!(calm.header("cmsd-dynamic"), None, "{}", calm.head);
+    let says = |reply: &Reply, word: &str| reply.header("cmsd-dynamic").is_some_and(|told| told.contains(word));
+    assert!(!says(&calm, "du") && !says(&calm, "mb=") && !says(&calm, "shield"), "{}", calm.head);
     orchestrator.order(admit()).await;
     let running = get_from(edge.address, [127, 0, 0, 1], "/1").await;
-    assert_eq!(running.header("cmsd-dynamic"), Some("\"own-test-1\";du;mb=700"), "{}", running.head);
+    let told = running.header("cmsd-dynamic");
+    assert!(told.is_some_and(|told| told.starts_with("\"own-test-1\";du;mb=700")), "{}", running.head);
     assert!(running.header("access-control-expose-headers").is_some_and(|names| names.contains("CMSD-Dynamic")));
     edge.clock.forward(11);
     orchestrator.order(admit()).await;
-    assert_eq!(get_from(edge.address, [127, 0, 0, 3], "/1").await.header("cmsd-dynamic"), None);
+    let after = get_from(edge.address, [127, 0, 0, 3], "/1").await;
+    assert!(!says(&after, "du") && !says(&after, "mb="), "{}", after.head);
 }
 
 #[tokio::test]
