@@ -73,6 +73,7 @@ pub(crate) struct Edge {
 pub(crate) struct Exported {
     pub fills: FillCounters,
     pub purges: Counter,
+    pub let_go: Counter,
     pub store_bytes: Gauge,
     pub viewers: Gauge,
 }
@@ -129,6 +130,7 @@ impl Edge {
                     FILL_RESULTS.map(|(_, result)| counter!("spillway_edge_fills_total", "result" => result)),
                 ),
                 purges: counter!("spillway_edge_purges_total"),
+                let_go: counter!("spillway_edge_let_go_total"),
                 store_bytes: gauge!("spillway_edge_store_bytes"),
                 viewers: gauge!("spillway_edge_viewers"),
             },
@@ -178,6 +180,23 @@ impl Edge {
             if let Some(disk) = &self.disk {
                 disk.forget(url);
             }
+        }
+    }
+
+    /// Makes room: nobody will ask for these any more. Live segments were asked for so often that they would stay long.
+    pub(crate) fn let_go(self: &Arc<Self>, urls: Vec<Key>) {
+        let there = |url: &Key| self.store.has(url) || self.disk.as_ref().is_some_and(|disk| disk.has(url));
+        let urls: Vec<Key> = urls.into_iter().filter(there).collect();
+        if urls.is_empty() {
+            return;
+        }
+        self.metrics.let_go.increment(urls.len() as u64);
+        urls.iter().for_each(|url| self.store.forget(url));
+        if self.disk.is_some() {
+            let edge = self.clone();
+            tokio::task::spawn_blocking(move || {
+                edge.disk.iter().for_each(|disk| urls.iter().for_each(|url| disk.forget(url)));
+            });
         }
     }
 

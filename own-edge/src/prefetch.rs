@@ -155,12 +155,13 @@ fn is_read_at_once(text: &str) -> bool {
 fn take(edge: &Arc<Edge>, url: &Key, text: &str) {
     let terms = edge.terms();
     let read = Base::new(url, &terms.paths).and_then(|base| read(text, &base));
-    let news = read.and_then(|playlist| edge.video.learn(url, playlist));
-    if let (Some(news), Prefetch::Next) = (news, terms.prefetch) {
+    let Some(news) = read.and_then(|playlist| edge.video.learn(url, playlist)) else { return };
+    if terms.prefetch == Prefetch::Next {
         for url in news.wanted(edge.now()) {
             fetch(edge, url, "live");
         }
     }
+    edge.let_go(news.left);
 }
 
 fn fetch(edge: &Arc<Edge>, url: Key, cause: Cause) {

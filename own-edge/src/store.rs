@@ -145,6 +145,11 @@ impl Store {
         key
     }
 
+    /// Whether something is kept of `url`.
+    pub(crate) fn has(&self, url: &Key) -> bool {
+        self.entries.contains_key(url)
+    }
+
     /// Forgets every object of `url`.
     pub(crate) fn forget(&self, url: &Key) {
         self.entries.remove(url);

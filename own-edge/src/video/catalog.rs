@@ -88,13 +88,18 @@ impl Weighter<Key, Known> for BySegments {
     }
 }
 
-/// Renditions of which something new may have come.
-pub(crate) struct News(Arc<[Arc<Rendition>]>);
+/// What a version of a live playlist brings.
+pub(crate) struct News {
+    /// Renditions of which something new may have come.
+    renditions: Arc<[Arc<Rendition>]>,
+    /// What left them long enough ago that nobody will ask for it, and no other playlist has.
+    pub left: Vec<Key>,
+}
 
 impl News {
     /// What viewers will ask for at once, where some watch: the newest part and the one after it, or the newest segment.
     pub(crate) fn wanted(&self, now: Millis) -> Vec<Key> {
-        self.0.iter().flat_map(|rendition| rendition.newest(now)).collect()
+        self.renditions.iter().flat_map(|rendition| rendition.newest(now)).collect()
     }
 }
 
@@ -124,14 +129,21 @@ impl Catalog {
             _ => None,
         };
         let renditions = before.unwrap_or_else(|| listings.iter().map(|_| Arc::default()).collect());
-        let mut live = false;
+        let (mut live, mut left) = (false, Vec::new());
         for (rendition, listing) in renditions.iter().zip(listings) {
             live |= listing.live;
-            self.place(rendition, &rendition.take(listing));
+            let (listing, gone) = rendition.take(listing);
+            self.place(rendition, &listing);
+            left.extend(gone.into_iter().filter(|key| self.is_of(key, rendition)));
         }
         self.playlists.insert(id, Known::Media(renditions.clone()));
         self.any.store(true, Ordering::Relaxed);
-        live.then_some(News(renditions))
+        live.then_some(News { renditions, left })
+    }
+
+    /// Whether no playlist that came later has `key`, too.
+    fn is_of(&self, key: &Key, rendition: &Arc<Rendition>) -> bool {
+        self.places.get(key).is_some_and(|place| Weak::ptr_eq(&place.rendition, &Arc::downgrade(rendition)))
     }
 
     fn place(&self, rendition: &Arc<Rendition>, listing: &Listing) {
@@ -303,6 +315,37 @@ mod tests {
         let wanted: Vec<_> = news.wanted(Millis(1_000_000)).iter().map(|key| key.to_string()).collect();
         assert_eq!(wanted, ["/8.1.ts", "/8.2.ts"]);
         assert!(news.wanted(Millis(1_012_000)).is_empty(), "12 s later nobody watches");
+    }
+
+    #[test]
+    fn what_left_the_window_as_long_ago_as_it_is_long_can_go_unless_another_playlist_has_it() {
+        let catalog = Catalog::new();
+        let window = |first: usize, len: usize| {
+            let list: String = (first..first + len).map(|n| format!("#EXTINF:2,\n{n}.ts\n")).collect();
+            let part = |n: usize| format!("#EXT-X-PART:DURATION=1,URI=\"{n}.part\"\n");
+            let parts: String = (first + len..first + len + 2).map(part).collect();
+            format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{first}\n{list}{parts}")
+        };
+        let left = |url: &str, first: usize, len: usize| {
+            let left = learn(&catalog, url, &window(first, len)).expect("live").left;
+            left.iter().map(|key| key.to_string()).collect::<Vec<_>>()
+        };
+        for first in 0..10 {
+            // Parts go sooner: there are fewer in the list.
+            let expected = if first < 7 { vec![] } else { vec![format!("/{}.part", first + 1)] };
+            assert_eq!(left("/v.m3u8", first, 8), expected, "{first}");
+        }
+        // 0 to 9 left, and nine of them stay.
+        assert_eq!(left("/v.m3u8", 10, 8), ["/0.ts", "/11.part"]);
+        assert_eq!(left("/v.m3u8", 11, 8), ["/1.ts", "/12.part"]);
+        // A longer window over the same segments, and a jump.
+        left("/dvr.m3u8", 5, 24);
+        assert!(left("/v.m3u8", 24, 8).iter().all(|key| key.ends_with("part")));
+        assert!(left("/v.m3u8", 1_000, 8).iter().all(|key| key.ends_with("part")));
+        // A stream that begins anew.
+        for first in (0..40).map(|n| n % 5) {
+            assert!(left("/loop.m3u8", first, 8).iter().all(|key| key.ends_with("part")));
+        }
     }
 
     #[test]

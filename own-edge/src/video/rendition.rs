@@ -1,5 +1,6 @@
 //! One rendition: what its playlist says, whether somebody watches it, what comes after what.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -11,6 +12,10 @@ use crate::object::Key;
 /// A rendition is watched for so many of its segments after one was asked for, and for so long at least.
 const WATCHED_SEGMENTS: u64 = 3;
 const WATCHED_MIN_MS: u64 = 10_000;
+/// Of what left a window so many stay at least, and are remembered at most. A server has a segment for as long again as
+/// its playlist is (RFC 8216, 6.2.2); so does this one.
+const LEFT_MIN: usize = 6;
+const LEFT_MAX: usize = 1_024;
 /// A player begins with these of what is whole, and live some three target durations before the end.
 const FIRST_SEGMENTS: usize = 2;
 const LAST_SEGMENTS: usize = 3;
@@ -18,31 +23,73 @@ const LAST_SEGMENTS: usize = 3;
 const NOTED_EVERY_MS: u64 = 500;
 /// One rendition, as the newest version of its playlist has it.
 pub(super) struct Rendition {
-    listing: RwLock<Arc<Listing>>,
+    held: RwLock<Held>,
     /// When a segment was asked for last, monotonic ms; 0 never.
     segment_asked_ms: AtomicU64,
     /// When a part was.
     part_asked_ms: AtomicU64,
 }
 
+#[derive(Default)]
+struct Held {
+    listing: Arc<Listing>,
+    segments: Leaving,
+    parts: Leaving,
+}
+
+/// What was in the window, and is asked for only by who has an earlier version.
+#[derive(Default)]
+struct Leaving(VecDeque<Key>);
+
+impl Leaving {
+    /// A new version begins later than the one before: what left it as many segments ago as it has itself.
+    fn take(&mut self, before: &[Segment], now: &[Segment]) -> Vec<Key> {
+        let first = now.first().and_then(|first| before.iter().position(|segment| segment.key == first.key));
+        if first.is_none() {
+            // It began anew, perhaps with the same segments.
+            self.0.clear();
+        }
+        for segment in &before[..first.unwrap_or(0)] {
+            // Segments may be ranges of one object.
+            if self.0.back() != Some(&segment.key) {
+                self.0.push_back(segment.key.clone());
+            }
+        }
+        let stay = (now.len() + 1).clamp(LEFT_MIN, LEFT_MAX);
+        self.0.drain(..self.0.len().saturating_sub(stay)).collect()
+    }
+}
+
 impl Default for Rendition {
     fn default() -> Self {
-        Self { listing: RwLock::default(), segment_asked_ms: AtomicU64::new(0), part_asked_ms: AtomicU64::new(0) }
+        Self { held: RwLock::default(), segment_asked_ms: AtomicU64::new(0), part_asked_ms: AtomicU64::new(0) }
     }
 }
 
 impl Rendition {
     /// The newest version.
     pub(super) fn listing(&self) -> Arc<Listing> {
-        self.listing.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held.read().unwrap_or_else(PoisonError::into_inner).listing.clone()
     }
 
-    /// Takes a newer version; what that leaves out is as it was.
-    pub(super) fn take(&self, mut listing: Listing) -> Arc<Listing> {
-        let mut held = self.listing.write().unwrap_or_else(PoisonError::into_inner);
-        listing.complete(&held);
-        *held = Arc::new(listing);
-        held.clone()
+    /// Takes a newer version; what that leaves out is as it was. Gives that version, and what nobody asks for any more
+    /// who goes by this playlist.
+    pub(super) fn take(&self, mut listing: Listing) -> (Arc<Listing>, Vec<Key>) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut held.listing);
+        listing.complete(&before);
+        held.listing = Arc::new(listing);
+        let now = held.listing.clone();
+        let (Segments::Listed { list: old, .. }, Segments::Listed { list, .. }) = (&before.segments, &now.segments)
+        else {
+            return (now, Vec::new());
+        };
+        let mut left = held.segments.take(old, list);
+        left.extend(held.parts.take(&before.parts, &now.parts));
+        // Some streams begin anew with the same segments, and parts may be ranges of segments.
+        left.retain(|key| !list.iter().chain(&now.parts).any(|segment| segment.key == *key));
+        drop(held);
+        (now, left)
     }
 
     /// A segment or a part was asked for.

@@ -9,6 +9,7 @@ mod client;
 mod cluster;
 mod cmsd;
 mod disk;
+mod evicting;
 mod failover;
 mod faults;
 mod fills;
