@@ -25,6 +25,8 @@ use crate::config::Plan;
 
 /// Idle connections are closed before usual servers do, so that a request seldom meets a dead one.
 const POOL_IDLE: Duration = Duration::from_secs(4);
+/// HTTP/1: what is read at once, and the longest head. A part holds the whole buffer that it came in, so these are small.
+const H1_BUFFER_BYTES: usize = 64 * 1024;
 /// HTTP/2: bytes under way of one answer, and of all on a connection. The usual 64 KiB would let a far origin send a
 /// few Mbit/s.
 const H2_STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -107,6 +109,7 @@ impl Server {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
+            .http1_max_buf_size(H1_BUFFER_BYTES)
             .http2_initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
             .http2_initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
             .build(connector);
