@@ -109,6 +109,18 @@ impl Open {
         }
     }
 
+    /// Reads to the end of the connection and keeps only how much came, all in all.
+    pub async fn count(mut self) -> u64 {
+        let mut count = 0;
+        loop {
+            count += self.bytes.len() as u64;
+            self.bytes.clear();
+            if !self.read().await {
+                return count;
+            }
+        }
+    }
+
     /// Reads to the end of the connection.
     pub async fn rest(mut self) -> Reply {
         while self.read().await {}

@@ -4,8 +4,10 @@
 mod access;
 mod agent;
 mod agent_beside;
+mod bad_days;
 mod caching;
 mod client;
+mod clocks;
 mod cluster;
 mod cmsd;
 mod disk;

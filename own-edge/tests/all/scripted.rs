@@ -15,6 +15,8 @@ use crate::client::LONG;
 #[derive(Clone)]
 pub enum Step {
     Send(Vec<u8>),
+    /// The same bytes so many times over.
+    Repeat(Vec<u8>, usize),
     /// Waits until the gate is open.
     Wait(Gate),
     /// Ends the connection.
@@ -167,6 +169,13 @@ async fn converse(mut stream: TcpStream, state: Arc<Mutex<State>>, changed: watc
             match step {
                 Step::Send(bytes) if stream.write_all(&bytes).await.is_err() => return,
                 Step::Send(_) => {}
+                Step::Repeat(bytes, times) => {
+                    for _ in 0..times {
+                        if stream.write_all(&bytes).await.is_err() {
+                            return;
+                        }
+                    }
+                }
                 Step::Wait(gate) => gate.wait().await,
                 Step::Close => return,
                 Step::Reset => {

@@ -1,7 +1,7 @@
 //! An edge under test and its clock.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -19,24 +19,34 @@ use crate::scripted::Scripted;
 
 pub const TOKEN: &str = "a-token-between-roles";
 
+/// What the time of day is when the monotonic clock begins, ms.
+pub const NOON_MS: u64 = 1_767_225_600_000;
+
 /// One for all edges of a test, so that none lives before the one whose disk it takes over.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// A clock that goes on by itself and can be put forward.
+/// A clock that goes on by itself and can be put forward, and whose time of day can be set wrong.
 pub struct TestClock {
     start: Instant,
     forward_ms: AtomicU64,
+    wrong_by_s: AtomicI64,
 }
 
 impl TestClock {
     pub fn forward(&self, seconds: u64) {
         self.forward_ms.fetch_add(seconds * 1000, Ordering::Relaxed);
     }
+
+    /// Somebody sets the time of day; the monotonic clock goes on as if nothing were.
+    pub fn set_wrong_by(&self, seconds: i64) {
+        self.wrong_by_s.store(seconds, Ordering::Relaxed);
+    }
 }
 
 impl Clock for TestClock {
     fn now(&self) -> TimestampMs {
-        TimestampMs(1_767_225_600_000 + self.monotonic().0)
+        let right_ms = NOON_MS + self.monotonic().0;
+        TimestampMs(right_ms.saturating_add_signed(self.wrong_by_s.load(Ordering::Relaxed) * 1000))
     }
 
     fn monotonic(&self) -> Millis {
@@ -47,7 +57,7 @@ impl Clock for TestClock {
 
 impl TestClock {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { start: *START, forward_ms: AtomicU64::new(0) })
+        Arc::new(Self { start: *START, forward_ms: AtomicU64::new(0), wrong_by_s: AtomicI64::new(0) })
     }
 }
 
@@ -168,6 +178,13 @@ impl Drop for TestEdge {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
+}
+
+/// Resident memory of this process, in which the edge, its origin and its clients live, bytes.
+pub fn rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
 }
 
 /// Bytes that differ from place to place.
