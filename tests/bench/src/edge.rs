@@ -7,8 +7,8 @@ mod cell;
 mod client;
 mod coalesce;
 pub(crate) mod idle;
-mod origin;
-mod servers;
+pub(crate) mod origin;
+pub(crate) mod servers;
 
 use std::path::{Path, PathBuf};
 
@@ -39,6 +39,9 @@ pub(crate) struct Arguments {
     /// Which parts, by comma [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = PossibleValuesParser::new(names()))]
     cells: Vec<String>,
+    /// Connections that miss one object at once, in `coalesce`
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=15_000))]
+    waiters: u32,
     /// Let the client sleep while no answer is there; over loopback, waking it is the server's cost
     #[arg(long)]
     client_sleeps: bool,
@@ -94,7 +97,7 @@ async fn measure(spillway: &Path, arguments: &Arguments) -> anyhow::Result<(Valu
     let mut coalesced = Value::Null;
     if wants(COALESCE) {
         let ours = scene.ours(spillway, false).await?;
-        let result = coalesce::measure(&ours, &origin, arguments.runs).await?;
+        let result = coalesce::measure(&ours, &origin, arguments.runs, arguments.waiters as usize).await?;
         ours.server.end()?;
         table.push_str(&format!(
             "{} waiters for one object: {} fetches, {} had their first byte before the origin sent its last: {}\n",

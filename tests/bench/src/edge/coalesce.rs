@@ -9,8 +9,6 @@ use crate::edge::client::{Ask, Clients};
 use crate::edge::origin::{Origin, SLOW_BYTES, slow_path};
 use crate::edge::servers::Cache;
 
-const WAITERS: usize = 100;
-
 /// What came of it; the worst of some objects.
 pub(crate) struct Coalesced {
     pub(crate) json: Value,
@@ -18,11 +16,11 @@ pub(crate) struct Coalesced {
 }
 
 /// Every body is compared as a whole.
-pub(crate) async fn measure(ours: &Cache, origin: &Origin, objects: u32) -> anyhow::Result<Coalesced> {
-    let (mut fetches, mut early, mut first_ms, mut whole_ms) = (0, WAITERS, 0.0_f64, 0.0_f64);
+pub(crate) async fn measure(ours: &Cache, origin: &Origin, objects: u32, waiters: usize) -> anyhow::Result<Coalesced> {
+    let (mut fetches, mut early, mut first_ms, mut whole_ms) = (0, waiters, 0.0_f64, 0.0_f64);
     for number in 0..objects as usize {
         let ask = Rc::new(Ask::new(&slow_path(number), origin.body(SLOW_BYTES, number)));
-        let clients = Clients::connect(&ours.target(false)?, WAITERS).await?;
+        let clients = Clients::connect(&ours.target(false)?, waiters).await?;
         let begun = tokio::time::Instant::now();
         let times = clients.once(&ask).await?;
         let seen = origin.slow(number);
@@ -35,13 +33,14 @@ pub(crate) async fn measure(ours: &Cache, origin: &Origin, objects: u32) -> anyh
         }
     }
     ensure!(fetches > 0, "the origin was not asked");
-    let reached = fetches == 1 && early == WAITERS;
+    let reached = fetches == 1 && early == waiters;
     let json = json!({
-        "waiters": WAITERS,
+        "waiters": waiters,
         "origin_fetches": fetches,
         "first_byte_before_the_origins_last": early,
         "first_byte_ms_max": first_ms.round(),
         "whole_ms_max": whole_ms.round(),
+        "rss_mb_max": ours.server.rss_mb_max()?.round(),
         "reached": reached,
     });
     Ok(Coalesced { json, reached })
