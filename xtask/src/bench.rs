@@ -17,7 +17,8 @@ const DECISIONS: [(&str, &str); 3] = [
     ("spillway-simulator", "session_speed"),
 ];
 
-/// `bench collect|steer|edge [--runs N] [--seconds N] [--json]`; more arguments go to the benchmark. `bench decisions [--json]`.
+/// `bench collect|steer|edge [--runs N] [--seconds N] [--json]`; more arguments go to the benchmark. `bench soak`,
+/// `bench decisions [--json]`.
 pub fn run(arguments: &[String]) -> Result<u8> {
     match arguments.split_first() {
         Some((which, rest)) if which == "collect" => {
@@ -38,10 +39,11 @@ pub fn run(arguments: &[String]) -> Result<u8> {
             let own = ["--nginx".as_ref(), nginx.as_os_str(), "--varnish".as_ref(), varnish.as_os_str()];
             beside_a_peer(which, &own, rest)
         }
+        Some((which, rest)) if which == "soak" => beside_a_peer(which, &[], rest),
         Some((which, rest)) if which == "decisions" => decisions(rest),
         other => {
             let given = other.map_or("", |(which, _)| which.as_str());
-            Err(format!("bench {given:?} is unknown (valid: collect, steer, edge, decisions)"))
+            Err(format!("bench {given:?} is unknown (valid: collect, steer, edge, soak, decisions)"))
         }
     }
 }

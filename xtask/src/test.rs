@@ -7,10 +7,11 @@ use crate::{demo, players, tools};
 
 type Step = (&'static str, fn() -> Result<()>);
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("fmt", fmt),
     ("clippy", clippy),
     ("rust", rust),
+    ("soak", soak),
     ("sdk", sdk),
     ("browser", browser),
     ("players", real_players),
@@ -64,6 +65,18 @@ fn rust() -> Result<()> {
         tests.args(["test", "--workspace", "--profile", "demo"]);
     }
     sh::run(tests.current_dir(sh::root()))
+}
+
+/// Long enough for a kill and some thousand checked bodies.
+fn soak() -> Result<()> {
+    demo::build_programs()?;
+    let mut build = sh::cargo();
+    build.args(["build", "--profile", "demo", "-p", "spillway-bench"]).current_dir(sh::root());
+    sh::run_aside(&mut build)?;
+    let built = sh::target_dir().join("demo");
+    let mut soak = Command::new(built.join("spillway-bench"));
+    soak.arg("--spillway").arg(built.join("spillway")).args(["soak", "--minutes", "0.3"]);
+    sh::run(&mut soak)
 }
 
 fn sdk() -> Result<()> {

@@ -52,6 +52,16 @@ impl Target {
             .with_no_client_auth();
         Ok(Self { tls: Some(TlsConnector::from(Arc::new(config))), ..Self::plain(port) })
     }
+
+    /// The same for a client that speaks HTTP/2: over TLS it says so.
+    pub(crate) fn speaking_h2(&self) -> Self {
+        let tls = self.tls.as_ref().map(|tls| {
+            let mut config = ClientConfig::clone(tls.config());
+            config.alpn_protocols = vec![b"h2".to_vec()];
+            TlsConnector::from(Arc::new(config))
+        });
+        Self { tls, ..*self }
+    }
 }
 
 /// How hard, and for how long.

@@ -11,6 +11,7 @@ mod duckdb;
 mod edge;
 mod http_load;
 mod process;
+mod soak;
 mod steer;
 
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ enum Bench {
     /// Connections that say nothing (started by `edge`)
     #[command(hide = true)]
     EdgeIdle(edge::idle::Arguments),
+    /// The own edge with a failing origin and small tiers, for long
+    Soak(soak::Arguments),
     /// The steering node's DNS zone beside Knot DNS
     Dns(dns::Arguments),
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Bench::Bare(arguments) => bare::run(&arguments),
         Bench::Edge(arguments) => edge::run(&spillway, &arguments),
         Bench::EdgeIdle(arguments) => edge::idle::run(&arguments),
+        Bench::Soak(arguments) => soak::run(&spillway, &arguments),
         Bench::Dns(arguments) => dns::run(&spillway, &arguments),
     };
     match done {

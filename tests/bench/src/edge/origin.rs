@@ -43,15 +43,7 @@ pub(crate) struct Slow {
 
 impl Origin {
     pub(crate) fn new() -> Arc<Self> {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let noise = (0..NOISE_BYTES.div_ceil(8)).flat_map(|_| {
-            // xorshift64
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()
-        });
-        Arc::new(Self { noise: noise.collect(), answered: AtomicU64::new(0), slow: Mutex::default() })
+        Arc::new(Self { noise: noise(NOISE_BYTES), answered: AtomicU64::new(0), slow: Mutex::default() })
     }
 
     /// Body of an object.
@@ -72,6 +64,19 @@ impl Origin {
     fn note(&self, number: usize, change: impl FnOnce(&mut Slow)) {
         change(self.slow.lock().unwrap_or_else(PoisonError::into_inner).entry(number).or_default());
     }
+}
+
+/// So many bytes of which no part looks like another one.
+pub(crate) fn noise(bytes: usize) -> Bytes {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let noise = (0..bytes.div_ceil(8)).flat_map(|_| {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    noise.collect()
 }
 
 /// Serves as long as the runtime runs.

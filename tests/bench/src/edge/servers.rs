@@ -15,12 +15,25 @@ use crate::edge::origin::path;
 use crate::http_load::{Target, connect, get};
 use crate::process::{SERVER_CORE, Server, pinned};
 
+const SOAKED: &str = "soaked";
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 const ASKS_UNTIL_READY: u32 = 150;
 /// More than all objects. With a disk tier it bounds the open files, which are served from the system's page cache, as
 /// the other caches' files are.
-const MEMORY_MB: u64 = 512;
-const DISK_MB: u64 = 4_096;
+const FAST: Sizes = Sizes { memory_mb: 512, disk_mb: None, max_object_mb: 4, fill_mb: 128 };
+const FAST_ON_DISK: Sizes = Sizes { disk_mb: Some(4_096), ..FAST };
+/// The secret of our edge's operators.
+pub(crate) const TOKEN: &str = "bench-service-token";
+
+/// What our edge may take, MiB.
+#[derive(Clone, Copy)]
+pub(crate) struct Sizes {
+    pub(crate) memory_mb: u64,
+    /// Of its disk tier, if it has one.
+    pub(crate) disk_mb: Option<u64>,
+    pub(crate) max_object_mb: u64,
+    pub(crate) fill_mb: u64,
+}
 
 /// What all servers share.
 pub(crate) struct Scene {
@@ -37,6 +50,11 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
+    /// Of plain HTTP and, where there is one, of TLS.
+    pub(crate) fn ports(&self) -> [u16; 2] {
+        [self.port, self.tls.as_ref().map_or(0, |(port, _)| *port)]
+    }
+
     pub(crate) fn target(&self, tls: bool) -> anyhow::Result<Target> {
         match &self.tls {
             _ if !tls => Ok(Target::plain(self.port)),
@@ -61,14 +79,22 @@ impl Scene {
 
     /// Ours, from memory.
     pub(crate) async fn ours(&self, spillway: &Path, tls: bool) -> anyhow::Result<Cache> {
-        self.edge("ours", spillway, tls, None).await
+        self.edge("ours", spillway, tls, FAST, None).await
     }
 
     /// Ours with a disk tier.
     pub(crate) async fn ours_on_disk(&self, spillway: &Path) -> anyhow::Result<Cache> {
-        let disk = self.disk();
-        std::fs::create_dir_all(&disk)?;
-        self.edge("ours-disk", spillway, false, Some(&disk)).await
+        self.edge("ours-disk", spillway, false, FAST_ON_DISK, None).await
+    }
+
+    /// Ours, with all that it has, on new ports or on those of one that was killed.
+    pub(crate) async fn soaked(&self, spillway: &Path, sizes: Sizes, ports: Option<[u16; 2]>) -> anyhow::Result<Cache> {
+        self.edge(SOAKED, spillway, true, sizes, ports).await
+    }
+
+    /// What the soaked ones said.
+    pub(crate) fn said(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(self.log(SOAKED))?)
     }
 
     /// Bytes that our disk tier takes.
@@ -80,13 +106,28 @@ impl Scene {
         self.dir.path().join("ours-disk-tier")
     }
 
-    async fn edge(&self, name: &'static str, spillway: &Path, tls: bool, disk: Option<&Path>) -> anyhow::Result<Cache> {
-        let [port, tls_port] = free_ports()?;
+    fn log(&self, name: &str) -> PathBuf {
+        self.dir.path().join(format!("{name}.log"))
+    }
+
+    async fn edge(
+        &self,
+        name: &'static str,
+        spillway: &Path,
+        tls: bool,
+        sizes: Sizes,
+        ports: Option<[u16; 2]>,
+    ) -> anyhow::Result<Cache> {
+        let [port, tls_port] = ports.map_or_else(free_ports, Ok)?;
         let file = self.dir.path().join(format!("{name}.toml"));
-        std::fs::write(&file, toml(self.dir.path(), self.origin_port, port, tls.then_some(tls_port), disk))?;
+        let disk = sizes.disk_mb.map(|size_mb| (self.disk(), size_mb));
+        if let Some((folder, _)) = &disk {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(&file, toml(self.dir.path(), self.origin_port, port, tls.then_some(tls_port), sizes, disk))?;
         let mut command = pinned(SERVER_CORE, spillway);
         command.args(["edge", "--config"]).arg(&file).env("RUST_LOG", "error");
-        self.start(name, &mut command, port, tls.then_some(tls_port)).await
+        self.start(name, &mut command, "/.spillway/readyz", port, tls.then_some(tls_port)).await
     }
 
     pub(crate) async fn nginx(&self, nginx: &Path) -> anyhow::Result<Cache> {
@@ -96,7 +137,7 @@ impl Scene {
         std::fs::write(&file, nginx_conf(dir, self.origin_port, port, tls_port)?)?;
         let mut command = pinned(SERVER_CORE, nginx);
         command.arg("-p").arg(dir).arg("-c").arg(&file).args(["-e", "stderr"]);
-        self.start("nginx", &mut command, port, Some(tls_port)).await
+        self.start("nginx", &mut command, &path(1024, 0), port, Some(tls_port)).await
     }
 
     pub(crate) async fn varnish(&self, varnishd: &Path) -> anyhow::Result<Cache> {
@@ -106,20 +147,23 @@ impl Scene {
         command.args(["-F", "-j", "none", "-n"]).arg(self.dir.path().join("varnish"));
         command.args(["-a", &format!("127.0.0.1:{port}"), "-b", &format!("127.0.0.1:{}", self.origin_port)]);
         command.args(["-s", "malloc,512m", "-p", "thread_pools=1", "-p", "thread_pool_min=100"]);
-        self.start("varnish", &mut command, port, None).await
+        self.start("varnish", &mut command, &path(1024, 0), port, None).await
     }
 
-    /// Started, and it answers for the origin.
+    /// Started, and it answers when `path` is asked for.
     async fn start(
         &self,
         name: &'static str,
         command: &mut Command,
+        path: &str,
         port: u16,
         tls_port: Option<u16>,
     ) -> anyhow::Result<Cache> {
-        let log = self.dir.path().join(format!("{name}.log"));
-        let mut server = Server::start(command.stderr(File::create(&log)?))?;
-        let asked = get(&path(1024, 0), &std::collections::BTreeMap::new());
+        let log = self.log(name);
+        // One that is started again goes on.
+        let stderr = File::options().create(true).append(true).open(&log)?;
+        let mut server = Server::start(command.stderr(stderr))?;
+        let asked = get(path, &std::collections::BTreeMap::new());
         for _ in 0..ASKS_UNTIL_READY {
             if let Ok(mut connection) = connect(&Target::plain(port)).await
                 && connection.ask(&asked).await.is_ok_and(|(status, _)| status == 200)
@@ -141,12 +185,20 @@ impl Scene {
 }
 
 /// Our configuration: the one place of this benchmark that knows its keys.
-fn toml(dir: &Path, origin_port: u16, port: u16, tls_port: Option<u16>, disk: Option<&Path>) -> String {
+fn toml(
+    dir: &Path,
+    origin_port: u16,
+    port: u16,
+    tls_port: Option<u16>,
+    sizes: Sizes,
+    disk: Option<(PathBuf, u64)>,
+) -> String {
     let at = dir.display();
+    let Sizes { memory_mb, max_object_mb, fill_mb, .. } = sizes;
     let mut out = format!(
         r#"
 data_dir = "{at}"
-service_token = "bench-service-token"
+service_token = "{TOKEN}"
 
 [edge]
 listen = "127.0.0.1:{port}"
@@ -157,8 +209,10 @@ origin = "http://127.0.0.1:{origin_port}"
 # No admission in the way, and connections that may idle.
 ceiling_mbps = 10000000
 header_timeout_ms = 300000
-memory_mb = {MEMORY_MB}
-max_object_mb = 4
+origin_read_ms = 2000
+memory_mb = {memory_mb}
+max_object_mb = {max_object_mb}
+fill_mb = {fill_mb}
 "#
     );
     if let Some(tls_port) = tls_port {
@@ -171,8 +225,8 @@ key = "{at}/key.pem"
 "#
         ));
     }
-    if let Some(disk) = disk {
-        out.push_str(&format!("\n[edge.disk]\npath = \"{}\"\nsize_mb = {DISK_MB}\n", disk.display()));
+    if let Some((folder, size_mb)) = disk {
+        out.push_str(&format!("\n[edge.disk]\npath = \"{}\"\nsize_mb = {size_mb}\n", folder.display()));
     }
     out
 }
@@ -235,11 +289,17 @@ pub(crate) fn version(program: &Path, option: &str) -> anyhow::Result<String> {
     Ok(first)
 }
 
+/// Bytes of all files in a folder; those that go meanwhile don't count.
 fn folder_bytes(folder: &Path) -> anyhow::Result<u64> {
     let mut sum = 0;
     for entry in std::fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
         let entry = entry?;
-        sum += if entry.file_type()?.is_dir() { folder_bytes(&entry.path())? } else { entry.metadata()?.len() };
+        sum += match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => folder_bytes(&entry.path())?,
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error.into()),
+        };
     }
     Ok(sum)
 }
