@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge, counter, gauge};
 use spillway_model::Clock;
-use spillway_wire::load::ContentLoad;
+use spillway_wire::load::{ContentLoad, Misses};
 
-/// Ends of seconds that are remembered: eleven for the window, one for the second that it cuts.
-const SECONDS: usize = 12;
+use crate::outlook::{HISTORY_S, Outlook, outlook};
+
+/// Seconds that are remembered: those of the history, and the running one.
+const SECONDS: usize = HISTORY_S as usize + 2;
 /// The window that utilisation is measured over.
 const WINDOW_S: u64 = 10;
 /// Prefixes told apart in one interval; more count together.
@@ -63,6 +65,8 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Counts; shared by every connection.
 pub(crate) struct Meter {
     clock: Arc<dyn Clock>,
+    /// When it began to count.
+    since_s: u64,
     /// The last seconds in which something was written, the newest last: each with the bytes that were out at its begin.
     seconds: Mutex<VecDeque<(u64, u64)>>,
     /// The newest of them, so that no more than one writer in a second needs the lock.
@@ -72,6 +76,8 @@ pub(crate) struct Meter {
     requests: AtomicU64,
     failed: AtomicU64,
     hits: AtomicU64,
+    misses: AtomicU64,
+    origin_failed: AtomicU64,
     content: Mutex<BTreeMap<String, u64>>,
     exported: Exported,
 }
@@ -80,6 +86,8 @@ struct Exported {
     requests: [[Counter; 5]; 9],
     bytes_out: Counter,
     connections: Gauge,
+    p95: Gauge,
+    in_60s: Gauge,
 }
 
 /// What happened since the last reading.
@@ -91,6 +99,8 @@ pub(crate) struct Interval {
     pub failed: u64,
     /// Of these without a fetch of their own.
     pub hits: u64,
+    /// The others.
+    pub misses: Misses,
     /// Most wanted prefixes, the most wanted first.
     pub top_content: Vec<ContentLoad>,
 }
@@ -110,8 +120,11 @@ impl Meter {
             }),
             bytes_out: counter!("spillway_edge_bytes_out_total"),
             connections: gauge!("spillway_edge_connections"),
+            p95: gauge!("spillway_edge_bits_out_p95_bps"),
+            in_60s: gauge!("spillway_edge_bits_out_in_60s_bps"),
         };
         Self {
+            since_s: clock.monotonic().0 / 1000,
             clock,
             seconds: Mutex::default(),
             newest_second: AtomicU64::new(u64::MAX),
@@ -120,6 +133,8 @@ impl Meter {
             requests: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            origin_failed: AtomicU64::new(0),
             content: Mutex::new(BTreeMap::new()),
             exported,
         }
@@ -152,8 +167,16 @@ impl Meter {
         if status >= 500 {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
-        if matches!(result, CacheResult::Hit | CacheResult::Stale | CacheResult::Revalidated | CacheResult::Collapsed) {
-            self.hits.fetch_add(1, Ordering::Relaxed);
+        let kind = match result {
+            CacheResult::Hit | CacheResult::Stale | CacheResult::Revalidated | CacheResult::Collapsed => {
+                Some(&self.hits)
+            }
+            CacheResult::Miss => Some(&self.misses),
+            CacheResult::Error => Some(&self.origin_failed),
+            CacheResult::Pass | CacheResult::Refused | CacheResult::Invalid => None,
+        };
+        if let Some(kind) = kind {
+            kind.fetch_add(1, Ordering::Relaxed);
         }
         let row = RESULTS.iter().position(|(known, _)| *known == result).unwrap_or(0);
         let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
@@ -195,19 +218,33 @@ impl Meter {
     pub(crate) fn bits_out_10s_bps(&self) -> u64 {
         let now = self.clock.monotonic();
         let (second, outside_ms) = (now.0 / 1000, now.0 % 1000);
-        let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = (second + 1).saturating_sub(WINDOW_S);
+        let [cut, first, all] = self.out_before([begin.saturating_sub(1), begin, u64::MAX]);
+        ((all - first) + (first - cut) * (1000 - outside_ms) / 1000) * 8 / WINDOW_S
+    }
+
+    /// Bytes that were out when each of some seconds began; if it has not begun, now.
+    fn out_before<const N: usize>(&self, seconds: [u64; N]) -> [u64; N] {
+        let known = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
         let all = self.bytes_out.load(Ordering::Relaxed);
-        let ends = seconds.iter().skip(1).map(|(_, out)| *out).chain([all]);
-        let bytes: u64 = seconds
-            .iter()
-            .zip(ends)
-            .map(|((at, before), end)| match second.checked_sub(*at) {
-                Some(ago) if ago < WINDOW_S => end - before,
-                Some(WINDOW_S) => (end - before) * (1000 - outside_ms) / 1000,
-                _ => 0,
+        seconds
+            .map(|second| known.get(known.partition_point(|(at, _)| *at < second)).map_or(all, |(_, before)| *before))
+    }
+
+    /// What the last minute's whole seconds say, as far as there were some.
+    pub(crate) fn outlook(&self) -> Option<Outlook> {
+        let now_s = self.clock.monotonic().0 / 1000;
+        let from_s = now_s.saturating_sub(HISTORY_S).max(self.since_s + 1);
+        let seconds: Vec<u64> = (from_s..now_s)
+            .map(|second| {
+                let [begin, end] = self.out_before([second, second + 1]);
+                (end - begin) * 8
             })
-            .sum();
-        bytes * 8 / WINDOW_S
+            .collect();
+        let outlook = outlook(&seconds)?;
+        self.exported.p95.set(outlook.p95_bps as f64);
+        self.exported.in_60s.set(outlook.in_60s_bps as f64);
+        Some(outlook)
     }
 
     /// Counts since the last call.
@@ -217,10 +254,15 @@ impl Meter {
             content.into_iter().map(|(content, bits)| ContentLoad { content, bits }).collect();
         top_content.sort_by(|a, b| b.bits.cmp(&a.bits).then_with(|| a.content.cmp(&b.content)));
         top_content.truncate(CONTENT_REPORTED);
+        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
+        // Kinds before all: what comes in between is missing in a kind, never in the whole.
+        let (hits, content, origin) = (take(&self.hits), take(&self.misses), take(&self.origin_failed));
+        let requests = take(&self.requests);
         Interval {
-            requests: self.requests.swap(0, Ordering::Relaxed),
-            failed: self.failed.swap(0, Ordering::Relaxed),
-            hits: self.hits.swap(0, Ordering::Relaxed),
+            requests,
+            failed: take(&self.failed),
+            hits,
+            misses: Misses { content, origin, other: requests.saturating_sub(hits + content + origin) },
             top_content,
         }
     }
@@ -268,6 +310,28 @@ mod tests {
     }
 
     #[test]
+    fn the_last_minute_is_known_by_second_and_no_second_before_the_start() {
+        let clock = Arc::new(Hand(AtomicU64::new(100_500)));
+        let meter = Meter::new(clock.clone());
+        meter.wrote(99_999);
+        for second in 101..=110 {
+            clock.0.store(second * 1000, Ordering::Relaxed);
+            assert_eq!(meter.outlook(), None, "after {second} s");
+            meter.wrote(100);
+        }
+        clock.0.store(111_000, Ordering::Relaxed);
+        assert_eq!(meter.outlook(), Some(Outlook { p95_bps: 800, in_60s_bps: 800 }));
+        // Seconds in which nothing is written are seconds, too.
+        clock.0.store(170_000, Ordering::Relaxed);
+        assert_eq!(meter.outlook().map(|outlook| outlook.in_60s_bps), Some(0));
+        clock.0.store(400_000, Ordering::Relaxed);
+        assert_eq!(meter.outlook(), Some(Outlook { p95_bps: 0, in_60s_bps: 0 }));
+        meter.wrote(1);
+        clock.0.store(401_000, Ordering::Relaxed);
+        assert_eq!(meter.outlook().map(|outlook| outlook.p95_bps), Some(0));
+    }
+
+    #[test]
     fn an_interval_is_read_once() {
         let meter = Meter::new(Arc::new(Hand(AtomicU64::new(0))));
         meter.answered(CacheResult::Hit, 200);
@@ -278,8 +342,10 @@ mod tests {
         meter.delivered("/live/river/1080p/1.m4s", 10);
         meter.delivered("/vod/1.m4s", 30);
         meter.delivered("/1.m4s", 1);
+        meter.answered(CacheResult::Refused, 503);
         let read = meter.take_interval();
-        assert_eq!((read.requests, read.failed, read.hits), (4, 1, 2));
+        assert_eq!((read.requests, read.failed, read.hits), (5, 2, 2));
+        assert_eq!(read.misses, Misses { content: 1, origin: 1, other: 1 });
         let content: Vec<_> = read.top_content.iter().map(|load| (load.content.as_str(), load.bits)).collect();
         assert_eq!(content, [("vod", 240), ("live/river", 160), ("", 8)]);
         assert_eq!(meter.take_interval(), Interval::default());

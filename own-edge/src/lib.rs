@@ -39,6 +39,7 @@ mod lookup;
 mod methods;
 mod object;
 mod origin;
+mod outlook;
 mod pages;
 mod prefetch;
 mod prewarm;

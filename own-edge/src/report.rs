@@ -22,6 +22,7 @@ use crate::config::Target;
 use crate::disk::Disk;
 use crate::edge::Edge;
 use crate::origin::OriginInterval;
+use crate::outlook::Outlook;
 use crate::prewarm;
 use crate::process::{self, CpuTime};
 
@@ -56,6 +57,8 @@ pub(crate) struct Measured {
     /// Bytes out since the start.
     pub bytes_out: u64,
     pub bits_out_10s_bps: u64,
+    /// Absent where seconds aren't told apart.
+    pub outlook: Option<Outlook>,
     pub viewers: u64,
     pub connections: u64,
     pub interval: Interval,
@@ -142,6 +145,7 @@ impl Reported for EdgeReported {
         Some(Measured {
             bytes_out: edge.meter.bytes_out(),
             bits_out_10s_bps: edge.meter.bits_out_10s_bps(),
+            outlook: edge.meter.outlook(),
             viewers: edge.sessions.viewers(at),
             connections: edge.meter.connections(),
             interval: edge.meter.take_interval(),
@@ -215,12 +219,15 @@ impl Reporter {
             interval_ms,
             bits_out_bps: measured.bytes_out.saturating_sub(self.bytes_out).saturating_mul(8 * 1000) / interval_ms,
             bits_out_10s_bps,
+            bits_out_p95_bps: measured.outlook.map(|outlook| outlook.p95_bps),
+            bits_out_in_60s_bps: measured.outlook.map(|outlook| outlook.in_60s_bps),
             viewers,
             bits_per_viewer_bps: bits_out_10s_bps.checked_div(viewers).unwrap_or(0),
             connections: measured.connections,
             requests: interval.requests,
             requests_failed: interval.failed,
             hit_ratio_ppm: ratio_ppm(interval.hits, interval.requests),
+            misses: Some(interval.misses),
             cpu_ppm: measured.cpu_ppm,
             memory_bytes: measured.memory_bytes,
             disk_ppm: measured.disk_ppm,

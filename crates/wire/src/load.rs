@@ -31,6 +31,12 @@ pub struct LoadReport {
     pub bits_out_bps: u64,
     /// Bits out per second, mean of the last 10 s.
     pub bits_out_10s_bps: u64,
+    /// Bits out in a second that 95 % of the last minute's seconds did not exceed; absent = unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits_out_p95_bps: Option<u64>,
+    /// Bits out per second a minute from now, if the last minute goes on so; absent = unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits_out_in_60s_bps: Option<u64>,
     /// Distinct active viewers (sessions, not connections), last 10 s.
     pub viewers: u64,
     /// Bits per viewer and second.
@@ -44,6 +50,9 @@ pub struct LoadReport {
     /// Hits ÷ requests in the interval, ppm; absent without requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hit_ratio_ppm: Option<u32>,
+    /// Requests that were no hits, by what they were for want of; absent = not told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misses: Option<Misses>,
     /// CPU of the process in the interval, ppm of one core; absent = unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_ppm: Option<u32>,
@@ -60,6 +69,17 @@ pub struct LoadReport {
     pub top_content: Vec<ContentLoad>,
     /// Being drained.
     pub draining: bool,
+}
+
+/// Requests of an interval that were no hits. Of ratios of intervals no ratio can be made, so these are numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Misses {
+    /// The object was not there, or no longer good.
+    pub content: u64,
+    /// The origin failed.
+    pub origin: u64,
+    /// What no cache could have answered: for one client alone, other methods, refused.
+    pub other: u64,
 }
 
 /// The origin as seen from an edge.

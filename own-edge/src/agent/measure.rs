@@ -108,6 +108,7 @@ impl Subject {
         Ok(Measured {
             bytes_out,
             bits_out_10s_bps,
+            outlook: None,
             viewers: watched.sessions.viewers(at),
             connections: reading.connections,
             interval: watched.meter.take_interval(),
@@ -125,6 +126,7 @@ impl Subject {
         Measured {
             bytes_out,
             bits_out_10s_bps,
+            outlook: None,
             viewers: self.watched.sessions.viewers(at),
             connections,
             interval: self.watched.meter.take_interval(),

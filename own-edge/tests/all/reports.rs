@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use spillway_wire::load::{Directives, LoadReport};
+use spillway_wire::load::{Directives, LoadReport, Misses};
 
 use crate::client::{Reply, get, get_from, get_with};
 use crate::scripted::{Gate, Scripted, Step, response};
@@ -93,6 +93,8 @@ async fn a_report_says_what_was_served() {
     assert_eq!(report.bits_per_viewer_bps, report.bits_out_10s_bps / 5);
     assert_eq!((report.requests, report.requests_failed), (10, 0));
     assert_eq!(report.hit_ratio_ppm, Some(600_000));
+    assert_eq!(report.misses, Some(Misses { content: 3, origin: 0, other: 1 }));
+    assert_eq!(report.bits_out_p95_bps, None, "of a node that has just begun nobody knows");
     assert_eq!((report.origin.fetches, report.origin.failed, &*report.origin.state), (3, 0, "up"));
     assert_eq!(report.origin.bytes, 600_000 + "no script".len() as u64);
     let content: Vec<_> = report.top_content.iter().map(|load| (&*load.content, load.bits)).collect();
@@ -105,6 +107,9 @@ async fn a_report_says_what_was_served() {
     edge.clock.forward(11);
     let later = orchestrator.next().await;
     assert_eq!((later.viewers, later.bits_out_10s_bps), (0, 0));
+    // The second of the start is no whole one.
+    assert!(later.bits_out_p95_bps.is_some());
+    assert_eq!(later.bits_out_in_60s_bps, Some(0));
 }
 
 #[tokio::test]
