@@ -13,14 +13,14 @@ use spillway_service::posting::{check_collectors, check_share};
 use spillway_service::tls::TlsConfig;
 use url::Url;
 
-use crate::disk::DiskPlan;
-use crate::methods::methods;
+use crate::cache::disk::DiskPlan;
+use crate::operate::terms::{Rate, Sites, Terms};
 use crate::origin::{ClusterConfig, EdgeToken, OriginConfig, ServerPlan, servers};
-use crate::prefetch::Prefetch;
 use crate::rules::paths::{PathConfig, PathRules};
 use crate::rules::policy::Choices;
-use crate::signing::SigningConfig;
-use crate::terms::{Rate, Sites, Terms};
+use crate::serve::methods::methods;
+use crate::serve::signing::SigningConfig;
+use crate::video::prefetch::Prefetch;
 
 /// `[edge]` of an edge's configuration file.
 #[derive(Clone, Debug, Deserialize)]

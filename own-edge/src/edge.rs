@@ -10,26 +10,26 @@ use spillway_service::Readiness;
 use spillway_service::config::ConfigError;
 
 use crate::access::AccessLog;
-use crate::account::Meter;
-use crate::admit::{Admission, Orders, SessionKey, Sessions, admit};
-use crate::cmsd::Advice;
+use crate::cache::disk::Disk;
+use crate::cache::fetch::FillResult;
+use crate::cache::fill::FillTable;
+use crate::cache::object::{Key, Object};
+use crate::cache::purge::Purges;
+use crate::cache::store::Store;
 use crate::config::Plan;
-use crate::disk::Disk;
-use crate::faults::Faults;
-use crate::fetch::FillResult;
-use crate::fill::FillTable;
-use crate::object::{Key, Object};
+use crate::load::account::Meter;
+use crate::operate::faults::Faults;
+use crate::operate::terms::Terms;
 use crate::origin::Origins;
-use crate::prefetch::Prefetches;
-use crate::prewarm::Prewarming;
-use crate::purge::Purges;
-use crate::receive::Asked;
-use crate::reply::Dress;
+use crate::respond::cmsd::Advice;
 use crate::rules::policy::Choices;
-use crate::store::Store;
-use crate::tcp_info::SockDiag;
-use crate::terms::Terms;
+use crate::serve::admit::{Admission, Orders, SessionKey, Sessions, admit};
+use crate::serve::receive::Asked;
+use crate::serve::reply::Dress;
+use crate::serve::tcp_info::SockDiag;
 use crate::video::Catalog;
+use crate::video::prefetch::Prefetches;
+use crate::video::prewarm::Prewarming;
 
 /// One running edge.
 pub(crate) struct Edge {

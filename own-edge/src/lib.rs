@@ -1,63 +1,25 @@
 //! Own edge: an HTTP cache for media that tells its load.
 //!
-//! The path of a request: `doors` (ports) → `server` (a connection, bounded in number and time) → `http1`, or hyper for
-//! HTTP/2 and bodies, on a `socket` (counts what is written) → `answer` with `receive` (one host, a plain path; key and
-//! session) and `admit` (running sessions go on) →
-//! `lookup` (kept, being fetched, or for this request alone) → `fetch` with `fill` (one fetch for all who wait,
-//! streamed to them while it comes; `origin` knows the servers and asks them, `rules` say what is kept, for how long and for whom) → `respond`
-//! (whole, range, not modified) and `body` → `account` (bits, viewers, results) and `access` (a line for the lake).
-//! Below it `store` (memory) and `disk` keep objects. Beside it `video` reads the playlists that are served, `prefetch`
-//! fetches ahead what they say and what players announce, `report` sends load reports and takes orders (to `prewarm`,
-//! too), `terms` are what `reload` may change, `handover` gives the ports to a successor, `purge` and `faults` obey
-//! operators. `agent` reports for a server that isn't ours.
+//! The path of a request: `serve` (connections, requests, who may) → `cache` (kept, being fetched, or for this request
+//! alone; one fetch for all who wait; `origin` knows the servers and asks them, `rules` say what is kept, for how long and
+//! for whom) → `respond` (whole, parts, not modified) → `serve` again, and `access` (a line for the lake).
+//! Beside it `video` reads the playlists that are served and fetches ahead, `load` counts and reports, and takes an
+//! orchestrator's orders, `operate` obeys operators. `agent` reports for a server that isn't ours.
 //!
 //! Invariant: a request never waits for an orchestrator or a collector. An answer that was cut never looks complete, and is never
 //! kept. Memory is bounded by configuration: kept objects, objects in flight, sessions, connections.
 
 mod access;
-mod access_file;
-mod account;
-mod admin;
-mod admit;
 pub mod agent;
-mod answer;
-mod body;
-mod cache_status;
-mod cmsd;
+mod cache;
 mod config;
-mod disk;
-mod doors;
 mod edge;
-mod faults;
-mod fetch;
-mod fill;
-mod handover;
-mod hop;
-mod http1;
-mod informed;
-mod lookup;
-mod methods;
-mod object;
+mod load;
+mod operate;
 mod origin;
-mod outlook;
-mod pages;
-mod prefetch;
-mod prewarm;
-mod process;
-mod purge;
-mod receive;
-mod reload;
-mod reply;
-mod report;
 mod respond;
 mod rules;
-mod server;
-mod signing;
-mod socket;
-mod spans;
-mod store;
-mod tcp_info;
-mod terms;
+mod serve;
 mod video;
 
 use std::io;
@@ -72,18 +34,21 @@ use spillway_service::config::ConfigError;
 use spillway_service::{CancellationToken, Readiness};
 
 pub use config::EdgeConfig;
-pub use doors::Doors;
-pub use faults::Fault;
+pub use operate::faults::Fault;
+pub use operate::reload::Reload;
 pub use origin::{ClusterConfig, OriginConfig};
-pub use prefetch::Prefetch;
-pub use reload::Reload;
-pub use signing::SigningConfig;
+pub use serve::doors::Doors;
+pub use serve::signing::SigningConfig;
+pub use video::prefetch::Prefetch;
 
 use config::Plan;
 use edge::Edge;
-use faults::Faults;
-use handover::{Handover, Kind};
+use load::report;
+use operate::faults::Faults;
+use operate::handover::{Handover, Kind};
+use operate::{admin, reload};
 use origin::EdgeToken;
+use serve::{answer, server};
 
 /// The lines of the last answers, after the drain.
 const LAST_LINES: Duration = Duration::from_secs(1);

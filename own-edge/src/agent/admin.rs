@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::line::{Fetches, Request, address};
 use super::watched::Watched;
-use crate::account::CacheResult;
-use crate::admin::is_allowed;
-use crate::admit::Admission;
+use crate::load::account::CacheResult;
+use crate::operate::admin::is_allowed;
+use crate::serve::admit::Admission;
 
 const BODY_MAX_BYTES: usize = 1_024;
 const REASON: HeaderName = HeaderName::from_static("x-spillway-reason");

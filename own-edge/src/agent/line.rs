@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::Deserialize;
 
 use super::ServerKind;
-use crate::account::CacheResult;
+use crate::load::account::CacheResult;
 
 /// No response is as long.
 const BYTES_MAX: u64 = 1 << 50;

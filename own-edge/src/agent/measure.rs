@@ -19,7 +19,7 @@ use super::processes::{Processes, Wanted};
 use super::statistics::{Reading, Statistics};
 use super::unlogged::Unlogged;
 use super::watched::Watched;
-use crate::report::{Measured, Reported, ratio_ppm};
+use crate::load::report::{Measured, Reported, ratio_ppm};
 
 /// A server, reported on.
 pub(super) struct Subject {

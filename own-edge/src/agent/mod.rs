@@ -4,7 +4,7 @@
 //! The path of a figure: `follow` (a log file as it grows) or `child` (varnishncsa) → `lines` → `line` (what one request
 //! was) → `watched` (bits, viewers, results, counted as the edge counts its own); every 2 s `statistics` (what the server
 //! says of itself) and `processes` (what the system says of it), and `measure` makes one measurement of all, which
-//! `crate::report` sends. What comes back goes to `orders` (files that the server may look at) and `admin`.
+//! `crate::load::report` sends. What comes back goes to `orders` (files that the server may look at) and `admin`.
 //!
 //! Invariant: nothing is told that isn't known. No statistics, no log, or a log that says nothing of what the server
 //! answers (`unlogged`), no report: after three missed ones the
@@ -31,7 +31,8 @@ use std::sync::Arc;
 use spillway_service::config::ConfigError;
 use tokio::net::TcpListener;
 
-use crate::{EdgeShell, report};
+use crate::EdgeShell;
+use crate::load::report;
 
 pub use config::{AgentConfig, ServerKind};
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use spillway_model::Millis;
 
-use crate::process::{self, TICKS_PER_S};
+use crate::load::process::{self, TICKS_PER_S};
 
 /// More are not looked at: nobody runs so many, and a wrong pid file may name the first process of the machine.
 const PROCESSES_MAX: usize = 1_024;

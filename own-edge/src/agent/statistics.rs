@@ -11,7 +11,7 @@ use tokio::process::Command;
 use super::ServerKind;
 use super::config::AgentPlan;
 use super::page::Page;
-use crate::report::ratio_ppm;
+use crate::load::report::ratio_ppm;
 
 /// A server that takes longer to say how it is isn't well.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);

@@ -11,10 +11,10 @@ use tokio::sync::Notify;
 use super::ServerKind;
 use super::config::AgentPlan;
 use super::line::{Fetches, Line, Request, parse};
-use crate::account::{CacheResult, Meter};
-use crate::admit::{Admission, Order, Orders, SessionKey, Sessions, admit, closed};
+use crate::load::account::{CacheResult, Meter};
 use crate::origin::OriginInterval;
-use crate::receive::sid;
+use crate::serve::admit::{Admission, Order, Orders, SessionKey, Sessions, admit, closed};
+use crate::serve::receive::sid;
 
 /// Longer targets are not told apart by what they ask for.
 const CONTENT_MAX_BYTES: usize = 1_024;

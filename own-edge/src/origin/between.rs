@@ -8,7 +8,7 @@ use http::header::VIA;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use spillway_service::auth::token_hash;
 
-use crate::receive::Refusal;
+use crate::serve::receive::Refusal;
 
 /// Bears the service token. Not `Authorization`, which would make the answer personal.
 pub(crate) const EDGE_TOKEN: HeaderName = HeaderName::from_static("spillway-edge-token");

@@ -11,7 +11,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::choice::{Place, Role};
 use crate::config::{EdgeConfig, Target, target};
-use crate::receive::path_is_plain;
+use crate::serve::receive::path_is_plain;
 
 /// Characters of a server's name, which is a label of metrics.
 const NAME_MAX_CHARS: usize = 128;

@@ -22,7 +22,7 @@ use spillway_service::CancellationToken;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::config::Plan;
-use crate::informed::Informed;
+use crate::serve::informed::Informed;
 use crate::video::Hold;
 
 pub(crate) use answer::{Answer, AnswerBody};

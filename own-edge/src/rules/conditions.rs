@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::cache_control::split_outside_quotes;
 use super::dates::{http_date_s, single};
 use super::ranges::ranges;
-use crate::object::Head;
+use crate::cache::object::Head;
 
 /// Which part of an object answers a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use spillway_service::config::ConfigError;
 
 use super::policy::Ttl;
-use crate::object::Key;
+use crate::cache::object::Key;
 
 /// Begin of the parameters by which a player asks for a playlist that is not there yet, or for what is new in it.
 const HLS_DIRECTIVES: &str = "_HLS_";

@@ -10,7 +10,7 @@ use spillway_model::Millis;
 
 use super::rendition::{Rendition, counted_after};
 use super::{Listing, Playlist, Segments};
-use crate::object::Key;
+use crate::cache::object::Key;
 
 /// Playlists whose size is expected; sizes tables only.
 const PLAYLISTS_USUAL: usize = 4_096;

@@ -365,7 +365,7 @@ fn digits(format: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::Key;
+    use crate::cache::object::Key;
     use crate::rules::paths::PathRules;
 
     fn read_mpd(text: &str) -> Option<Vec<Listing>> {

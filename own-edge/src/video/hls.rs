@@ -1,7 +1,7 @@
 //! HLS playlists, line by line.
 
 use super::{Base, Listing, PARTS_MAX, Playlist, RENDITIONS_MAX, SEGMENTS_MAX, Segment, Segments, TARGET_MAX_MS};
-use crate::object::Key;
+use crate::cache::object::Key;
 
 /// Reads a text that begins with `#EXTM3U`.
 pub(super) fn read(text: &str, base: &Base<'_>) -> Option<Playlist> {

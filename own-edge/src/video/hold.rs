@@ -44,7 +44,7 @@ impl Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::Key;
+    use crate::cache::object::Key;
     use crate::rules::paths::PathRules;
     use crate::video::{Base, read};
 

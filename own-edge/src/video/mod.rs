@@ -6,6 +6,9 @@
 //! what was read, of each `rendition`; `hold` tells which requests an origin
 //! holds on purpose.
 
+pub(crate) mod prefetch;
+pub(crate) mod prewarm;
+
 mod catalog;
 mod dash;
 mod hls;
@@ -21,9 +24,9 @@ use url::Url;
 pub(crate) use catalog::Catalog;
 pub(crate) use hold::Hold;
 
-use crate::object::{Key, Object};
-use crate::receive::path_is_plain;
+use crate::cache::object::{Key, Object};
 use crate::rules::paths::PathRules;
+use crate::serve::receive::path_is_plain;
 
 /// A longer text is not read.
 const TEXT_MAX_BYTES: usize = 2 * 1024 * 1024;

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use spillway_model::Millis;
 
 use super::{Counted, Listing, Segment, Segments};
-use crate::object::Key;
+use crate::cache::object::Key;
 
 /// A rendition is watched for so many of its segments after one was asked for, and for so long at least.
 const WATCHED_SEGMENTS: u64 = 3;

@@ -1,0 +1,582 @@
+//! One fetch for all who wait: a fill takes the origin's bytes once, and readers follow it as far as it is.
+//!
+//! A fill belongs to nobody: it goes on when its readers leave, as long as its bytes will be kept. Its memory comes
+//! out of a budget that all fills share. Where the bytes can't be kept (too many, no budget, nothing says for how
+//! long), the fill becomes a *window*: it takes no new readers, forgets what all readers have passed, and ends when
+//! the last of them leaves.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, Semaphore, watch};
+
+use crate::cache::object::{Head, Key, Object};
+use crate::origin::{Answer, FetchError};
+use crate::rules::freshness::Freshness;
+
+/// A window holds so many bytes before it waits for its slowest reader.
+const WINDOW_BYTES: usize = 1024 * 1024;
+/// A fill that waits this long for memory becomes a window.
+const BUDGET_WAIT: Duration = Duration::from_millis(500);
+/// A window that waits this long, for memory or for its readers, ends.
+const WINDOW_WAIT: Duration = Duration::from_secs(35);
+
+/// What a fill's first answer came to.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// Bytes follow.
+    Stream {
+        head: Arc<Head>,
+        /// Length of the body, if the origin said.
+        len: Option<u64>,
+        /// How old it is and how long it is good, if it is kept.
+        freshness: Option<Freshness>,
+        /// The key of the requests that it is for, if not for all that were expected.
+        variant: Option<Key>,
+    },
+    /// The kept object serves: validated, or stale because of an error (the word).
+    Object(Arc<Object>, Option<&'static str>),
+    /// The disk tier had it.
+    Loaded(Arc<Object>),
+    /// Not to be shared; the word says why. Who began the fill may take the answer, the others fetch for themselves.
+    Pass(&'static str),
+    /// Nothing came.
+    Failed(FetchError),
+}
+
+/// A fetch in progress.
+pub(crate) struct Fill {
+    state: Mutex<State>,
+    changed: watch::Sender<()>,
+    consumed: Notify,
+    budget: Arc<Semaphore>,
+    /// What comes is not to be kept: its URL was changed or purged in the meantime.
+    outdated: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    outcome: Option<Outcome>,
+    direct: Option<Answer>,
+    /// Bytes taken from the budget for `parts` and for what is known to come.
+    charged: usize,
+    parts: VecDeque<Bytes>,
+    queued: usize,
+    /// Index of the first part that is still held.
+    first: u64,
+    window: bool,
+    end: Option<End>,
+    readers: BTreeMap<u64, u64>,
+    next_reader: u64,
+}
+
+enum End {
+    Complete(Option<Arc<Object>>),
+    Aborted,
+}
+
+/// The fetch was not completed: what was read is not the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("read the rest of an object whose fetch was aborted")]
+pub(crate) struct Aborted;
+
+impl Fill {
+    fn new(budget: Arc<Semaphore>) -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: watch::Sender::new(()),
+            consumed: Notify::new(),
+            budget,
+            outdated: AtomicBool::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn join(self: &Arc<Self>) -> Option<Reader> {
+        let mut state = self.lock();
+        if state.window {
+            return None;
+        }
+        let id = state.next_reader;
+        state.next_reader += 1;
+        state.readers.insert(id, 0);
+        drop(state);
+        Some(Reader { fill: self.clone(), changed: self.changed.subscribe(), id, index: 0, at: 0 })
+    }
+
+    /// Gives back what all readers of a window have passed.
+    fn forget(&self, state: &mut State) {
+        if !state.window {
+            return;
+        }
+        let end = state.first + state.parts.len() as u64;
+        let slowest = state.readers.values().copied().min().unwrap_or(end);
+        while state.first < slowest {
+            let Some(part) = state.parts.pop_front() else { break };
+            state.first += 1;
+            state.queued -= part.len();
+            self.refund(state, part.len());
+        }
+        self.consumed.notify_one();
+    }
+
+    fn refund(&self, state: &mut State, bytes: usize) {
+        let bytes = bytes.min(state.charged);
+        state.charged -= bytes;
+        self.budget.add_permits(bytes);
+    }
+}
+
+impl Drop for Fill {
+    fn drop(&mut self) {
+        let charged = self.lock().charged;
+        self.budget.add_permits(charged);
+    }
+}
+
+/// One that follows a fill.
+pub(crate) struct Reader {
+    fill: Arc<Fill>,
+    changed: watch::Receiver<()>,
+    id: u64,
+    /// Next part.
+    index: u64,
+    /// Bytes passed.
+    at: u64,
+}
+
+enum Step {
+    Part(Bytes),
+    End,
+    Aborted,
+    Wait,
+}
+
+impl Reader {
+    /// Waits for the first answer.
+    pub(crate) async fn outcome(&mut self) -> Outcome {
+        loop {
+            self.changed.borrow_and_update();
+            if let Some(outcome) = &self.fill.lock().outcome {
+                return outcome.clone();
+            }
+            if self.changed.changed().await.is_err() {
+                return Outcome::Failed(FetchError::Answer);
+            }
+        }
+    }
+
+    /// The answer that is for one only: for who began the fill, since it was asked with their headers.
+    pub(crate) fn take_direct(&self) -> Option<Answer> {
+        self.fill.lock().direct.take()
+    }
+
+    /// The next bytes; `None` at the proper end.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Aborted>> {
+        loop {
+            self.changed.borrow_and_update();
+            match self.step() {
+                Step::Part(part) => return Some(Ok(part)),
+                Step::End => return None,
+                Step::Aborted => return Some(Err(Aborted)),
+                Step::Wait => {
+                    if self.changed.changed().await.is_err() {
+                        return Some(Err(Aborted));
+                    }
+                }
+            }
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        let mut state = self.fill.lock();
+        if let Some(End::Complete(Some(object))) = &state.end {
+            let part = object.body.stored().part(self.at, u64::MAX);
+            return match part {
+                Ok(Some(part)) => {
+                    self.at += part.len() as u64;
+                    Step::Part(part)
+                }
+                Ok(None) => Step::End,
+                Err(_) => Step::Aborted,
+            };
+        }
+        let held = usize::try_from(self.index - state.first).unwrap_or(usize::MAX);
+        if let Some(part) = state.parts.get(held).cloned() {
+            self.index += 1;
+            self.at += part.len() as u64;
+            state.readers.insert(self.id, self.index);
+            self.fill.forget(&mut state);
+            return Step::Part(part);
+        }
+        match state.end {
+            None => Step::Wait,
+            Some(End::Complete(_)) => Step::End,
+            Some(End::Aborted) => Step::Aborted,
+        }
+    }
+
+    /// Waits until the fill has ended.
+    pub(crate) async fn ended(&mut self) {
+        loop {
+            self.changed.borrow_and_update();
+            let over = {
+                let state = self.fill.lock();
+                state.end.is_some()
+                    || matches!(state.outcome, Some(ref other) if !matches!(other, Outcome::Stream { .. }))
+            };
+            if over || self.changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = self.fill.lock();
+        state.readers.remove(&self.id);
+        self.fill.forget(&mut state);
+    }
+}
+
+/// Fills in progress by key.
+pub(crate) struct FillTable {
+    fills: Mutex<BTreeMap<Key, Arc<Fill>>>,
+    budget: Arc<Semaphore>,
+}
+
+/// What joining a key's fill came to.
+pub(crate) enum Joined {
+    /// Nobody fetches it: the caller must run the [`Writer`].
+    First(Reader, Writer),
+    /// It is being fetched.
+    Waiter(Reader),
+    /// It has just been kept.
+    Kept(Arc<Object>),
+}
+
+impl FillTable {
+    /// A table whose fills share `budget_bytes`.
+    pub(crate) fn new(budget_bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            fills: Mutex::default(),
+            budget: Arc::new(Semaphore::new(budget_bytes.min(Semaphore::MAX_PERMITS))),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Fill>>> {
+        self.fills.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the fill of `key` or begins one. `kept` looks once more whether one has just ended: its object is kept
+    /// before it leaves the table.
+    pub(crate) fn join(self: &Arc<Self>, key: &Key, kept: impl FnOnce() -> Option<Arc<Object>>) -> Joined {
+        let mut fills = self.lock();
+        if let Some(reader) = fills.get(key).and_then(Fill::join) {
+            return Joined::Waiter(reader);
+        }
+        if let Some(object) = kept() {
+            return Joined::Kept(object);
+        }
+        let fill = Arc::new(Fill::new(self.budget.clone()));
+        let reader = fill.join().expect("a new fill is no window");
+        fills.insert(key.clone(), fill.clone());
+        Joined::First(reader, Writer { table: self.clone(), key: key.clone(), fill, prepaid: 0 })
+    }
+
+    /// What is being fetched for keys that `goes` names is not kept, and who comes from now on fetches anew.
+    pub(crate) fn outdate_where(&self, goes: impl Fn(&Key) -> bool) {
+        self.lock().retain(|key, fill| {
+            let goes = goes(key);
+            if goes {
+                fill.outdated.store(true, Ordering::Relaxed);
+            }
+            !goes
+        });
+    }
+
+    /// Bytes of the budget that are free.
+    #[cfg(test)]
+    pub(crate) fn free_bytes(&self) -> usize {
+        self.budget.available_permits()
+    }
+}
+
+/// The one that fills. Dropped before [`Writer::complete`], the fill is aborted.
+pub(crate) struct Writer {
+    table: Arc<FillTable>,
+    key: Key,
+    fill: Arc<Fill>,
+    prepaid: usize,
+}
+
+/// Why a fill can't go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Nobody reads and it won't be kept.
+    NoReaders,
+    /// Its readers or the budget stood still for too long.
+    Stuck,
+}
+
+impl Writer {
+    /// Takes the fill out of the table: who comes from now on doesn't find it.
+    pub(crate) fn unlist(&self) {
+        let mut fills = self.table.lock();
+        if fills.get(&self.key).is_some_and(|listed| Arc::ptr_eq(listed, &self.fill)) {
+            fills.remove(&self.key);
+        }
+    }
+
+    /// Whether more than one asked for it.
+    pub(crate) fn was_joined(&self) -> bool {
+        self.fill.lock().next_reader > 1
+    }
+
+    /// Whether what came is not to be kept.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.fill.outdated.load(Ordering::Relaxed)
+    }
+
+    /// The answer turned out to be for requests of `key`: these find the fill now, unless another one is theirs already.
+    pub(crate) fn rekey(&mut self, key: Key) {
+        self.unlist();
+        // One that was outdated must not be found again.
+        if !self.is_outdated() {
+            self.table.lock().entry(key.clone()).or_insert_with(|| self.fill.clone());
+        }
+        self.key = key;
+    }
+
+    /// Tells everyone the first answer.
+    pub(crate) fn publish(&self, outcome: Outcome) {
+        self.fill.lock().outcome = Some(outcome);
+        self.fill.changed.send_replace(());
+    }
+
+    /// Tells everyone that `answer` is for one of them only.
+    pub(crate) fn publish_pass(&self, reason: &'static str, answer: Answer) {
+        self.unlist();
+        let mut state = self.fill.lock();
+        state.direct = Some(answer);
+        state.outcome = Some(Outcome::Pass(reason));
+        drop(state);
+        self.fill.changed.send_replace(());
+    }
+
+    /// Takes the whole of a known length out of the budget, so that two fills never wait for each other's rest.
+    pub(crate) async fn prepay(&mut self, bytes: u64) -> bool {
+        let Ok(bytes) = u32::try_from(bytes) else { return false };
+        let Ok(Ok(permits)) = tokio::time::timeout(BUDGET_WAIT, self.fill.budget.acquire_many(bytes)).await else {
+            return false;
+        };
+        permits.forget();
+        self.fill.lock().charged += bytes as usize;
+        self.prepaid = bytes as usize;
+        true
+    }
+
+    /// Makes the fill a window.
+    pub(crate) fn open_window(&mut self) {
+        self.unlist();
+        let mut state = self.fill.lock();
+        state.window = true;
+        self.fill.refund(&mut state, self.prepaid);
+        self.prepaid = 0;
+        self.fill.forget(&mut state);
+    }
+
+    /// Whether the fill is a window, and its bytes can't be kept any more.
+    pub(crate) fn is_window(&self) -> bool {
+        self.fill.lock().window
+    }
+
+    /// Hands bytes to the readers; waits for memory and, in a window, for the slowest.
+    ///
+    /// # Errors
+    /// [`Stop`] when there is no use in going on.
+    pub(crate) async fn push(&mut self, part: Bytes) -> Result<(), Stop> {
+        if part.is_empty() {
+            return Ok(());
+        }
+        self.wait_for_readers().await?;
+        if self.prepaid >= part.len() {
+            self.prepaid -= part.len();
+        } else {
+            self.charge(part.len()).await?;
+        }
+        let mut state = self.fill.lock();
+        state.queued += part.len();
+        state.parts.push_back(part);
+        // Without readers a window forgets it at once.
+        self.fill.forget(&mut state);
+        drop(state);
+        self.fill.changed.send_replace(());
+        Ok(())
+    }
+
+    async fn wait_for_readers(&self) -> Result<(), Stop> {
+        let waiting = async {
+            loop {
+                {
+                    let state = self.fill.lock();
+                    if !state.window || (state.queued < WINDOW_BYTES && !state.readers.is_empty()) {
+                        return Ok(());
+                    }
+                    if state.readers.is_empty() {
+                        return Err(Stop::NoReaders);
+                    }
+                }
+                self.fill.consumed.notified().await;
+            }
+        };
+        tokio::time::timeout(WINDOW_WAIT, waiting).await.unwrap_or(Err(Stop::Stuck))
+    }
+
+    async fn charge(&mut self, bytes: usize) -> Result<(), Stop> {
+        let permits = u32::try_from(bytes).map_err(|_| Stop::Stuck)?;
+        let budget = self.fill.budget.clone();
+        let wait = if self.is_window() { WINDOW_WAIT } else { BUDGET_WAIT };
+        let granted = match tokio::time::timeout(wait, budget.acquire_many(permits)).await {
+            Ok(granted) => granted,
+            Err(_) if self.is_window() => return Err(Stop::Stuck),
+            Err(_) => {
+                // Others hold the memory. Letting go of what was passed frees some for all.
+                self.open_window();
+                let again = tokio::time::timeout(WINDOW_WAIT, budget.acquire_many(permits));
+                again.await.map_err(|_| Stop::Stuck)?
+            }
+        };
+        granted.map_err(|_| Stop::Stuck)?.forget();
+        self.fill.lock().charged += bytes;
+        Ok(())
+    }
+
+    /// Everything taken so far.
+    pub(crate) fn parts(&self) -> Vec<Bytes> {
+        self.fill.lock().parts.iter().cloned().collect()
+    }
+
+    /// The proper end. With the kept object, readers go on from that, and the fill's own memory is free.
+    pub(crate) fn complete(self, object: Option<Arc<Object>>) {
+        self.unlist();
+        let mut state = self.fill.lock();
+        if object.is_some() {
+            let charged = state.charged;
+            state.parts.clear();
+            state.queued = 0;
+            self.fill.refund(&mut state, charged);
+        }
+        state.end = Some(End::Complete(object));
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // First out of the table, then aborted: the next request must fetch anew.
+        self.unlist();
+        let mut state = self.fill.lock();
+        if state.outcome.is_none() {
+            state.outcome = Some(Outcome::Failed(FetchError::Answer));
+        }
+        if state.end.is_none() {
+            state.end = Some(End::Aborted);
+        }
+        drop(state);
+        self.fill.changed.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin(table: &Arc<FillTable>, key: &str) -> (Reader, Writer) {
+        match table.join(&Key::from(key), || None) {
+            Joined::First(reader, writer) => (reader, writer),
+            _ => panic!("{key} is being filled"),
+        }
+    }
+
+    fn piece(bytes: usize) -> Bytes {
+        Bytes::from(vec![1; bytes])
+    }
+
+    #[tokio::test]
+    async fn readers_follow_and_learn_of_the_end_or_of_the_lack_of_one() {
+        let table = FillTable::new(1_000);
+        let (mut first, mut writer) = begin(&table, "/a");
+        let Joined::Waiter(mut second) = table.join(&Key::from("/a"), || None) else { panic!("joined") };
+        writer.push(piece(10)).await.expect("room");
+        assert_eq!(first.next().await, Some(Ok(piece(10))));
+        assert_eq!(second.next().await, Some(Ok(piece(10))));
+        writer.complete(None);
+        assert_eq!(first.next().await, None);
+
+        let (mut reader, mut writer) = begin(&table, "/a");
+        writer.push(piece(5)).await.expect("room");
+        drop(writer);
+        assert_eq!(reader.next().await, Some(Ok(piece(5))));
+        assert_eq!(reader.next().await, Some(Err(Aborted)));
+        assert!(matches!(table.join(&Key::from("/a"), || None), Joined::First(..)));
+        drop((first, second, reader));
+        assert_eq!(table.free_bytes(), 1_000);
+    }
+
+    #[tokio::test]
+    async fn a_fill_without_memory_becomes_a_window_and_others_get_what_it_frees() {
+        let table = FillTable::new(100);
+        let (mut reader, mut writer) = begin(&table, "/a");
+        writer.push(piece(60)).await.expect("room");
+        let other = tokio::spawn({
+            let table = table.clone();
+            async move {
+                let (mut reader, mut writer) = begin(&table, "/b");
+                let pushed = writer.push(piece(60)).await;
+                assert_eq!(pushed, Ok(()));
+                reader.next().await
+            }
+        });
+        assert_eq!(reader.next().await, Some(Ok(piece(60))));
+        // There are 40 left: this waits, becomes a window, lets go of the 60 that were read, and goes on.
+        writer.push(piece(50)).await.expect("freed");
+        assert!(writer.is_window());
+        assert_eq!(reader.next().await, Some(Ok(piece(50))));
+        assert_eq!(other.await.expect("joined"), Some(Ok(piece(60))));
+    }
+
+    #[tokio::test]
+    async fn a_window_waits_for_its_slowest_reader_and_ends_with_the_last() {
+        let table = FillTable::new(10 * WINDOW_BYTES);
+        let (reader, mut writer) = begin(&table, "/a");
+        writer.open_window();
+        assert!(matches!(table.join(&Key::from("/a"), || None), Joined::First(..)));
+        writer.push(piece(WINDOW_BYTES)).await.expect("room");
+        let stuck = tokio::time::timeout(Duration::from_millis(50), writer.push(piece(1))).await;
+        assert!(stuck.is_err(), "the window is full");
+        drop(reader);
+        assert_eq!(writer.push(piece(1)).await, Err(Stop::NoReaders));
+        drop(writer);
+        assert_eq!(table.free_bytes(), 10 * WINDOW_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_known_length_is_paid_in_one_piece_or_not_at_all() {
+        let table = FillTable::new(100);
+        let (_reader, mut first) = begin(&table, "/a");
+        let (_other, mut second) = begin(&table, "/b");
+        assert!(first.prepay(80).await);
+        assert!(!second.prepay(80).await);
+        second.open_window();
+        second.push(piece(20)).await.expect("room");
+        first.push(piece(80)).await.expect("prepaid");
+        drop((first, second));
+    }
+}
