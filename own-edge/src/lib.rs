@@ -17,6 +17,7 @@ mod edge;
 mod load;
 mod operate;
 mod origin;
+mod plan;
 mod respond;
 mod rules;
 mod serve;
@@ -41,13 +42,13 @@ pub use serve::doors::Doors;
 pub use serve::signing::SigningConfig;
 pub use video::prefetch::Prefetch;
 
-use config::Plan;
 use edge::Edge;
 use load::report;
 use operate::faults::Faults;
 use operate::handover::{Handover, Kind};
 use operate::{admin, reload};
 use origin::EdgeToken;
+use plan::Plan;
 use serve::{answer, server};
 
 /// The lines of the last answers, after the drain.

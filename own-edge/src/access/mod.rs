@@ -19,8 +19,8 @@ use spillway_wire::cmcd;
 use spillway_wire::delivery::Delivery;
 use spillway_wire::rows;
 
-use crate::config::Plan;
 use crate::load::account::CacheResult;
+use crate::plan::Plan;
 use crate::serve::admit::SessionKey;
 use crate::serve::receive::Asked;
 use crate::serve::reply::Reply;

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use spillway_service::config::ConfigError;
 
-use crate::config::{Identity, Target, ceiling_bps, orchestrators, target};
+use crate::plan::{Identity, Target, ceiling_bps, orchestrators, target};
 
 /// Which server an agent stands beside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

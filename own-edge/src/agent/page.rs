@@ -11,7 +11,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-use crate::config::Target;
+use crate::plan::Target;
 
 /// ATS's statistics are some 40 KB; with many volumes and plugins a few hundred.
 const PAGE_MAX_BYTES: usize = 4 * 1024 * 1024;

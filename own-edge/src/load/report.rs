@@ -18,12 +18,12 @@ use spillway_wire::load::{Directives, LOAD_VERSION, LoadReport, OriginSeen};
 use tokio::time::MissedTickBehavior;
 
 use crate::cache::disk::Disk;
-use crate::config::Target;
 use crate::edge::Edge;
 use crate::load::account::Interval;
 use crate::load::outlook::Outlook;
 use crate::load::process::{self, CpuTime};
 use crate::origin::OriginInterval;
+use crate::plan::Target;
 use crate::video::prewarm;
 
 /// An orchestrator that takes longer is missed, well before the next report.

@@ -21,7 +21,7 @@ use super::choice::{Place, Role};
 use super::config::{ProbePlan, ServerPlan};
 use super::health::{Change, FAILURES_MAX, Health, Turn};
 use super::{Answer, FetchError, OriginRequest, RequestBody, Seen};
-use crate::config::Plan;
+use crate::plan::Plan;
 
 /// Idle connections are closed before usual servers do, so that a request seldom meets a dead one.
 const POOL_IDLE: Duration = Duration::from_secs(4);

@@ -10,7 +10,8 @@ use spillway_service::tls::{authorities, client_config};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::choice::{Place, Role};
-use crate::config::{EdgeConfig, Target, target};
+use crate::config::EdgeConfig;
+use crate::plan::{Target, target};
 use crate::serve::receive::path_is_plain;
 
 /// Characters of a server's name, which is a label of metrics.

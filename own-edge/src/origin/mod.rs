@@ -21,7 +21,7 @@ use spillway_model::Clock;
 use spillway_service::CancellationToken;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::config::Plan;
+use crate::plan::Plan;
 use crate::serve::informed::Informed;
 use crate::video::Hold;
 

@@ -12,9 +12,9 @@ use spillway_model::{Clock, Millis};
 use url::{Url, form_urlencoded};
 
 use crate::cache::object::Key;
-use crate::config::Plan;
 use crate::operate::terms::Terms;
 use crate::origin::came_through;
+use crate::plan::Plan;
 use crate::rules::paths::PathRules;
 use crate::serve::admit::{SessionKey, Sessions};
 use crate::serve::hop::Hop;

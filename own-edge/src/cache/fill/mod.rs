@@ -5,6 +5,8 @@
 //! long), the fill becomes a *window*: it takes no new readers, forgets what all readers have passed, and ends when
 //! the last of them leaves.
 
+mod writer;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +18,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use crate::cache::object::{Head, Key, Object};
 use crate::origin::{Answer, FetchError};
 use crate::rules::freshness::Freshness;
+
+pub(crate) use writer::Writer;
 
 /// A window holds so many bytes before it waits for its slowest reader.
 const WINDOW_BYTES: usize = 1024 * 1024;
@@ -288,7 +292,7 @@ impl FillTable {
         let fill = Arc::new(Fill::new(self.budget.clone()));
         let reader = fill.join().expect("a new fill is no window");
         fills.insert(key.clone(), fill.clone());
-        Joined::First(reader, Writer { table: self.clone(), key: key.clone(), fill, prepaid: 0 })
+        Joined::First(reader, Writer::new(self.clone(), key.clone(), fill))
     }
 
     /// What is being fetched for keys that `goes` names is not kept, and who comes from now on fetches anew.
@@ -306,191 +310,6 @@ impl FillTable {
     #[cfg(test)]
     pub(crate) fn free_bytes(&self) -> usize {
         self.budget.available_permits()
-    }
-}
-
-/// The one that fills. Dropped before [`Writer::complete`], the fill is aborted.
-pub(crate) struct Writer {
-    table: Arc<FillTable>,
-    key: Key,
-    fill: Arc<Fill>,
-    prepaid: usize,
-}
-
-/// Why a fill can't go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// Nobody reads and it won't be kept.
-    NoReaders,
-    /// Its readers or the budget stood still for too long.
-    Stuck,
-}
-
-impl Writer {
-    /// Takes the fill out of the table: who comes from now on doesn't find it.
-    pub(crate) fn unlist(&self) {
-        let mut fills = self.table.lock();
-        if fills.get(&self.key).is_some_and(|listed| Arc::ptr_eq(listed, &self.fill)) {
-            fills.remove(&self.key);
-        }
-    }
-
-    /// Whether more than one asked for it.
-    pub(crate) fn was_joined(&self) -> bool {
-        self.fill.lock().next_reader > 1
-    }
-
-    /// Whether what came is not to be kept.
-    pub(crate) fn is_outdated(&self) -> bool {
-        self.fill.outdated.load(Ordering::Relaxed)
-    }
-
-    /// The answer turned out to be for requests of `key`: these find the fill now, unless another one is theirs already.
-    pub(crate) fn rekey(&mut self, key: Key) {
-        self.unlist();
-        // One that was outdated must not be found again.
-        if !self.is_outdated() {
-            self.table.lock().entry(key.clone()).or_insert_with(|| self.fill.clone());
-        }
-        self.key = key;
-    }
-
-    /// Tells everyone the first answer.
-    pub(crate) fn publish(&self, outcome: Outcome) {
-        self.fill.lock().outcome = Some(outcome);
-        self.fill.changed.send_replace(());
-    }
-
-    /// Tells everyone that `answer` is for one of them only.
-    pub(crate) fn publish_pass(&self, reason: &'static str, answer: Answer) {
-        self.unlist();
-        let mut state = self.fill.lock();
-        state.direct = Some(answer);
-        state.outcome = Some(Outcome::Pass(reason));
-        drop(state);
-        self.fill.changed.send_replace(());
-    }
-
-    /// Takes the whole of a known length out of the budget, so that two fills never wait for each other's rest.
-    pub(crate) async fn prepay(&mut self, bytes: u64) -> bool {
-        let Ok(bytes) = u32::try_from(bytes) else { return false };
-        let Ok(Ok(permits)) = tokio::time::timeout(BUDGET_WAIT, self.fill.budget.acquire_many(bytes)).await else {
-            return false;
-        };
-        permits.forget();
-        self.fill.lock().charged += bytes as usize;
-        self.prepaid = bytes as usize;
-        true
-    }
-
-    /// Makes the fill a window.
-    pub(crate) fn open_window(&mut self) {
-        self.unlist();
-        let mut state = self.fill.lock();
-        state.window = true;
-        self.fill.refund(&mut state, self.prepaid);
-        self.prepaid = 0;
-        self.fill.forget(&mut state);
-    }
-
-    /// Whether the fill is a window, and its bytes can't be kept any more.
-    pub(crate) fn is_window(&self) -> bool {
-        self.fill.lock().window
-    }
-
-    /// Hands bytes to the readers; waits for memory and, in a window, for the slowest.
-    ///
-    /// # Errors
-    /// [`Stop`] when there is no use in going on.
-    pub(crate) async fn push(&mut self, part: Bytes) -> Result<(), Stop> {
-        if part.is_empty() {
-            return Ok(());
-        }
-        self.wait_for_readers().await?;
-        if self.prepaid >= part.len() {
-            self.prepaid -= part.len();
-        } else {
-            self.charge(part.len()).await?;
-        }
-        let mut state = self.fill.lock();
-        state.queued += part.len();
-        state.parts.push_back(part);
-        // Without readers a window forgets it at once.
-        self.fill.forget(&mut state);
-        drop(state);
-        self.fill.changed.send_replace(());
-        Ok(())
-    }
-
-    async fn wait_for_readers(&self) -> Result<(), Stop> {
-        let waiting = async {
-            loop {
-                {
-                    let state = self.fill.lock();
-                    if !state.window || (state.queued < WINDOW_BYTES && !state.readers.is_empty()) {
-                        return Ok(());
-                    }
-                    if state.readers.is_empty() {
-                        return Err(Stop::NoReaders);
-                    }
-                }
-                self.fill.consumed.notified().await;
-            }
-        };
-        tokio::time::timeout(WINDOW_WAIT, waiting).await.unwrap_or(Err(Stop::Stuck))
-    }
-
-    async fn charge(&mut self, bytes: usize) -> Result<(), Stop> {
-        let permits = u32::try_from(bytes).map_err(|_| Stop::Stuck)?;
-        let budget = self.fill.budget.clone();
-        let wait = if self.is_window() { WINDOW_WAIT } else { BUDGET_WAIT };
-        let granted = match tokio::time::timeout(wait, budget.acquire_many(permits)).await {
-            Ok(granted) => granted,
-            Err(_) if self.is_window() => return Err(Stop::Stuck),
-            Err(_) => {
-                // Others hold the memory. Letting go of what was passed frees some for all.
-                self.open_window();
-                let again = tokio::time::timeout(WINDOW_WAIT, budget.acquire_many(permits));
-                again.await.map_err(|_| Stop::Stuck)?
-            }
-        };
-        granted.map_err(|_| Stop::Stuck)?.forget();
-        self.fill.lock().charged += bytes;
-        Ok(())
-    }
-
-    /// Everything taken so far.
-    pub(crate) fn parts(&self) -> Vec<Bytes> {
-        self.fill.lock().parts.iter().cloned().collect()
-    }
-
-    /// The proper end. With the kept object, readers go on from that, and the fill's own memory is free.
-    pub(crate) fn complete(self, object: Option<Arc<Object>>) {
-        self.unlist();
-        let mut state = self.fill.lock();
-        if object.is_some() {
-            let charged = state.charged;
-            state.parts.clear();
-            state.queued = 0;
-            self.fill.refund(&mut state, charged);
-        }
-        state.end = Some(End::Complete(object));
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // First out of the table, then aborted: the next request must fetch anew.
-        self.unlist();
-        let mut state = self.fill.lock();
-        if state.outcome.is_none() {
-            state.outcome = Some(Outcome::Failed(FetchError::Answer));
-        }
-        if state.end.is_none() {
-            state.end = Some(End::Aborted);
-        }
-        drop(state);
-        self.fill.changed.send_replace(());
     }
 }
 
@@ -562,7 +381,7 @@ mod tests {
         let stuck = tokio::time::timeout(Duration::from_millis(50), writer.push(piece(1))).await;
         assert!(stuck.is_err(), "the window is full");
         drop(reader);
-        assert_eq!(writer.push(piece(1)).await, Err(Stop::NoReaders));
+        assert_eq!(writer.push(piece(1)).await, Err(writer::Stop::NoReaders));
         drop(writer);
         assert_eq!(table.free_bytes(), 10 * WINDOW_BYTES);
     }
