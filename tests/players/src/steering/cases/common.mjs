@@ -1,8 +1,10 @@
 // What cases have in common: tabs that play, and cells about each of them.
 
+import { cell } from "../../cells.mjs";
 import { sleep } from "../../http.mjs";
-import { harmedIn, pollsPerTtl, startupOf } from "../judge.mjs";
-import { allPlay, openView } from "../views.mjs";
+import { allPlay } from "../../tabs.mjs";
+import { pollsPerTtl } from "../judge.mjs";
+import { openView } from "../views.mjs";
 
 /** Until every view plays: starts are not what most cases are about. */
 const PLAY_TIMEOUT_MS = 40_000;
@@ -26,33 +28,6 @@ export async function playing(run, stage, players, options) {
   if (still.length > 0) throw new Error(`not playing after ${PLAY_TIMEOUT_MS / 1_000} s: ${still.map(({ name }) => name)}`);
   return views;
 }
-
-/** A cell about a view. */
-export const cell = (view, name, metric, value, unit, context = {}) => ({
-  player: view.player,
-  protocol: view.protocol,
-  case: name,
-  metric,
-  value,
-  unit,
-  context,
-});
-
-/** How long the video of each view stood still from `from` to now. */
-export async function harmedCells(views, name, from, context = () => ({})) {
-  const to = Date.now();
-  const watched_s = (to - from) / 1_000;
-  return Promise.all(
-    views.map(async (view) => {
-      const value = harmedIn(await view.samples(), from, to);
-      return cell(view, name, "harmed", value, "s", { watched_s, ...context(view) });
-    }),
-  );
-}
-
-/** How long each view took to start. */
-export const startupCells = (views, name) =>
-  Promise.all(views.map(async (view) => cell(view, name, "startup", startupOf(await view.samples(), view.asked), "s")));
 
 /** How often each view polled while it was answered. */
 export const pollCells = (views, name, stage) =>

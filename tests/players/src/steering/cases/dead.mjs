@@ -1,10 +1,11 @@
 // A pathway dies under everybody. Nobody orders anything: players report what they see by CMCD, probes fail, the
 // orchestrator decides. The same once more without steering, for comparison.
 
+import { cell, harmedCells } from "../../cells.mjs";
 import { sleep } from "../../http.mjs";
 import { FAULTS } from "../fronts.mjs";
 import { leftAfter, pathwayAt, ttlBefore } from "../judge.mjs";
-import { cell, harmedCells, playing, SETTLE_MS } from "./common.mjs";
+import { playing, SETTLE_MS } from "./common.mjs";
 
 const DEAD = "cdn-a";
 /** From the fault on: detection, a TTL, and a player's own time-out. */

@@ -1,9 +1,10 @@
 // Moves that an operator orders, and a steering node that is lost. The orders are real overrides.
 
+import { cell, harmedCells, startupCells } from "../../cells.mjs";
 import { sleep, until } from "../../http.mjs";
+import { allPlay } from "../../tabs.mjs";
 import { leftAfter, ttlBefore } from "../judge.mjs";
-import { allPlay } from "../views.mjs";
-import { cell, harmedCells, openAll, playing, pollCells, SETTLE_MS, startupCells } from "./common.mjs";
+import { openAll, playing, pollCells, SETTLE_MS } from "./common.mjs";
 
 /** A round of 2 s, and as much for a busy machine. */
 const PUBLISH_TIMEOUT_MS = 8_000;

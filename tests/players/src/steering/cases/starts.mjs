@@ -1,9 +1,11 @@
 // Starts: under steering delay, with steering refused, and fifty of hls.js while the plan changes under them.
 
+import { cell, harmedCells, startupCells } from "../../cells.mjs";
 import { sleep, until } from "../../http.mjs";
-import { startupOf } from "../judge.mjs";
-import { allPlay, openView } from "../views.mjs";
-import { cell, harmedCells, openAll, pollCells, startupCells } from "./common.mjs";
+import { allPlay } from "../../tabs.mjs";
+import { startupOf } from "../../video.mjs";
+import { openView } from "../views.mjs";
+import { openAll, pollCells } from "./common.mjs";
 
 const START_TIMEOUT_MS = 25_000;
 /** After the last start: polls and stalls of a view that has just begun. */
