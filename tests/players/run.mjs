@@ -1,5 +1,6 @@
-// Real players in a real browser: they follow steering (suite `steering`) and report by CMCD alone (suite `cmcd`).
-// usage: node run.mjs [--spillway FILE] [--origin FILE] [--suite steering|cmcd] [--player NAME] [--case NAME] [--short]
+// Real players in a real browser: they follow steering (suite `steering`), report by CMCD alone (suite `cmcd`), and play through
+// an own edge with low latency (suite `edge`).
+// usage: node run.mjs [--spillway FILE] [--origin FILE] [--suite steering|cmcd|edge] [--player NAME] [--case NAME] [--short]
 //        [--seconds 20] [--keep DIR] [--delta-extension FILE] [--json]
 // `--delta-extension`: DuckDB's extension `delta`, whose own reader of Delta tables is then asked, too. `--json`: no table.
 // CHROMIUM names the browser. Ends with one JSON line; exit 1 if a cell is not ok.
@@ -10,13 +11,14 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startBrowser } from "./src/browser.mjs";
 import { runCmcd } from "./src/cmcd/suite.mjs";
+import * as edge from "./src/edge/suite.mjs";
 import { judged, rounded } from "./src/limits.mjs";
 import { startPages } from "./src/pages.mjs";
 import { PLAYERS } from "./src/players.mjs";
 import { ended, started } from "./src/programs.mjs";
-import { CASES, runSteering, SHORT, WHOLE } from "./src/steering/suite.mjs";
+import * as steering from "./src/steering/suite.mjs";
 
-const SUITES = ["cmcd", "steering"];
+const SUITES = ["cmcd", "edge", "steering"];
 const built = (name) => new URL(`../../target/demo/${name}`, import.meta.url).pathname;
 const { values: options } = parseArgs({
   options: {
@@ -37,11 +39,13 @@ if (!(seconds >= 5 && seconds <= 600)) throw new Error(`--seconds ${options.seco
 const known = (flag, names, valid) => {
   for (const name of names) if (!valid.includes(name)) throw new Error(`--${flag} ${name} is not valid (valid: ${valid.join(", ")})`);
 };
-const suites = options.suite ?? (options.case ? ["steering"] : SUITES);
-const cases = options.case ?? (options.short ? SHORT : WHOLE);
+/** A suite's cases of those that are asked for. */
+const casesOf = ({ CASES, SHORT, WHOLE }) => options.case?.filter((name) => name in CASES) ?? (options.short ? SHORT : WHOLE);
+const suites = options.suite ?? (options.case ? ["edge", "steering"] : SUITES);
+const cases = { edge: casesOf(edge), steering: casesOf(steering) };
 known("player", options.player, Object.keys(PLAYERS));
 known("suite", suites, SUITES);
-known("case", cases, Object.keys(CASES));
+known("case", options.case ?? [], [...Object.keys(edge.CASES), ...Object.keys(steering.CASES)]);
 
 const dir = options.keep ?? mkdtempSync(join(tmpdir(), "spillway-players-"));
 mkdirSync(dir, { recursive: true });
@@ -65,7 +69,8 @@ try {
       cmcd = await runCmcd(stage);
       cmcd.cells.forEach(seen);
     }
-    if (suites.includes("steering")) await runSteering({ ...stage, cases, seen });
+    if (suites.includes("edge")) await edge.runEdge({ ...stage, cases: cases.edge, seen });
+    if (suites.includes("steering") && cases.steering.length > 0) await steering.runSteering({ ...stage, cases: cases.steering, seen });
   } finally {
     await browser.close();
   }

@@ -22,8 +22,9 @@ usage: cargo xtask <command>
           format, clippy, licences, unit and system tests, a short soak of an edge, SDK tests, browser test,
           real players
           (steps: fmt, clippy, deny, rust, soak, sdk, browser, players)
-  players [--suite steering|cmcd] [--player hlsjs|dashjs|shaka|vhs] [--case NAME] [--short] [--keep DIR] [--json]
-          real players follow steering through faults, and report by CMCD alone; 1 if a cell misses its limit
+  players [--suite steering|cmcd|edge] [--player hlsjs|dashjs|shaka|vhs] [--case NAME] [--short] [--keep DIR] [--json]
+          real players follow steering through faults, report by CMCD alone, and play with low latency through an edge;
+          1 if a cell misses its limit
   bench collect [--runs N] [--seconds N] [--json]
           build for release, and measure the collector beside DuckDB (from PyPI); wants the machine to itself
   bench steer [--runs N] [--seconds N] [--json]

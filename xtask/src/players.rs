@@ -1,4 +1,5 @@
-//! `cargo xtask players`: real players in a real browser follow steering, and report by CMCD to the real collector.
+//! `cargo xtask players`: real players in a real browser follow steering, report by CMCD to the real collector, and play through
+//! a real own edge.
 
 use std::path::PathBuf;
 use std::process::Command;

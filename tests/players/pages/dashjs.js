@@ -1,28 +1,32 @@
 // dash.js with CMCD v2 in event mode and no SDK. The runner calls `play`; what it returns ends the view.
-window.play = ({ url, target, sid, cid, impatient }) => {
+window.play = ({ url, target, sid, cid, impatient, lowLatency }) => {
   const player = dashjs.MediaPlayer().create();
   player.updateSettings({
     debug: { logLevel: dashjs.Debug.LOG_LEVEL_FATAL },
     streaming: {
       ...(impatient && { fragmentRequestTimeout: impatient.request_ms, fragmentRequestProgressTimeout: impatient.progress_ms }),
-      cmcd: {
-        enabled: true,
-        version: 2,
-        sid,
-        cid,
-        // Nothing with media requests, only events. Not `includeInRequests: []`: that switches targets off, too.
-        enabledKeys: [],
-        eventTargets: [
-          {
-            enabled: true,
-            url: target.url,
-            events: target.events,
-            interval: target.interval,
-            batchSize: target.batchSize,
-            enabledKeys: target.keys,
-          },
-        ],
-      },
+      // How late it plays stands in the MPD (ServiceDescription); that segments come in chunks, too.
+      ...(lowLatency && { liveCatchup: { enabled: true } }),
+      ...(target && {
+        cmcd: {
+          enabled: true,
+          version: 2,
+          sid,
+          cid,
+          // Nothing with media requests, only events. Not `includeInRequests: []`: that switches targets off, too.
+          enabledKeys: [],
+          eventTargets: [
+            {
+              enabled: true,
+              url: target.url,
+              events: target.events,
+              interval: target.interval,
+              batchSize: target.batchSize,
+              enabledKeys: target.keys,
+            },
+          ],
+        },
+      }),
     },
   });
   window.fatal = [];

@@ -1,23 +1,26 @@
 // hls.js with CMCD v2 in event mode and no SDK. The runner calls `play`; what it returns ends the view.
-window.play = ({ url, target, sid, cid }) => {
+window.play = ({ url, target, sid, cid, lowLatency }) => {
   let report;
   const hls = new Hls({
-    cmcd: {
-      version: 2,
-      sessionId: sid,
-      contentId: cid,
-      includeKeys: [], // nothing with media requests, only events
-      eventTargets: [
-        {
-          url: target.url,
-          events: target.events,
-          interval: target.interval,
-          batchSize: target.batchSize,
-          includeKeys: target.keys,
-        },
-      ],
-      reporterCallback: (reporter) => (report = reporter),
-    },
+    ...(lowLatency && { lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.5 }), // speed leads it back to the live edge
+    ...(target && {
+      cmcd: {
+        version: 2,
+        sessionId: sid,
+        contentId: cid,
+        includeKeys: [], // nothing with media requests, only events
+        eventTargets: [
+          {
+            url: target.url,
+            events: target.events,
+            interval: target.interval,
+            batchSize: target.batchSize,
+            includeKeys: target.keys,
+          },
+        ],
+        reporterCallback: (reporter) => (report = reporter),
+      },
+    }),
   });
   window.fatal = [];
   hls.on(Hls.Events.ERROR, (_event, data) => data.fatal && window.fatal.push(data.details));

@@ -32,14 +32,17 @@ export const PLAYERS = Object.fromEntries(
 /** Name of the multivariant playlist or MPD. */
 export const MANIFESTS = { hls: "master.m3u8", dash: "manifest.mpd" };
 
-/** What `play` in a page is told: play `url`, and report to `collector`. `impatient`: time-outs for players that wait long. */
-export function settings(player, url, collector, key, { sid = crypto.randomUUID(), cid = "live/river", impatient } = {}) {
-  const target = player.batchSize && {
+/**
+ * What `play` in a page is told: play `url`, and report to `collector`, if there is one. `impatient`: time-outs for players
+ * that wait long. `lowLatency`: stay as close to the live edge as the stream allows.
+ */
+export function settings(player, url, collector, key, { sid = crypto.randomUUID(), cid = "live/river", impatient, lowLatency } = {}) {
+  const target = collector && player.batchSize && {
     url: `${collector}/v1/cmcd?k=${key}`,
     events: EVENTS,
     keys: [...KEYS.split(","), ...CUSTOM_KEYS],
     interval: 5,
     batchSize: player.batchSize,
   };
-  return { url, sid, cid, target, impatient };
+  return { url, sid, cid, target, impatient, lowLatency };
 }
