@@ -105,4 +105,7 @@ fn the_sample_configuration_is_valid() {
     let (status, out, said) = run(&["check-config", "--config", sample, "--explain"]);
     assert_eq!(status, 0, "{said}");
     assert!(out.contains("valid (1 regions, 2 pathways") && out.contains("hold_s"), "{out}");
+    let edge = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/edge.toml");
+    let (status, out, said) = run(&["check-config", "--config", edge]);
+    assert!(status == 0 && out.contains("valid (an own edge)"), "{out}{said}");
 }
