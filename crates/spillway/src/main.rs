@@ -17,9 +17,6 @@ use spillway_service::config::{ConfigError, EXIT_BAD_CONFIGURATION};
 use crate::cli::{Cli, Command};
 use crate::tools::BadUsage;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {
