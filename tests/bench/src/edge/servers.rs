@@ -127,7 +127,9 @@ impl Scene {
         std::fs::write(&file, toml(self.dir.path(), self.origin_port, port, tls.then_some(tls_port), sizes, disk))?;
         let mut command = pinned(SERVER_CORE, spillway);
         command.args(["edge", "--config"]).arg(&file).env("RUST_LOG", "error");
-        self.start(name, &mut command, "/.spillway/readyz", port, tls.then_some(tls_port)).await
+        // The soak's origin fails; the others' first object is kept from here on.
+        let first = if name == SOAKED { "/.spillway/readyz".to_owned() } else { path(1024, 0) };
+        self.start(name, &mut command, &first, port, tls.then_some(tls_port)).await
     }
 
     pub(crate) async fn nginx(&self, nginx: &Path) -> anyhow::Result<Cache> {
