@@ -2,10 +2,11 @@
 //! and ends; `cargo xtask test` installs nginx and Varnish.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::Duration;
 
 use spillway_own_edge::agent::AgentConfig;
@@ -77,8 +78,13 @@ fn folder() -> tempfile::TempDir {
     dir
 }
 
-async fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+/// An address that nobody uses, for a server that can't choose one for itself: of a loopback address of this process's
+/// own, and below the ports that connections take. A free port of 127.0.0.1 may be another test's before the server
+/// has it.
+fn unused() -> SocketAddr {
+    static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
+    let own = Ipv4Addr::new(127, 64, 0, 0) | Ipv4Addr::from_bits(std::process::id() & 0x3f_ffff);
+    (own, NEXT_PORT.fetch_add(1, Relaxed)).into()
 }
 
 async fn listens(address: SocketAddr) {
@@ -161,7 +167,7 @@ async fn beside_nginx() {
     }
     let (origin, orchestrator, dir) = (origin().await, Orchestrator::start().await, folder());
     let at = dir.path().display().to_string();
-    let (viewers, status) = (free_port().await, free_port().await);
+    let (viewers, status) = (unused(), unused());
     let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let site = fitted(
         samples("nginx", "nginx")[0],
@@ -254,7 +260,7 @@ async fn nginx_serves_everybody_without_its_agent() {
     }
     let (origin, dir) = (origin().await, folder());
     let at = dir.path().display().to_string();
-    let (viewers, status, nobody) = (free_port().await, free_port().await, free_port().await);
+    let (viewers, status, nobody) = (unused(), unused(), unused());
     let site = fitted(
         samples("nginx", "nginx")[0],
         &[
@@ -271,7 +277,7 @@ async fn nginx_serves_everybody_without_its_agent() {
         samples("nginx", "nginx")[1],
         &[("/run/spillway-agent", at.clone()), ("origin.example:8080", origin.address.to_string())],
     );
-    let other = free_port().await;
+    let other = unused();
     let main = format!(
         "daemon off; pid {at}/pid; error_log {at}/error.log;\nevents {{ worker_connections 64; }}\nhttp {{\n\
          proxy_temp_path {at}/proxy; client_body_temp_path {at}/body; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;\n\
@@ -299,7 +305,7 @@ async fn beside_varnish() {
     }
     let (origin, orchestrator, dir) = (origin().await, Orchestrator::start().await, folder());
     let at = dir.path().display().to_string();
-    let viewers = free_port().await;
+    let viewers = unused();
     let vcl = fitted(
         samples("Varnish", "vcl")[0],
         &[
@@ -366,14 +372,14 @@ async fn beside_ats() {
     }
     let (origin, orchestrator, dir) = (origin().await, Orchestrator::start().await, folder());
     let at = dir.path().display().to_string();
-    let viewers = free_port().await;
+    let viewers = unused();
     let samples_of = |language| samples("Apache", language)[0];
     for folder in ["etc", "log", "run", "cache"] {
         fs::create_dir(dir.path().join(folder)).unwrap();
     }
-    let port = viewers.port();
+    let (ip, port) = (viewers.ip(), viewers.port());
     let records = format!(
-        "CONFIG proxy.config.http.server_ports STRING {port}\nCONFIG proxy.config.log.logfile_dir STRING {at}/log\n\
+        "CONFIG proxy.config.http.server_ports STRING {port}:ip-in={ip}\nCONFIG proxy.config.log.logfile_dir STRING {at}/log\n\
          CONFIG proxy.config.admin.user_id STRING trafficserver\nCONFIG proxy.config.exec_thread.autoconfig INT 0\n\
          CONFIG proxy.config.exec_thread.limit INT 2\n{}",
         samples_of("ini")
