@@ -14,6 +14,7 @@ use spillway_lake::jobs::Permit;
 use spillway_lake::jobs::runner::{self, JobsThread, Keeper};
 use spillway_model::Clock;
 use spillway_orchestrator::{Configured, Lake, Rereader};
+use spillway_own_edge::EdgeShell;
 use spillway_own_edge::agent::ServerKind;
 use spillway_service::deployment::Deployment;
 use spillway_service::tls::{Listener, TlsConfig};
@@ -239,14 +240,10 @@ pub async fn edge(arguments: &crate::cli::Edge) -> anyhow::Result<()> {
         let file = file.clone();
         move || Config::load(&file).and_then(|config| config.edge()).map_err(|error| error.to_string())
     };
-    let shell = spillway_own_edge::EdgeShell {
-        service_token: process.config.service_token.clone(),
-        clock: Arc::clone(&process.clock),
-        readiness: Readiness::default(),
-        metrics: process.metrics.clone(),
-        shutdown: process.shutdown.clone(),
+    let shell = EdgeShell {
         reload: Some(spillway_own_edge::Reload { hangups, reread: Arc::new(reread) }),
         faults: arguments.unsafe_faults.then(|| arguments.fault.clone()),
+        ..edge_shell(&process)
     };
     Ok(spillway_own_edge::run(config, shell, doors).await?)
 }
@@ -262,7 +259,12 @@ pub async fn edge_agent(file: &Path, beside: Option<ServerKind>) -> anyhow::Resu
     };
     let ports: Vec<_> = admin.iter().map(|listener| ("edge_agent", listener.local_addr())).collect();
     announce(&ports)?;
-    let shell = spillway_own_edge::EdgeShell {
+    Ok(spillway_own_edge::agent::run(config, edge_shell(&process), admin).await?)
+}
+
+/// What the process gives to an edge or its agent.
+fn edge_shell(process: &Process) -> EdgeShell {
+    EdgeShell {
         service_token: process.config.service_token.clone(),
         clock: Arc::clone(&process.clock),
         readiness: Readiness::default(),
@@ -270,8 +272,7 @@ pub async fn edge_agent(file: &Path, beside: Option<ServerKind>) -> anyhow::Resu
         shutdown: process.shutdown.clone(),
         reload: None,
         faults: None,
-    };
-    Ok(spillway_own_edge::agent::run(config, shell, admin).await?)
+    }
 }
 
 /// A role's TLS port, if it has one; `key` names its section.
