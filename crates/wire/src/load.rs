@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// The version that this module reads and writes.
 pub const LOAD_VERSION: u32 = 1;
+/// Paths to prewarm in one answer.
+pub const PREWARM_MAX: usize = 64;
 
 /// What an own edge says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,6 +69,9 @@ pub struct LoadReport {
     /// Most wanted titles or paths, at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top_content: Vec<ContentLoad>,
+    /// Most watched titles, the most watched first, at most 20; absent = not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top_titles: Vec<TitleLoad>,
     /// Being drained.
     pub draining: bool,
 }
@@ -104,6 +109,15 @@ pub struct ContentLoad {
     pub bits: u64,
 }
 
+/// How much a title is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TitleLoad {
+    /// Path of its multivariant playlist or MPD; of a media playlist where the multivariant one is served elsewhere.
+    pub playlist: String,
+    /// Requests for its segments in the interval.
+    pub requests: u64,
+}
+
 /// Answer to a load report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directives {
@@ -116,7 +130,8 @@ pub struct Directives {
     /// Where new sessions may be redirected when not admitted: absolute base URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_to: Option<String>,
-    /// Paths to fetch before they are asked for.
+    /// Paths to fetch before they are asked for, the most important first, at most [`PREWARM_MAX`]. Of a playlist, what
+    /// a player that begins with it asks for is meant, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prewarm: Vec<String>,
     /// Being drained by decision.

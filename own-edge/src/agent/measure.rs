@@ -116,6 +116,7 @@ impl Subject {
             memory_bytes: self.processes.memory_bytes,
             disk_ppm: self.cache_dir.as_ref().map_or(reading.disk_ppm, disk_ppm),
             origin: watched.take_origin(),
+            top_titles: Vec::new(),
             draining: watched.is_draining(),
         })
     }
@@ -134,6 +135,7 @@ impl Subject {
             memory_bytes: None,
             disk_ppm: None,
             origin: self.watched.take_origin(),
+            top_titles: Vec::new(),
             draining: true,
         }
     }

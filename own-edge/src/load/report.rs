@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use spillway_model::limits::LOAD_REPORT_INTERVAL_MS;
 use spillway_model::{Clock, GroupId, Millis};
 use spillway_service::CancellationToken;
-use spillway_wire::load::{Directives, LOAD_VERSION, LoadReport, OriginSeen};
+use spillway_wire::load::{Directives, LOAD_VERSION, LoadReport, OriginSeen, TitleLoad};
 use tokio::time::MissedTickBehavior;
 
 use crate::cache::disk::Disk;
@@ -66,6 +66,8 @@ pub(crate) struct Measured {
     pub memory_bytes: Option<u64>,
     pub disk_ppm: Option<u32>,
     pub origin: OriginInterval,
+    /// Most watched titles, the most watched first; empty where none are known.
+    pub top_titles: Vec<TitleLoad>,
     pub draining: bool,
 }
 
@@ -153,6 +155,7 @@ impl Reported for EdgeReported {
             memory_bytes: process::memory_bytes().await,
             disk_ppm: edge.disk.as_ref().map(Disk::used).and_then(|(used, size)| ratio_ppm(used, size)),
             origin: edge.origins.take_interval(),
+            top_titles: edge.video.take_titles(),
             draining: edge.is_draining(),
         })
     }
@@ -238,6 +241,7 @@ impl Reporter {
                 bytes: origin.bytes,
             },
             top_content: interval.top_content,
+            top_titles: measured.top_titles,
             draining: measured.draining,
             ..reported.introduction()
         };

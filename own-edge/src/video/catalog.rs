@@ -1,12 +1,14 @@
 //! What is known of playlists that were served: bounded in number, replaced by newer versions, found by playlist and by
 //! segment.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, UnitWeighter, Weighter};
 use spillway_model::Millis;
+use spillway_wire::load::TitleLoad;
 
 use super::rendition::{Rendition, counted_after};
 use super::{Listing, Playlist, Segments};
@@ -18,6 +20,12 @@ const PLAYLISTS_USUAL: usize = 4_096;
 const LISTED_MAX: u64 = 131_072;
 /// Keys by which their place is found.
 const PLACES_MAX: usize = 131_072;
+/// Media playlists of which it is remembered which title they are of.
+const TITLED_MAX: usize = 16_384;
+/// Renditions whose requests are counted in one interval; those that come later count for nothing.
+const COUNTED_MAX: usize = 16_384;
+/// Titles in a report.
+const TITLES_REPORTED: usize = 20;
 /// Numbers in a URL that are tried as a segment's; from its end.
 const NUMBERS_TRIED: usize = 4;
 
@@ -45,6 +53,10 @@ fn cache<V: Clone, W: Weighter<Key, V> + Clone>(
 pub(crate) struct Catalog {
     playlists: Cache<Key, Known, BySegments>,
     places: Cache<Key, Place>,
+    /// Multivariant playlist by media playlist.
+    titles: Cache<Key, Key>,
+    /// Renditions that were asked for since they were counted last.
+    asked: Mutex<Vec<Weak<Rendition>>>,
     /// Whether there is anything; spares whoever serves no playlists the look.
     any: AtomicBool,
     any_counted: AtomicBool,
@@ -109,6 +121,8 @@ impl Catalog {
             // One shard: the longest playlist must fit into any.
             playlists: cache(PLAYLISTS_USUAL, LISTED_MAX, 1, BySegments),
             places: cache(PLACES_MAX, PLACES_MAX as u64, SHARDS, UnitWeighter),
+            titles: cache(TITLED_MAX, TITLED_MAX as u64, 1, UnitWeighter),
+            asked: Mutex::default(),
             any: AtomicBool::new(false),
             any_counted: AtomicBool::new(false),
         }
@@ -119,6 +133,9 @@ impl Catalog {
         let id = id(url);
         let listings = match playlist {
             Playlist::Multivariant(keys) => {
+                for key in &keys {
+                    self.titles.insert(self::id(key), id.clone());
+                }
                 self.playlists.insert(id, Known::Multivariant(keys.into()));
                 return None;
             }
@@ -128,7 +145,8 @@ impl Catalog {
             Some(Known::Media(renditions)) if renditions.len() == listings.len() => Some(renditions),
             _ => None,
         };
-        let renditions = before.unwrap_or_else(|| listings.iter().map(|_| Arc::default()).collect());
+        let new = || listings.iter().map(|_| Arc::new(Rendition::new(id.clone()))).collect();
+        let renditions = before.unwrap_or_else(new);
         let (mut live, mut left) = (false, Vec::new());
         for (rendition, listing) in renditions.iter().zip(listings) {
             live |= listing.live;
@@ -170,7 +188,7 @@ impl Catalog {
         match self.places.get(key) {
             Some(place) => {
                 let rendition = place.rendition.upgrade()?;
-                rendition.note_asked(matches!(place.kind, Kind::Part), now);
+                self.note_asked(&rendition, matches!(place.kind, Kind::Part), now);
                 let listing = rendition.listing();
                 match place.kind {
                     Kind::Segment(number) => listing.after_segment(key, number),
@@ -178,19 +196,47 @@ impl Catalog {
                     Kind::Counted => None,
                 }
             }
-            None if self.any_counted.load(Ordering::Relaxed) => self.counted_next(key, wall_ms()),
+            None if self.any_counted.load(Ordering::Relaxed) => self.counted_next(key, now, wall_ms()),
             None => None,
         }
     }
 
-    fn counted_next(&self, key: &str, wall_ms: u64) -> Option<Key> {
+    fn counted_next(&self, key: &str, now: Millis, wall_ms: u64) -> Option<Key> {
         numbers(key).take(NUMBERS_TRIED).find_map(|(from, to)| {
             let (before, behind) = (&key[..from], &key[to..]);
             let rendition = self.places.get(&*pattern(before, behind))?.rendition.upgrade()?;
             let listing = rendition.listing();
             let Segments::Counted(counted) = &listing.segments else { return None };
+            self.note_asked(&rendition, false, now);
             counted_after(counted, before, key, key[from..to].parse().ok()?, wall_ms)
         })
+    }
+
+    fn note_asked(&self, rendition: &Arc<Rendition>, part: bool, now: Millis) {
+        if rendition.note_asked(part, now) {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if asked.len() < COUNTED_MAX {
+                asked.push(Arc::downgrade(rendition));
+            } else {
+                // Else it would never be the first again.
+                rendition.take_asked();
+            }
+        }
+    }
+
+    /// The most watched titles since the last call.
+    pub(crate) fn take_titles(&self) -> Vec<TitleLoad> {
+        let asked = std::mem::take(&mut *self.asked.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut requests: BTreeMap<Key, u64> = BTreeMap::new();
+        for rendition in asked.iter().filter_map(Weak::upgrade) {
+            let title = self.titles.get(&rendition.playlist).unwrap_or_else(|| rendition.playlist.clone());
+            *requests.entry(title).or_default() += rendition.take_asked();
+        }
+        let mut titles: Vec<TitleLoad> =
+            requests.into_iter().map(|(key, requests)| TitleLoad { playlist: key.to_string(), requests }).collect();
+        titles.sort_by(|a, b| b.requests.cmp(&a.requests).then_with(|| a.playlist.cmp(&b.playlist)));
+        titles.truncate(TITLES_REPORTED);
+        titles
     }
 
     /// The target duration of the playlist that `url` is a version of.
@@ -213,6 +259,7 @@ impl Catalog {
 
     /// Forgets the playlists that `goes` names.
     pub(crate) fn forget(&self, goes: impl Fn(&Key) -> bool) {
+        self.titles.retain(|_, title| !goes(title));
         if self.any.load(Ordering::Relaxed) {
             self.playlists.retain(|key, _| !goes(key));
         }
@@ -364,6 +411,51 @@ mod tests {
         ] {
             assert_eq!(next(&catalog, key), expected, "{key}");
         }
+    }
+
+    #[test]
+    fn requests_count_for_the_title_that_has_the_playlist() {
+        let catalog = Catalog::new();
+        learn(
+            &catalog,
+            "/film/master.m3u8",
+            "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\na.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=2\nb.m3u8\n",
+        );
+        let list =
+            |name: &str| format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{name}1.ts\n#EXTINF:2,\n{name}2.ts\n");
+        for name in ["a", "b"] {
+            learn(&catalog, &format!("/film/{name}.m3u8?_HLS_msn=1"), &list(name));
+        }
+        learn(&catalog, "/alone.m3u8", &list("alone"));
+        let mpd = "<MPD type=\"static\" mediaPresentationDuration=\"PT5S\"><Period><AdaptationSet><SegmentTemplate \
+            duration=\"2\" media=\"$RepresentationID$/$Number$.m4s\"/><Representation id=\"v\"/></AdaptationSet></Period></MPD>";
+        learn(&catalog, "/show/x.mpd", mpd);
+        for key in
+            ["/film/a1.ts", "/film/b1.ts", "/film/b2.ts", "/alone1.ts", "/show/v/1.m4s", "/show/v/2.m4s", "/other.ts"]
+        {
+            next(&catalog, key);
+        }
+        let titles = |catalog: &Catalog| -> Vec<(String, u64)> {
+            catalog.take_titles().into_iter().map(|title| (title.playlist, title.requests)).collect()
+        };
+        let expected = [("/film/master.m3u8", 3), ("/show/x.mpd", 2), ("/alone.m3u8", 1)];
+        assert_eq!(titles(&catalog), expected.map(|(name, requests)| (name.to_owned(), requests)));
+        assert_eq!(titles(&catalog), []);
+        next(&catalog, "/alone2.ts");
+        assert_eq!(titles(&catalog), [("/alone.m3u8".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn no_more_than_so_many_renditions_are_counted_and_all_of_them_again_later() {
+        let catalog = Catalog::new();
+        for n in 0..COUNTED_MAX + 10 {
+            learn(&catalog, &format!("/{n}.m3u8"), &format!("#EXTM3U\n#EXTINF:2,\n{n}.ts\n"));
+            next(&catalog, &format!("/{n}.ts"));
+        }
+        assert_eq!(catalog.take_titles().len(), TITLES_REPORTED);
+        let last = COUNTED_MAX + 9;
+        next(&catalog, &format!("/{last}.ts"));
+        assert_eq!(catalog.take_titles(), [TitleLoad { playlist: format!("/{last}.m3u8"), requests: 1 }]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Orders to prewarm: what an orchestrator names is fetched before anybody asks for it. Where that is a playlist, what
 //! a player that begins with it asks for is fetched, too: a title's URL is enough.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use http::HeaderMap;
 use metrics::counter;
 use spillway_model::Millis;
+use spillway_wire::load::PREWARM_MAX;
 
 use crate::cache::fetch::Wanted;
 use crate::cache::fill::{Outcome, Reader};
@@ -21,8 +22,6 @@ use crate::rules::freshness::State;
 use crate::serve::receive::path_is_plain;
 use crate::video::{Base, Passing, Playlist, read};
 
-/// Paths of one order.
-const NAMED_MAX: usize = 64;
 /// Objects that are fetched at once, and of one order.
 const AT_ONCE: usize = 4;
 const OBJECTS_MAX: usize = 4_096;
@@ -30,27 +29,29 @@ const OBJECTS_MAX: usize = 4_096;
 const MEMORY_SHARE: u64 = 4;
 /// One order takes no longer; what is left out is what players would have asked for last.
 const ORDER_MAX: Duration = Duration::from_secs(120);
-/// The same order again, which every answer to a report brings, is worked through no more often.
+/// What every answer to a report names again is looked at no more often.
 const AGAIN_MS: u64 = 20_000;
 
 /// One order at a time.
 #[derive(Default)]
 pub(crate) struct Prewarming {
     runs: AtomicBool,
-    last: Mutex<Option<(Vec<String>, Millis)>>,
+    /// Paths of the last orders, and when each was looked at.
+    looked_at: Mutex<BTreeMap<String, Millis>>,
 }
 
-/// Begins to fetch what is named, unless an order is being worked through, or this one was just now.
+/// Begins to fetch what is named and was not looked at just now, unless an order is being worked through.
 pub(crate) fn obey(edge: &Arc<Edge>, mut paths: Vec<String>) {
-    paths.truncate(NAMED_MAX);
+    paths.truncate(PREWARM_MAX);
     let now = edge.now();
-    let mut last = edge.prewarming.last.lock().unwrap_or_else(PoisonError::into_inner);
-    let again = last.as_ref().is_some_and(|(old, at)| *old == paths && now.saturating_sub(*at).0 < AGAIN_MS);
-    if paths.is_empty() || again || edge.prewarming.runs.swap(true, Ordering::AcqRel) {
+    let mut looked_at = edge.prewarming.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+    looked_at.retain(|_, at| now.saturating_sub(*at).0 < AGAIN_MS);
+    paths.retain(|path| !looked_at.contains_key(path));
+    if paths.is_empty() || edge.prewarming.runs.swap(true, Ordering::AcqRel) {
         return;
     }
-    *last = Some((paths.clone(), now));
-    drop(last);
+    looked_at.extend(paths.iter().map(|path| (path.clone(), now)));
+    drop(looked_at);
     let edge = edge.clone();
     tokio::spawn(async move {
         let order = Order::new(&edge);

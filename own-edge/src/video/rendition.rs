@@ -21,13 +21,18 @@ const FIRST_SEGMENTS: usize = 2;
 const LAST_SEGMENTS: usize = 3;
 /// No more often it is noted that a rendition is watched.
 const NOTED_EVERY_MS: u64 = 500;
+
 /// One rendition, as the newest version of its playlist has it.
 pub(super) struct Rendition {
+    /// Its playlist.
+    pub(super) playlist: Key,
     held: RwLock<Held>,
     /// When a segment was asked for last, monotonic ms; 0 never.
     segment_asked_ms: AtomicU64,
     /// When a part was.
     part_asked_ms: AtomicU64,
+    /// Requests for its segments and parts since they were counted last.
+    asked: AtomicU64,
 }
 
 #[derive(Default)]
@@ -60,13 +65,17 @@ impl Leaving {
     }
 }
 
-impl Default for Rendition {
-    fn default() -> Self {
-        Self { held: RwLock::default(), segment_asked_ms: AtomicU64::new(0), part_asked_ms: AtomicU64::new(0) }
-    }
-}
-
 impl Rendition {
+    pub(super) fn new(playlist: Key) -> Self {
+        Self {
+            playlist,
+            held: RwLock::default(),
+            segment_asked_ms: AtomicU64::new(0),
+            part_asked_ms: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+        }
+    }
+
     /// The newest version.
     pub(super) fn listing(&self) -> Arc<Listing> {
         self.held.read().unwrap_or_else(PoisonError::into_inner).listing.clone()
@@ -92,13 +101,19 @@ impl Rendition {
         (now, left)
     }
 
-    /// A segment or a part was asked for.
-    pub(super) fn note_asked(&self, part: bool, now: Millis) {
+    /// A segment or a part was asked for. Whether it was the first since they were counted.
+    pub(super) fn note_asked(&self, part: bool, now: Millis) -> bool {
         let noted = if part { &self.part_asked_ms } else { &self.segment_asked_ms };
         // Viewers of one stream would write to one place all the time.
         if now.0.saturating_sub(noted.load(Ordering::Relaxed)) >= NOTED_EVERY_MS {
             noted.store(now.0, Ordering::Relaxed);
         }
+        self.asked.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// Requests for its segments since the last call.
+    pub(super) fn take_asked(&self) -> u64 {
+        self.asked.swap(0, Ordering::Relaxed)
     }
 
     /// What viewers ask for at once: the newest part and the one after it, or the newest segment.

@@ -140,3 +140,59 @@ async fn a_failing_origin_and_a_garbled_playlist_end_an_order_quietly() {
     assert!(asked < 10, "{asked} of 20 were asked of an origin that fails");
     assert_eq!(get(edge.address, "/good.m4s").await.body, b"good");
 }
+
+#[tokio::test]
+async fn what_is_watched_is_reported_by_title_and_what_one_report_names_another_edge_can_prewarm() {
+    let (origin, orchestrator) = (Scripted::start().await, Orchestrator::start().await);
+    origin.answer("/film/master.m3u8", KEPT, "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlist.m3u8\n");
+    let list = |names| format!("#EXTM3U\n#EXT-X-TARGETDURATION:4\n{}#EXT-X-ENDLIST\n", segments(names));
+    origin.answer("/film/list.m3u8", KEPT, list(1..4));
+    // Its multivariant playlist comes from elsewhere.
+    origin.answer("/alone/list.m3u8", KEPT, list(4..6));
+    for target in ["/film/1.m4s", "/film/2.m4s", "/film/3.m4s", "/alone/4.m4s", "/alone/5.m4s"] {
+        origin.answer(target, KEPT, target);
+    }
+    let edge = orchestrator.edge(&origin, "").await;
+    assert_eq!(orchestrator.next().await.top_titles, []);
+    for target in ["/film/master.m3u8", "/film/list.m3u8", "/alone/list.m3u8"] {
+        get(edge.address, target).await;
+    }
+    for target in ["/film/1.m4s", "/film/2.m4s", "/film/1.m4s", "/alone/4.m4s"] {
+        get(edge.address, &format!("{target}?CMCD=sid%3D%22v%22")).await;
+    }
+    let titles = orchestrator.next().await.top_titles;
+    let told: Vec<_> = titles.iter().map(|title| (&*title.playlist, title.requests)).collect();
+    assert_eq!(told, [("/film/master.m3u8", 3), ("/alone/list.m3u8", 1)]);
+    assert_eq!(orchestrator.next().await.top_titles, []);
+
+    let (others, other_origin) = (Orchestrator::start().await, Scripted::start().await);
+    for (target, body) in [
+        ("/film/master.m3u8", "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlist.m3u8\n".to_owned()),
+        ("/film/list.m3u8", list(1..4)),
+        ("/alone/list.m3u8", list(4..6)),
+    ] {
+        other_origin.answer(target, KEPT, body);
+    }
+    for target in ["/film/1.m4s", "/film/2.m4s", "/alone/4.m4s", "/alone/5.m4s"] {
+        other_origin.answer(target, KEPT, target);
+    }
+    let other = others.edge(&other_origin, "").await;
+    let named: Vec<&str> = titles.iter().map(|title| &*title.playlist).collect();
+    prewarmed(&others, &named).await;
+    are_there(&other, &other_origin, &["/film/1.m4s", "/film/2.m4s", "/alone/4.m4s", "/alone/5.m4s"]).await;
+}
+
+#[tokio::test]
+async fn what_an_order_names_again_is_not_looked_at_again_for_a_while() {
+    let (origin, orchestrator) = (Scripted::start().await, Orchestrator::start().await);
+    for target in ["/a", "/b"] {
+        origin.answer(target, "Cache-Control: no-store", target);
+    }
+    let _edge = orchestrator.edge(&origin, "").await;
+    prewarmed(&orchestrator, &["/a"]).await;
+    origin.asked("/a", 1).await;
+    prewarmed(&orchestrator, &["/b", "/a"]).await;
+    origin.asked("/b", 1).await;
+    prewarmed(&orchestrator, &["/a", "/b"]).await;
+    assert_eq!((origin.count("/a"), origin.count("/b")), (1, 1));
+}
