@@ -1,4 +1,4 @@
-//! The admin API: overrides, times of calm, rollbacks, drills and reloads, by bearer token and role; every change is audited.
+//! The admin API: overrides, times of calm, titles to prewarm, rollbacks, drills and reloads, by bearer token and role; every change is audited.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::drill::{Drill, DrillError};
 use crate::manifests_api;
 use crate::orders::{self, Order, OrderError};
 use crate::overrides::{self, OverrideRequest, StoredOverride};
+use crate::prewarm::{self, PrewarmRequest, StoredPrewarm};
 use crate::reload::{self, ReloadError};
 use crate::rollback::{self, RollbackRequest, StoredRollback};
 use crate::shell::Shell;
@@ -29,6 +30,8 @@ pub(crate) fn router(shell: Arc<Shell>) -> Router {
         .route("/v1/admin/overrides/{id}", delete(end::<StoredOverride>))
         .route("/v1/admin/calm", get(list::<StoredCalm>).post(add_calm))
         .route("/v1/admin/calm/{id}", delete(end::<StoredCalm>))
+        .route("/v1/admin/prewarm", get(list::<StoredPrewarm>).post(add_prewarm))
+        .route("/v1/admin/prewarm/{id}", delete(end::<StoredPrewarm>))
         .route("/v1/admin/manifests/{region}/rollback", post(roll_back))
         .route("/v1/admin/rollbacks", get(list::<StoredRollback>))
         .route("/v1/admin/rollbacks/{id}", delete(end::<StoredRollback>))
@@ -150,6 +153,19 @@ async fn add_calm(
     let request: CalmRequest = body(&bytes)?;
     let stored = calm::add(&shell.store, &shell.deployed.now(), &caller.name, shell.clock.now(), request).await?;
     audit(&shell, &caller, "calm.add", &stored.id, &stored.reason, &stored);
+    shell.wake.notify_one();
+    Ok((StatusCode::CREATED, Json(stored)).into_response())
+}
+
+async fn add_prewarm(
+    State(shell): State<Arc<Shell>>,
+    headers: HeaderMap,
+    bytes: axum::body::Bytes,
+) -> Result<Response, Refusal> {
+    let caller = caller(&shell, &headers, Role::Operator)?;
+    let request: PrewarmRequest = body(&bytes)?;
+    let stored = prewarm::add(&shell.store, &shell.deployed.now(), &caller.name, shell.clock.now(), request).await?;
+    audit(&shell, &caller, "prewarm.add", &stored.id, &stored.reason, &stored);
     shell.wake.notify_one();
     Ok((StatusCode::CREATED, Json(stored)).into_response())
 }

@@ -42,6 +42,12 @@ pub struct OrchestratorConfig {
     /// Content classes, the least important first: so they give up bitrate when capacity is short. Classes that are not
     /// named give up last.
     pub class_order: Vec<String>,
+    /// So many of the most watched titles of its region are fetched into an own edge that is new or comes back, 0 to 64.
+    /// Default 10.
+    pub prewarm_top: usize,
+    /// Whether an own edge that takes no new sessions may send them (307) to the next pathway that is well and has room;
+    /// else it answers 503, and players go on by themselves. Default false.
+    pub redirect_new_sessions: bool,
     /// Ceilings that several pathways share.
     pub ceilings: CeilingsConfig,
     /// Probes.
@@ -98,6 +104,8 @@ impl Default for OrchestratorConfig {
             drill_hosts: Vec::new(),
             spill_usd_per_hour_max: None,
             class_order: Vec::new(),
+            prewarm_top: 10,
+            redirect_new_sessions: false,
             ceilings: CeilingsConfig::default(),
             probe: ProbeConfig::default(),
             canary: None,

@@ -3,10 +3,10 @@
 //! The path of a decision, file by file: [`observe`] (frames, probes, load reports since the last round) → `core` (the
 //! pure crate below `core/`: estimate, detect, fill, plan) → [`round`] (the loop) → [`publish`] (epoch, signature,
 //! store). Steering nodes (`steering/`) serve players from the manifest alone. Beside it: [`api`] (manifests, overview, load
-//! reports), [`admin`] (overrides, freezes and events, drills; each change goes into the lake), [`probe`]
+//! reports), [`admin`] (overrides, freezes and events, titles to prewarm, drills; each change goes into the lake), [`probe`]
 //! (synthetic fetches), [`decisions`] (what was decided goes into the lake), [`record`] (so does what it was decided by),
 //! [`mirror`] (manifests as files elsewhere), [`keys`] (who signs), [`manifests_api`] (what is asked about manifests),
-//! [`learn`] (what the lake teaches comes back), [`follow`] (players that don't follow), [`capacity`] (what CDNs publish
+//! [`learn`] (what the lake teaches comes back), [`follow`] (players that don't follow), [`directives`] (what own edges should do), [`capacity`] (what CDNs publish
 //! of themselves), [`canary`] (a policy on
 //! trial and its judgement), [`reload`] (another configuration between two rounds). [`replay`] decides recorded rounds again under another policy.
 //!
@@ -22,6 +22,7 @@ mod commits;
 mod config;
 mod coverage;
 mod decisions;
+mod directives;
 mod drill;
 mod follow;
 mod keys;
@@ -33,6 +34,7 @@ mod observe;
 mod orders;
 mod origins;
 mod overrides;
+mod prewarm;
 mod probe;
 mod publish;
 mod record;
@@ -157,6 +159,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         metrics: parts.metrics,
         overview: seen,
         loads: observe::Loads::default(),
+        directives: watch::Sender::default(),
         drills: Arc::clone(&drills),
         id: config.id.clone(),
         changes,

@@ -28,6 +28,12 @@ impl Loads {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).insert(pathway, (report, at, true));
     }
 
+    /// The newest report of each edge, and when it came.
+    pub(crate) fn all(&self) -> BTreeMap<PathwayId, (LoadReport, TimestampMs)> {
+        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.iter().map(|(pathway, (report, at, _))| (pathway.clone(), (report.clone(), *at))).collect()
+    }
+
     /// When `pathway` last reported.
     pub(crate) fn last(&self, pathway: &PathwayId) -> Option<TimestampMs> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).get(pathway).map(|(_, at, _)| *at)

@@ -15,6 +15,7 @@ use spillway_wire::overview::Note;
 
 use crate::calm::{self, StoredCalm};
 use crate::overrides::{self, StoredOverride};
+use crate::prewarm::{self, StoredPrewarm};
 use crate::rollback::{self, StoredRollback};
 
 /// An order as it is kept, in JSON.
@@ -153,6 +154,7 @@ pub(crate) struct Standing {
     overrides: BTreeMap<String, StoredOverride>,
     calm: BTreeMap<String, StoredCalm>,
     rollbacks: BTreeMap<String, StoredRollback>,
+    prewarm: BTreeMap<String, StoredPrewarm>,
 }
 
 impl Standing {
@@ -169,6 +171,10 @@ impl Standing {
         match in_force(store, now).await {
             Ok(stored) => self.rollbacks = stored,
             Err(error) => tracing::warn!(%error, "rollbacks cannot be read"),
+        }
+        match in_force(store, now).await {
+            Ok(stored) => self.prewarm = stored,
+            Err(error) => tracing::warn!(%error, "orders to prewarm cannot be read"),
         }
     }
 
@@ -187,6 +193,11 @@ impl Standing {
             let calm = calm::to_core(stored, deployment).inspect_err(|error| left_out(&stored.id, error));
             input.calm.extend(calm.ok());
         }
+    }
+
+    /// Titles that edges should fetch; no round goes by these.
+    pub(crate) fn prewarm(&self) -> impl Iterator<Item = &StoredPrewarm> {
+        self.prewarm.values()
     }
 
     /// Orders that name what is gone, and do nothing then. One that sends viewers there, in a region that stays, is an
@@ -217,6 +228,16 @@ impl Standing {
                 Some(_) => {}
             }
         }
+        for StoredPrewarm { id, target, region, .. } in self.prewarm.values() {
+            let names = |name: &String, known: &Deployment| {
+                known.pathways.contains_key(name.as_str())
+                    || known.groups.contains_key(name.as_str())
+                    || known.regions.contains_key(name.as_str())
+            };
+            if let Some(name) = target.iter().chain(region).find(|name| !names(name, gone.after)) {
+                out.push(format!("order to prewarm {id} for {name}"));
+            }
+        }
         for StoredCalm { id, kind, region, .. } in self.calm.values() {
             if let Some(region) = region.as_deref().filter(|name| !gone.after.regions.contains_key(*name)) {
                 out.push(format!("{kind} {id} in {region}"));
@@ -231,5 +252,6 @@ impl Standing {
         overrides
             .chain(self.rollbacks.values().map(rollback::note))
             .chain(self.calm.values().map(move |stored| calm::note(stored, now)))
+            .chain(self.prewarm.values().map(prewarm::note))
     }
 }

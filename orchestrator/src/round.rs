@@ -18,6 +18,7 @@ use crate::canary::Trial;
 use crate::capacity::Feeds;
 use crate::commits;
 use crate::decisions::Decisions;
+use crate::directives;
 use crate::learn::Learner;
 use crate::observe::Ears;
 use crate::orders::Standing;
@@ -238,6 +239,16 @@ impl Rounds {
             devices: self.ears.coverage.tell(now),
             notes,
         };
+        let known = directives::Known {
+            now,
+            deployment: &self.configured.deployment,
+            overview: &overview,
+            reports: &self.shell.loads.all(),
+            prewarm: self.standing.prewarm().collect(),
+            prewarm_top: self.configured.config.prewarm_top,
+            redirect: self.configured.config.redirect_new_sessions,
+        };
+        self.shell.directives.send_replace(known.directives());
         let message = serde_json::to_vec(&overview).expect("string keys only");
         self.overview.send_replace(overview);
         self.shell.bus.publish(OVERVIEW_TOPIC, message.into()).await;

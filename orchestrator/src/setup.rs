@@ -8,6 +8,7 @@ use spillway_routing::{AddressFamily, Serves, Target};
 use spillway_service::config::ConfigError;
 use spillway_service::deployment::{Deployment, PathwayConfig, RegionConfig, kind_of};
 use spillway_service::prices::PriceConfig;
+use spillway_wire::load::PREWARM_MAX;
 
 use crate::config::{CeilingsConfig, OrchestratorConfig};
 
@@ -32,6 +33,10 @@ pub fn setup(
     let mut pathways = BTreeMap::new();
     for (id, pathway) in &deployment.pathways {
         pathways.insert(id.clone(), pathway_setup(id, pathway)?);
+    }
+    if config.prewarm_top > PREWARM_MAX {
+        let valid = format!("0 to {PREWARM_MAX}");
+        return Err(ConfigError::invalid("orchestrator.prewarm_top", config.prewarm_top, valid));
     }
     if let Some(usd) = config.spill_usd_per_hour_max.filter(|usd| !(*usd >= 0.0 && usd.is_finite())) {
         return Err(ConfigError::invalid("orchestrator.spill_usd_per_hour_max", usd, "a number of 0 or more"));
@@ -196,6 +201,7 @@ mod tests {
             ("[ceilings]\npops = { fra1 = 40 }", ["ceilings.pops", "none is declared"]),
             ("[ceilings]\ngroups = { own-z = 40 }", ["own-z", "own-x"]),
             ("[ceilings]\ngroups = { own-x = 0 }", ["ceilings.groups.own-x", "above 0"]),
+            ("prewarm_top = 65", ["orchestrator.prewarm_top", "0 to 64"]),
             ("spill_usd_per_hour_max = -1", ["spill_usd_per_hour_max", "0 or more"]),
         ] {
             let error = of(bad).expect_err(bad);

@@ -1,5 +1,6 @@
 //! A whole orchestrator over HTTP, with its store and its lake.
 
+mod edges;
 mod flood;
 mod manifests;
 mod reload;

@@ -15,7 +15,8 @@ use crate::config::Config;
 /// secret.
 const LIVE: [&str; 4] = ["region", "pathway", "prefix", "policy"];
 /// Keys of `[orchestrator]` that can.
-const LIVE_OF_ORCHESTRATOR: [&str; 4] = ["ceilings", "spill_usd_per_hour_max", "class_order", "canary"];
+const LIVE_OF_ORCHESTRATOR: [&str; 6] =
+    ["ceilings", "spill_usd_per_hour_max", "class_order", "canary", "prewarm_top", "redirect_new_sessions"];
 /// Keys that tell the tables of a list apart.
 const NAMES: [&str; 3] = ["id", "name", "prefix"];
 
