@@ -13,6 +13,7 @@ use crate::access::AccessLog;
 use crate::cache::disk::Disk;
 use crate::cache::fetch::FillResult;
 use crate::cache::fill::FillTable;
+use crate::cache::memory_files::MemoryFiles;
 use crate::cache::object::{Key, Object};
 use crate::cache::purge::Purges;
 use crate::cache::store::Store;
@@ -21,6 +22,7 @@ use crate::operate::faults::Faults;
 use crate::operate::terms::Terms;
 use crate::origin::Origins;
 use crate::plan::Plan;
+use crate::respond::body::EdgeBody;
 use crate::respond::cmsd::Advice;
 use crate::rules::policy::Choices;
 use crate::serve::admit::{Admission, Orders, SessionKey, Sessions, admit};
@@ -39,6 +41,8 @@ pub(crate) struct Edge {
     pub store: Arc<Store>,
     /// Where there is one.
     pub disk: Option<Disk>,
+    /// In place of a disk tier.
+    pub memory_files: Option<MemoryFiles>,
     pub fills: Arc<FillTable>,
     pub origins: Origins,
     pub sessions: Sessions,
@@ -75,6 +79,7 @@ pub(crate) struct Exported {
     pub purges: Counter,
     pub let_go: Counter,
     pub store_bytes: Gauge,
+    pub memory_files: Gauge,
     pub viewers: Gauge,
 }
 
@@ -117,6 +122,7 @@ impl Edge {
         Ok(Self {
             terms: RwLock::new(plan.terms.clone()),
             store,
+            memory_files: disk.is_none().then(MemoryFiles::new),
             disk,
             fills: FillTable::new(plan.fill_bytes),
             origins: Origins::new(&plan, &clock),
@@ -132,6 +138,7 @@ impl Edge {
                 purges: counter!("spillway_edge_purges_total"),
                 let_go: counter!("spillway_edge_let_go_total"),
                 store_bytes: gauge!("spillway_edge_store_bytes"),
+                memory_files: gauge!("spillway_edge_memory_files_bytes"),
                 viewers: gauge!("spillway_edge_viewers"),
             },
             dress: Dress::new(&via, &header(plan.pathway.as_str())),
@@ -167,6 +174,13 @@ impl Edge {
             && !disk.offer(key, object)
         {
             object.note_on_disk(false);
+        }
+    }
+
+    /// A body is about to be sent, from a file at best or from memory.
+    pub(crate) fn sent(&self, body: &EdgeBody, from_file: bool) {
+        if let Some((files, object)) = self.memory_files.as_ref().zip(body.kept()) {
+            files.sent(object, from_file);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is kept: a head and a body in pieces that a hit shares by reference count.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bytes::{Bytes, BytesMut};
@@ -25,10 +25,12 @@ pub(crate) type Key = Arc<str>;
 
 /// Length of every piece of a kept body but the last.
 pub(crate) const PIECE_BYTES: usize = 256 * 1024;
-/// Bytes that one read takes out of a file.
-const FILE_PART_BYTES: u64 = 128 * 1024;
+/// Bytes that one read takes out of a file: whole TLS records, and less than what the allocator asks the system for.
+const FILE_PART_BYTES: u64 = 48 * 1024;
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
+/// So many answers of one kind count.
+const LEANING_MAX: i8 = 8;
 /// What an entry takes beside its bytes: maps, counts and allocations, estimated.
 const OVERHEAD_BYTES: u64 = 512;
 
@@ -60,6 +62,8 @@ pub(crate) struct Object {
 pub(crate) struct Body {
     stored: RwLock<Stored>,
     len: u64,
+    /// Answers that a file is best for, less those that memory is best for, as far as [`LEANING_MAX`] goes.
+    leaning: AtomicI8,
 }
 
 /// Where a body is.
@@ -236,7 +240,16 @@ pub(crate) fn tags(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 impl Body {
     fn new(stored: Stored) -> Self {
-        Self { len: stored.len(), stored: RwLock::new(stored) }
+        Self { len: stored.len(), stored: RwLock::new(stored), leaning: AtomicI8::new(0) }
+    }
+
+    /// It is sent, from a file at best or from memory; what it leans to by now, files above 0.
+    pub(crate) fn lean(&self, to_file: bool) -> i8 {
+        let step = if to_file { 1 } else { -1 };
+        // Two at once may count as one.
+        let leaning = (self.leaning.load(Ordering::Relaxed) + step).clamp(-LEANING_MAX, LEANING_MAX);
+        self.leaning.store(leaning, Ordering::Relaxed);
+        leaning
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -248,9 +261,9 @@ impl Body {
         self.stored.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// It is in a file from now on.
-    pub(crate) fn settle(&self, file: Arc<OpenFile>) {
-        *self.stored.write().unwrap_or_else(PoisonError::into_inner) = Stored::File(file);
+    /// It is there from now on.
+    pub(crate) fn settle(&self, stored: Stored) {
+        *self.stored.write().unwrap_or_else(PoisonError::into_inner) = stored;
     }
 }
 

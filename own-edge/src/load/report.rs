@@ -18,6 +18,7 @@ use spillway_wire::load::{Directives, LOAD_VERSION, LoadReport, OriginSeen, Titl
 use tokio::time::MissedTickBehavior;
 
 use crate::cache::disk::Disk;
+use crate::cache::memory_files::MemoryFiles;
 use crate::edge::Edge;
 use crate::load::account::Interval;
 use crate::load::outlook::Outlook;
@@ -152,7 +153,9 @@ impl Reported for EdgeReported {
             connections: edge.meter.connections(),
             interval: edge.meter.take_interval(),
             cpu_ppm,
-            memory_bytes: process::memory_bytes().await,
+            memory_bytes: process::memory_bytes()
+                .await
+                .map(|own| own + edge.memory_files.as_ref().map_or(0, MemoryFiles::bytes)),
             disk_ppm: edge.disk.as_ref().map(Disk::used).and_then(|(used, size)| ratio_ppm(used, size)),
             origin: edge.origins.take_interval(),
             top_titles: edge.video.take_titles(),
@@ -169,6 +172,7 @@ impl Reported for EdgeReported {
             rate.sweep();
         }
         self.edge.metrics.store_bytes.set(self.edge.store.used_bytes() as f64);
+        self.edge.metrics.memory_files.set(self.edge.memory_files.as_ref().map_or(0, MemoryFiles::bytes) as f64);
         self.edge.metrics.viewers.set(*viewers as f64);
         self.edge.prefetches.sweep(self.edge.now());
     }

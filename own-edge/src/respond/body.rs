@@ -122,6 +122,14 @@ impl EdgeBody {
         }
     }
 
+    /// The kept object that it is of.
+    pub(crate) fn kept(&self) -> Option<&Arc<Object>> {
+        match &self.source {
+            Source::Kept { object, .. } => Some(object),
+            _ => None,
+        }
+    }
+
     /// So many bytes of the file were sent.
     pub(crate) fn sent(&mut self, bytes: u64) {
         if let Source::Kept { at, .. } = &mut self.source {

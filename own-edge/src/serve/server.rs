@@ -208,6 +208,7 @@ async fn by_hyper<S: Stream>(server: Arc<Server>, rest: HandOver<S>, hop: Arc<Ho
         let (server, hop, cut) = (server.clone(), hop.clone(), cut.clone());
         async move {
             let mut response = answer(&server, &hop, request).await.into_response(&server.edge.dress);
+            server.edge.sent(response.body(), false);
             if version < Version::HTTP_2 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 response.body_mut().on_cut(cut);

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::SendFlags;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -17,8 +18,17 @@ use tokio_rustls::server::TlsStream;
 
 use crate::load::account::Meter;
 
-/// Bytes of a file that one call sends: others get their turn in between.
-const FILE_STEP_BYTES: u64 = 1024 * 1024;
+/// Bytes of an answer that are sent before others get their turn.
+const TURN_BYTES: usize = 256 * 1024;
+/// The same where the system paces what it sends. It does so by a timer that it sets for whatever it can't send at once,
+/// and what it sends at once is whole segments of no more than this. In a virtual machine a timer costs as much as
+/// 200 KiB do; by the next turn the time is over, and none is set.
+pub(crate) const PACED_TURN_BYTES: usize = 64 * 1024;
+/// Congestion controls that pace: bbr, bbr2, bbr3.
+const PACING: &[u8] = b"bbr";
+/// Bytes of a file beside a head that the system sends as one: of the 17 pages that fit, the head takes one, and the
+/// first and the last one are not whole.
+const BESIDE_HEAD_BYTES: usize = 15 * 4096;
 
 /// What HTTP is spoken over: a socket, with TLS or without.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
@@ -62,12 +72,54 @@ pub(crate) struct Socket {
     write_stall: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     cut: CutFlag,
+    /// Whether the system paces what goes out; known once a large answer does.
+    paced: Option<bool>,
+}
+
+/// How much of an answer is sent before others get their turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// Bytes on the wire.
+    pub bytes: usize,
+    /// Bytes of a segment, where it matters that a turn's last one is whole.
+    segment: Option<usize>,
+}
+
+impl Turn {
+    /// Of a connection with segments of so many bytes that the system paces, or one that it doesn't.
+    fn of(paced_segment: Option<usize>) -> Self {
+        match paced_segment {
+            Some(segment @ 1..=PACED_TURN_BYTES) => {
+                Self { bytes: PACED_TURN_BYTES / segment * segment, segment: paced_segment }
+            }
+            _ => Self { bytes: TURN_BYTES, segment: None },
+        }
+    }
+
+    /// Bytes of a file that go into the first turn, beside a head.
+    pub(crate) fn beside(self, head: usize) -> usize {
+        let Some(segment) = self.segment else { return self.bytes };
+        let most = self.bytes.saturating_sub(head).min(BESIDE_HEAD_BYTES);
+        let last = (head + most) % segment;
+        // Longer segments than that go out short.
+        if last < most { most - last } else { most }
+    }
 }
 
 impl Socket {
     pub(crate) fn new(stream: TcpStream, meter: Arc<Meter>, write_stall: Duration) -> Self {
         meter.connection_opened();
-        Self { stream, meter, write_stall, stalled: None, cut: CutFlag::default() }
+        Self { stream, meter, write_stall, stalled: None, cut: CutFlag::default(), paced: None }
+    }
+
+    /// How much of a large answer should be sent before others get their turn.
+    pub(crate) fn turn(&mut self) -> Turn {
+        let socket = SockRef::from(&self.stream);
+        let is_paced = || socket.tcp_congestion().is_ok_and(|name| name.starts_with(PACING));
+        let paced = *self.paced.get_or_insert_with(is_paced);
+        // They grow when a connection does.
+        let segment = if paced { socket.tcp_mss().ok() } else { None };
+        Turn::of(segment.map(|bytes| bytes as usize))
     }
 
     /// Makes the end a reset.
@@ -88,12 +140,11 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends bytes `at..end` of `file`, at most a step of them; how many.
+    /// Sends up to `count` bytes of `file` from `at` on; how many.
     ///
     /// # Errors
     /// What the system says; `UnexpectedEof` for a file that is shorter.
-    pub(crate) async fn send_file(&mut self, file: &File, at: u64, end: u64) -> io::Result<u64> {
-        let count = end.saturating_sub(at).min(FILE_STEP_BYTES) as usize;
+    pub(crate) async fn send_file(&mut self, file: &File, at: u64, count: usize) -> io::Result<u64> {
         let send = |stream: &TcpStream| match rustix::fs::sendfile(stream, file, Some(&mut { at }), count)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             sent => Ok(sent),

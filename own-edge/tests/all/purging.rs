@@ -21,7 +21,7 @@ async fn purge_as(edge: &TestEdge, token: &str, what: &Value) -> Reply {
     raw(edge.address, &[head.as_bytes(), body.as_bytes()].concat()).await
 }
 
-async fn purge(edge: &TestEdge, what: Value) {
+pub async fn purge(edge: &TestEdge, what: Value) {
     let reply = purge_as(edge, TOKEN, &what).await;
     assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
 }

@@ -1,7 +1,10 @@
 //! Parts of bodies: of what is kept in memory or on disk, and of what arrives.
 
-use crate::client::{Reply, get, get_with, raw};
+use serde_json::json;
+
+use crate::client::{Reply, get, get_with, open_get, raw};
 use crate::fills::in_two;
+use crate::purging::purge;
 use crate::scripted::{Gate, Scripted, Step};
 use crate::support::{TestEdge, media};
 
@@ -64,6 +67,29 @@ async fn parts_of_a_kept_object_are_exact() {
     let known = get_with(edge.address, "/1", "If-None-Match: \"a\"").await;
     assert_eq!((known.status, known.complete, known.header("etag")), (304, true, Some("\"a\"")));
     assert_eq!(origin.count("/1"), 1);
+}
+
+#[tokio::test]
+async fn a_large_body_is_the_same_while_it_moves_into_a_file_of_memory() {
+    let (origin, body) = (Scripted::start().await, media(3_000_000));
+    origin.answer("/1", "Cache-Control: max-age=60", body.clone());
+    let edge = TestEdge::start(&origin).await;
+    get(edge.address, "/1").await;
+    for _ in 0..4 {
+        let (whole, part) = (get(edge.address, "/1"), get_with(edge.address, "/1", "Range: bytes=100001-2999998"));
+        let (whole, part, again) = tokio::join!(whole, part, get(edge.address, "/1"));
+        assert!(whole.is_hit() && whole.complete && whole.body == body);
+        assert!(part.is_hit() && part.complete && part.body == body[100_001..2_999_999]);
+        assert!(again.complete && again.body == body);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    // Several at once, of which one is slow: it has its bytes when nobody else knows the object any more.
+    let slow = open_get(edge.address, "/1").await;
+    purge(&edge, json!({"urls": ["/1"]})).await;
+    get(edge.address, "/1").await;
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    assert!(slow.rest().await.body == body);
+    assert_eq!(origin.count("/1"), 2);
 }
 
 #[tokio::test]

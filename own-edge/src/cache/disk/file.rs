@@ -6,11 +6,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write};
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Stat, fstat};
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,8 @@ pub(crate) struct StoredFile {
     file: File,
     body_at: u64,
     body_bytes: u64,
-    as_opened: Stamp,
+    /// Absent where nobody can write to it.
+    as_opened: Option<Stamp>,
 }
 
 /// What changes when somebody else writes to a file.
@@ -172,7 +173,7 @@ pub(super) fn open(path: &Path) -> io::Result<(Found, StoredFile)> {
     }
     drop(reader);
     let as_opened = Stamp::of(&file)?;
-    let stored = StoredFile { file, body_at: found.body_at, body_bytes: found.body_bytes, as_opened };
+    let stored = StoredFile { file, body_at: found.body_at, body_bytes: found.body_bytes, as_opened: Some(as_opened) };
     Ok((found, stored))
 }
 
@@ -191,6 +192,11 @@ impl Found {
 }
 
 impl StoredFile {
+    /// A body alone, in a file that nobody can write to.
+    pub(crate) fn sealed(file: File, body_bytes: u64) -> Self {
+        Self { file, body_at: 0, body_bytes, as_opened: None }
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.body_bytes
     }
@@ -202,7 +208,7 @@ impl StoredFile {
 
     /// Whether nobody wrote to it since it was checked.
     pub(crate) fn is_as_opened(&self) -> bool {
-        Stamp::of(&self.file).is_ok_and(|stamp| stamp == self.as_opened)
+        self.as_opened.as_ref().is_none_or(|as_opened| Stamp::of(&self.file).is_ok_and(|stamp| stamp == *as_opened))
     }
 
     /// Bytes `at..at + bytes` of the body; they are in the page cache as a rule, so nothing is waited for.
@@ -210,14 +216,23 @@ impl StoredFile {
     /// # Errors
     /// What the system says; `UnexpectedEof` for a body that became shorter.
     pub(crate) fn read(&self, at: u64, bytes: usize) -> io::Result<Bytes> {
-        let mut out = vec![0; bytes];
-        self.file.read_exact_at(&mut out, self.body_at + at)?;
+        // Not filled with zeros first: that costs as much again.
+        let mut out = Vec::with_capacity(bytes);
+        while out.len() < bytes {
+            let place = self.body_at + at + out.len() as u64;
+            match rustix::io::retry_on_intr(|| rustix::io::pread(&self.file, spare_capacity(&mut out), place))? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => out.truncate(bytes),
+            }
+        }
         Ok(out.into())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
 
     fn saved() -> Saved {

@@ -34,7 +34,7 @@ use crate::rules::freshness::Freshness;
 pub(crate) use file::StoredFile;
 
 /// Smaller bodies are copied out of memory, which costs less than a system call more.
-const FILE_MIN_BYTES: u64 = 32 * 1024;
+pub(crate) const FILE_MIN_BYTES: u64 = 32 * 1024;
 /// Objects that are expected on average; sizes tables only.
 const USUAL_OBJECT_BYTES: u64 = 512 * 1024;
 /// Objects that wait to be written, and their bytes; more are left out.
@@ -126,11 +126,33 @@ pub(crate) type OpenFile = (StoredFile, Place);
 
 /// A place among the open files.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<AtomicUsize>);
+pub(crate) struct Place {
+    open: Arc<AtomicUsize>,
+    /// Where the file's bytes are counted, and how many they are.
+    bytes: Option<(Arc<AtomicU64>, u64)>,
+}
+
+impl Place {
+    /// One of `most`, if `open` are fewer.
+    pub(crate) fn free(open: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let place = Self { open: open.clone(), bytes: None };
+        (open.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+    }
+
+    /// The same, with the file's bytes counted.
+    pub(crate) fn counting(mut self, all: &Arc<AtomicU64>, bytes: u64) -> Self {
+        all.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes = Some((all.clone(), bytes));
+        self
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some((all, bytes)) = &self.bytes {
+            all.fetch_sub(*bytes, Ordering::Relaxed);
+        }
     }
 }
 
@@ -341,8 +363,7 @@ impl Inner {
 
     /// A place among the open files, if one is free.
     fn place(&self) -> Option<Place> {
-        let place = Place(self.open.clone());
-        (self.open.fetch_add(1, Ordering::Relaxed) < self.plan.open_files).then_some(place)
+        Place::free(&self.open, self.plan.open_files)
     }
 
     fn forget(&self, key: &Key, entry: &Arc<Entry>) {
@@ -384,7 +405,7 @@ impl Inner {
         if body.len() >= FILE_MIN_BYTES
             && let Some(place) = self.place()
         {
-            object.body.settle(Arc::new((file::open(&path)?.1, place)));
+            object.body.settle(Stored::File(Arc::new((file::open(&path)?.1, place))));
         }
         Ok(())
     }

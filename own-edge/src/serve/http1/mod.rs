@@ -31,7 +31,7 @@ use crate::serve::informed::Hearing;
 use crate::serve::pages;
 use crate::serve::receive::{Refusal, refuse};
 use crate::serve::reply::Reply;
-use crate::serve::socket::Stream;
+use crate::serve::socket::{PACED_TURN_BYTES, Stream, Turn};
 
 use head::{Ending, connection_says};
 
@@ -45,6 +45,11 @@ const HEAD_USUAL_BYTES: usize = 1024;
 const READ_BYTES: usize = 8 * 1024;
 /// To copy a part that is no longer behind what goes out before it costs less than to send two pieces.
 const COPIED_BYTES: usize = 8 * 1024;
+/// Parts of a body that are written together.
+const PARTS_MAX: usize = 64;
+/// Bytes of a TLS record of the longest kind, and what it takes on the wire.
+const RECORD_BYTES: usize = 16 * 1024;
+const RECORD_WIRE_BYTES: usize = RECORD_BYTES + 22;
 /// A client whose connection we end may still be sending; what it sends is thrown away for so long, since an end with
 /// bytes unread would take the answer back.
 const LINGER: Duration = Duration::from_millis(500);
@@ -316,13 +321,22 @@ impl<'a, S: Stream> Connection<'a, S> {
 
     /// Sends a head and the body behind it.
     async fn send(&mut self, mut head: Vec<u8>, body: &mut EdgeBody, chunks: bool) -> io::Result<()> {
+        self.server.edge.sent(body, S::PLAIN);
         if S::PLAIN
             && let Some((file, Range { start: mut at, end })) = body.file()
         {
             self.stream.socket().send_before_file(&head).await?;
+            // What is little more than a turn isn't worth a second one.
+            let (turn, mut count) = if end - at < 2 * PACED_TURN_BYTES as u64 {
+                (usize::MAX, usize::MAX)
+            } else {
+                let turn = self.stream.socket().turn();
+                (turn.bytes, turn.beside(head.len()))
+            };
             while at < end {
                 let (from, place) = file.0.place(at);
-                let sent = self.stream.socket().send_file(from, place, place + (end - at)).await;
+                count = count.min(usize::try_from(end - at).unwrap_or(usize::MAX));
+                let sent = self.stream.socket().send_file(from, place, count).await;
                 let sent = sent.inspect_err(|error| {
                     if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) {
                         body.file_failed();
@@ -330,38 +344,82 @@ impl<'a, S: Stream> Connection<'a, S> {
                 })?;
                 at += sent;
                 body.sent(sent);
+                count -= sent as usize;
+                if count == 0 && at < end {
+                    tokio::task::yield_now().await;
+                    count = turn;
+                }
             }
             return Ok(());
         }
+        let turn = match body.len() {
+            Some(len) if len < 2 * PACED_TURN_BYTES as u64 => usize::MAX,
+            _ => self.turn(),
+        };
+        let (mut parts, mut ahead) = (Vec::new(), None);
         loop {
-            let next = match futures::poll!(std::future::poll_fn(|cx| body.poll_next(cx))) {
-                Poll::Ready(next) => next,
-                Poll::Pending => {
-                    // Nothing that is there waits for what is not.
-                    self.write(&mut [IoSlice::new(&head)]).await?;
-                    self.stream.flush().await?;
-                    head.clear();
-                    self.next_part(body).await?
+            let mut room = turn.saturating_sub(head.len());
+            let then = loop {
+                let next = match ahead.take() {
+                    Some(next) => next,
+                    None => match futures::poll!(std::future::poll_fn(|cx| body.poll_next(cx))) {
+                        Poll::Ready(next) => next,
+                        Poll::Pending => break Then::Wait,
+                    },
+                };
+                let mut part = match next {
+                    Some(Ok(part)) => part,
+                    Some(Err(cut)) => break Then::Cut(cut),
+                    None => break Then::End,
+                };
+                if part.len() > room {
+                    ahead = Some(Some(Ok(part.split_off(room))));
+                }
+                room -= part.len();
+                match chunks {
+                    true if part.is_empty() => {}
+                    true => parts.extend([chunk_head(part.len()), part, Bytes::from_static(b"\r\n")]),
+                    false if parts.is_empty() && part.len() <= COPIED_BYTES => head.extend_from_slice(&part),
+                    false => parts.push(part),
+                }
+                if room == 0 || parts.len() >= PARTS_MAX {
+                    break Then::Turn;
                 }
             };
-            let part = match next {
-                Some(Ok(part)) => part,
-                Some(Err(cut)) => return Err(io::Error::other(cut)),
-                None if chunks => return self.write(&mut [IoSlice::new(&head), IoSlice::new(b"0\r\n\r\n")]).await,
-                None => return self.stream.write_all(&head).await,
-            };
-            if chunks {
-                let size = format!("{:x}\r\n", part.len());
-                let slices = [&head[..], size.as_bytes(), &part, b"\r\n"];
-                self.write(&mut slices.map(IoSlice::new)).await?;
-            } else if part.len() <= COPIED_BYTES {
-                head.extend_from_slice(&part);
-                self.stream.write_all(&head).await?;
-            } else {
-                self.write(&mut [IoSlice::new(&head), IoSlice::new(&part)]).await?;
+            if chunks && matches!(then, Then::End) {
+                parts.push(Bytes::from_static(b"0\r\n\r\n"));
             }
-            head.clear();
+            self.write_parts(&mut head, &mut parts).await?;
+            match then {
+                Then::Turn => tokio::task::yield_now().await,
+                Then::Wait => {
+                    // Nothing that is there waits for what is not.
+                    self.stream.flush().await?;
+                    ahead = Some(self.next_part(body).await?);
+                }
+                Then::Cut(cut) => return Err(io::Error::other(cut)),
+                Then::End => return Ok(()),
+            }
         }
+    }
+
+    /// Writes and empties both.
+    async fn write_parts(&mut self, head: &mut Vec<u8>, parts: &mut Vec<Bytes>) -> io::Result<()> {
+        if parts.is_empty() {
+            self.stream.write_all(head).await?;
+        } else {
+            let all = std::iter::once(&head[..]).chain(parts.iter().map(|part| &part[..]));
+            self.write(&mut all.map(IoSlice::new).collect::<Vec<_>>()).await?;
+            parts.clear();
+        }
+        head.clear();
+        Ok(())
+    }
+
+    /// Bytes of a body that are written before others get their turn.
+    fn turn(&mut self) -> usize {
+        let Turn { bytes, .. } = self.stream.socket().turn();
+        if S::PLAIN { bytes } else { bytes / RECORD_WIRE_BYTES * RECORD_BYTES }
     }
 
     /// The next part of a body that is still arriving.
@@ -396,10 +454,24 @@ impl<'a, S: Stream> Connection<'a, S> {
     }
 }
 
+/// What comes after some parts of a body.
+enum Then {
+    /// Others' turn.
+    Turn,
+    /// The next part isn't there yet.
+    Wait,
+    Cut(Cut),
+    End,
+}
+
 enum Event<T> {
     Answer(T),
     Heard(Bytes),
     Gone,
+}
+
+fn chunk_head(len: usize) -> Bytes {
+    format!("{len:x}\r\n").into()
 }
 
 /// Appends what has come; 0 at the end.

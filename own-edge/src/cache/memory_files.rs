@@ -1,0 +1,192 @@
+//! Large bodies in memory as files of the system's (memfd), from which plain HTTP sends without copying. What is sent
+//! through TLS or HTTP/2 must be read, and is better where it can be read in place: a body goes where it is wanted more
+//! often. An edge with a disk tier has files of its own.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::process::{Resource, getrlimit};
+
+use crate::cache::disk::{FILE_MIN_BYTES, Place, StoredFile};
+use crate::cache::object::{Object, Pieces, Stored};
+
+/// Of the files that the process may have open, one in so many.
+const OF_OPEN_FILES: u64 = 4;
+/// A body that leans so far to files is moved to one; so far to memory, back.
+const LEANS: i8 = 2;
+const NOT_LEANS: i8 = -2;
+
+/// The files.
+pub(crate) struct MemoryFiles {
+    open: Arc<AtomicUsize>,
+    bytes: Arc<AtomicU64>,
+    most: usize,
+    /// A body is being moved; or none can be.
+    busy: Arc<AtomicBool>,
+}
+
+impl MemoryFiles {
+    pub(crate) fn new() -> Self {
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let most = usize::try_from(files / OF_OPEN_FILES).unwrap_or(usize::MAX);
+        Self { open: Arc::default(), bytes: Arc::default(), most, busy: Arc::default() }
+    }
+
+    /// Bytes in them, which the system doesn't count as the process's own.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// A kept object is sent, from a file at best (plain HTTP/1) or from memory. Its body is moved where that is better
+    /// for most, if it is large, and no other one is being moved.
+    pub(crate) fn sent(&self, object: &Arc<Object>, from_file: bool) {
+        if object.body.len() < FILE_MIN_BYTES {
+            return;
+        }
+        match object.body.lean(from_file) {
+            LEANS.. => self.lay_out(object),
+            ..=NOT_LEANS => self.take_back(object),
+            _ => {}
+        }
+    }
+
+    fn lay_out(&self, object: &Arc<Object>) {
+        let Stored::Memory(body) = object.body.stored() else { return };
+        let Some(turn) = self.turn() else { return };
+        let Some(place) = Place::free(&self.open, self.most) else { return };
+        let place = place.counting(&self.bytes, body.len());
+        let object = object.clone();
+        tokio::task::spawn_blocking(move || match written(body.all()) {
+            Ok(file) => {
+                object.body.settle(Stored::File(Arc::new((StoredFile::sealed(file, body.len()), place))));
+                drop(turn);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the system gives no files in memory; large bodies are copied");
+                // For good: nothing is lost but speed.
+                std::mem::forget(turn);
+            }
+        });
+    }
+
+    fn take_back(&self, object: &Arc<Object>) {
+        let Stored::File(file) = object.body.stored() else { return };
+        let Some(turn) = self.turn() else { return };
+        let object = object.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Ok(pieces) = Pieces::of_file(&file.0) {
+                object.body.settle(Stored::Memory(pieces));
+            }
+            drop(turn);
+        });
+    }
+
+    /// The right to move a body, if nobody has it.
+    fn turn(&self) -> Option<Turn> {
+        (!self.busy.swap(true, Ordering::AcqRel)).then(|| Turn(self.busy.clone()))
+    }
+}
+
+/// One body is moved at a time, so that not many are there twice.
+struct Turn(Arc<AtomicBool>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// A file of these parts that nobody can change.
+fn written(parts: &[Bytes]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("spillway-body", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+    parts.iter().try_for_each(|part| file.write_all(part))?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+    use std::time::Duration;
+
+    use http::header::CACHE_CONTROL;
+    use http::{HeaderMap, StatusCode};
+    use spillway_model::{Millis, TimestampMs};
+
+    use super::*;
+    use crate::cache::object::Head;
+    use crate::rules::cache_control::CacheControl;
+    use crate::rules::freshness::{Freshness, Times};
+
+    const BYTES: usize = 600_000;
+
+    async fn object(bytes: usize) -> Arc<Object> {
+        let body: Bytes = (0..bytes).map(|at| (at % 251) as u8).collect();
+        let body = Stored::Memory(Pieces::copy(vec![body]).await);
+        let headers = HeaderMap::from_iter([(CACHE_CONTROL, "max-age=60".parse().expect("value"))]);
+        let times = Times { asked: Millis(0), received: Millis(0), wall: TimestampMs(0) };
+        let freshness = Freshness::said(&headers, &CacheControl::of(&headers), times).expect("said");
+        Arc::new(Object::new(Arc::new(Head::of(StatusCode::OK, headers)), freshness, body))
+    }
+
+    fn is_in_file(object: &Object) -> bool {
+        matches!(object.body.stored(), Stored::File(_))
+    }
+
+    /// Sends until the body is where it should be; every one of the bytes is right.
+    async fn sent_until(files: &MemoryFiles, object: &Arc<Object>, from_file: bool) -> u32 {
+        for sent in 1..200 {
+            files.sent(object, from_file);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let (stored, mut at) = (object.body.stored(), 0);
+            while let Some(part) = stored.part(at as u64, u64::MAX).expect("read") {
+                assert!(part.iter().zip(at..).all(|(byte, at)| *byte == (at % 251) as u8));
+                at += part.len();
+            }
+            assert_eq!(at, BYTES);
+            if is_in_file(object) == from_file {
+                return sent;
+            }
+        }
+        panic!("it stays where it is");
+    }
+
+    #[tokio::test]
+    async fn a_body_goes_where_most_want_it_and_counts_while_it_is_in_a_file() {
+        let (files, object) = (MemoryFiles::new(), object(BYTES).await);
+        assert!(sent_until(&files, &object, true).await >= 2, "once is nothing");
+        assert_eq!(files.bytes(), BYTES as u64);
+        // It was sent so a few times, and now the other way.
+        assert!(sent_until(&files, &object, false).await >= 4);
+        assert_eq!((files.bytes(), files.open.load(Ordering::Relaxed)), (0, 0));
+        sent_until(&files, &object, true).await;
+        drop(object);
+        assert_eq!((files.bytes(), files.open.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn small_ones_and_those_beyond_the_limit_stay() {
+        let (small, large) = (object(1_000).await, object(BYTES).await);
+        let none = MemoryFiles { most: 0, ..MemoryFiles::new() };
+        for _ in 0..20 {
+            MemoryFiles::new().sent(&small, true);
+            none.sent(&large, true);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(!is_in_file(&small) && !is_in_file(&large));
+        assert!(none.turn().is_some(), "nobody holds it");
+    }
+
+    #[test]
+    fn a_written_file_has_the_bytes_and_keeps_them() {
+        let file = written(&[Bytes::from_static(b"media "), Bytes::from_static(b"segment")]).expect("a file");
+        let mut read = [0; 13];
+        file.read_exact_at(&mut read, 0).expect("all of it");
+        assert_eq!(&read, b"media segment");
+        assert!((&file).write_all(b"x").is_err() && file.set_len(0).is_err());
+    }
+}
