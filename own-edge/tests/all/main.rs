@@ -15,6 +15,7 @@ mod evicting;
 mod failover;
 mod faults;
 mod fills;
+mod frames;
 mod limits;
 mod low_latency;
 mod origins;
