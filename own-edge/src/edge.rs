@@ -122,7 +122,7 @@ impl Edge {
         Ok(Self {
             terms: RwLock::new(plan.terms.clone()),
             store,
-            memory_files: disk.is_none().then(MemoryFiles::new),
+            memory_files: disk.is_none().then(|| MemoryFiles::new(plan.plain_only)),
             disk,
             fills: FillTable::new(plan.fill_bytes),
             origins: Origins::new(&plan, &clock),

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub terms: Arc<Terms>,
     pub memory_bytes: u64,
     pub fill_bytes: usize,
+    /// There is no door but for plain HTTP.
+    pub plain_only: bool,
     pub disk: Option<DiskPlan>,
     pub orchestrators: Vec<Target>,
     pub collectors: Vec<String>,
@@ -137,6 +139,7 @@ impl EdgeConfig {
             edge_token: EdgeToken::default(),
             terms: Arc::new(self.terms()?),
             memory_bytes: self.memory_mb * MIB,
+            plain_only: self.tls.is_none(),
             fill_bytes: usize::try_from(self.fill_mb * MIB).unwrap_or(usize::MAX >> 4),
             disk: self.disk.as_ref().map(DiskConfig::plan).transpose()?,
             orchestrators: orchestrators("edge", &self.orchestrators)?,

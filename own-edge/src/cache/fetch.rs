@@ -304,7 +304,10 @@ async fn stream(
     }
     match fresh.filter(|_| !writer.is_window()) {
         Some(fresh) => {
-            let body = Stored::Memory(Pieces::copy(writer.parts()).await);
+            let body = match &edge.memory_files {
+                Some(files) => files.place(writer.parts()).await,
+                None => Stored::Memory(Pieces::copy(writer.parts()).await),
+            };
             let object = Arc::new(Object::new(head, fresh, body));
             put(edge, key, &object, &writer);
             if writer.was_joined() {

@@ -5,10 +5,11 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::cache::disk::{FILE_MIN_BYTES, Place, StoredFile};
@@ -19,6 +20,10 @@ const OF_OPEN_FILES: u64 = 4;
 /// A body that leans so far to files is moved to one; so far to memory, back.
 const LEANS: i8 = 2;
 const NOT_LEANS: i8 = -2;
+/// So many of the last large answers tell where a new body should be.
+const LEANING_MAX: i32 = 64;
+/// What leaves the heap may stay the process's, so no more than this is moved between two looks at its memory.
+const MOVED_MAX_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The files.
 pub(crate) struct MemoryFiles {
@@ -27,13 +32,44 @@ pub(crate) struct MemoryFiles {
     most: usize,
     /// A body is being moved; or none can be.
     busy: Arc<AtomicBool>,
+    /// Of all large answers, as a body has it of its own.
+    leaning: AtomicI32,
+    /// Bytes that may still be moved.
+    room: AtomicU64,
 }
 
 impl MemoryFiles {
-    pub(crate) fn new() -> Self {
+    /// `plain`: there is no door but for plain HTTP.
+    pub(crate) fn new(plain: bool) -> Self {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = usize::try_from(files / OF_OPEN_FILES).unwrap_or(usize::MAX);
-        Self { open: Arc::default(), bytes: Arc::default(), most, busy: Arc::default() }
+        Self {
+            open: Arc::default(),
+            bytes: Arc::default(),
+            most,
+            busy: Arc::default(),
+            leaning: AtomicI32::new(if plain { LEANING_MAX } else { 0 }),
+            room: AtomicU64::new(MOVED_MAX_BYTES),
+        }
+    }
+
+    /// The process and the files together may take so many bytes more.
+    pub(crate) fn allow(&self, bytes: u64) {
+        self.room.store(bytes.min(MOVED_MAX_BYTES), Ordering::Relaxed);
+    }
+
+    /// A new body, where most are wanted now.
+    pub(crate) async fn place(&self, parts: Vec<Bytes>) -> Stored {
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
+        let to_file = bytes >= FILE_MIN_BYTES && self.leaning.load(Ordering::Relaxed) > 0;
+        if let Some(place) = to_file.then(|| Place::free(&self.open, self.most)).flatten() {
+            let copies = parts.clone();
+            if let Ok(Ok(file)) = tokio::task::spawn_blocking(move || written(&copies)).await {
+                let place = place.counting(&self.bytes, bytes);
+                return Stored::File(Arc::new((StoredFile::sealed(file, bytes), place)));
+            }
+        }
+        Stored::Memory(Pieces::copy(parts).await)
     }
 
     /// Bytes in them, which the system doesn't count as the process's own.
@@ -47,6 +83,9 @@ impl MemoryFiles {
         if object.body.len() < FILE_MIN_BYTES {
             return;
         }
+        let step = if from_file { 1 } else { -1 };
+        let leaning = (self.leaning.load(Ordering::Relaxed) + step).clamp(-LEANING_MAX, LEANING_MAX);
+        self.leaning.store(leaning, Ordering::Relaxed);
         match object.body.lean(from_file) {
             LEANS.. => self.lay_out(object),
             ..=NOT_LEANS => self.take_back(object),
@@ -56,8 +95,13 @@ impl MemoryFiles {
 
     fn lay_out(&self, object: &Arc<Object>) {
         let Stored::Memory(body) = object.body.stored() else { return };
+        if self.room.load(Ordering::Relaxed) < body.len() {
+            return;
+        }
         let Some(turn) = self.turn() else { return };
         let Some(place) = Place::free(&self.open, self.most) else { return };
+        // Whoever has the turn is alone.
+        self.room.fetch_sub(body.len(), Ordering::Relaxed);
         let place = place.counting(&self.bytes, body.len());
         let object = object.clone();
         tokio::task::spawn_blocking(move || match written(body.all()) {
@@ -65,9 +109,10 @@ impl MemoryFiles {
                 object.body.settle(Stored::File(Arc::new((StoredFile::sealed(file, body.len()), place))));
                 drop(turn);
             }
+            // Nothing is lost but speed.
+            Err(error) if is_passing(&error) => drop(turn),
             Err(error) => {
-                tracing::warn!(%error, "the system gives no files in memory; large bodies are copied");
-                // For good: nothing is lost but speed.
+                tracing::warn!(%error, "the system gives no files in memory; large bodies are copied from now on");
                 std::mem::forget(turn);
             }
         });
@@ -98,6 +143,12 @@ impl Drop for Turn {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
+}
+
+/// Whether there may be room another time: for files, or for their bytes.
+fn is_passing(error: &io::Error) -> bool {
+    let numbers = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOSPC];
+    numbers.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// A file of these parts that nobody can change.
@@ -157,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_goes_where_most_want_it_and_counts_while_it_is_in_a_file() {
-        let (files, object) = (MemoryFiles::new(), object(BYTES).await);
+        let (files, object) = (MemoryFiles::new(false), object(BYTES).await);
         assert!(sent_until(&files, &object, true).await >= 2, "once is nothing");
         assert_eq!(files.bytes(), BYTES as u64);
         // It was sent so a few times, and now the other way.
@@ -171,14 +222,36 @@ mod tests {
     #[tokio::test]
     async fn small_ones_and_those_beyond_the_limit_stay() {
         let (small, large) = (object(1_000).await, object(BYTES).await);
-        let none = MemoryFiles { most: 0, ..MemoryFiles::new() };
+        let none = MemoryFiles { most: 0, ..MemoryFiles::new(true) };
+        let full = MemoryFiles::new(true);
+        full.allow(BYTES as u64 - 1);
         for _ in 0..20 {
-            MemoryFiles::new().sent(&small, true);
+            MemoryFiles::new(true).sent(&small, true);
             none.sent(&large, true);
+            full.sent(&large, true);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert!(!is_in_file(&small) && !is_in_file(&large));
         assert!(none.turn().is_some(), "nobody holds it");
+    }
+
+    #[tokio::test]
+    async fn a_new_body_goes_where_most_are_wanted() {
+        let (plain, any) = (MemoryFiles::new(true), MemoryFiles::new(false));
+        let parts = || vec![Bytes::from(vec![7; BYTES / 2]), Bytes::from(vec![8; BYTES / 2])];
+        let is_file = |stored: &Stored| matches!(stored, Stored::File(_));
+        let placed = plain.place(parts()).await;
+        assert!(is_file(&placed) && plain.bytes() == BYTES as u64);
+        let (last, next) = (BYTES as u64 / 2 - 1, BYTES as u64 / 2 + 1);
+        assert_eq!(placed.part(last, next).expect("read").as_deref(), Some(&[7, 8][..]));
+        drop(placed);
+        assert_eq!(plain.bytes(), 0);
+        assert!(!is_file(&plain.place(vec![Bytes::from_static(b"short")]).await));
+        assert!(!is_file(&any.place(parts()).await), "nothing is known yet");
+        any.sent(&object(BYTES).await, true);
+        assert!(is_file(&any.place(parts()).await));
+        any.sent(&object(BYTES).await, false);
+        assert!(!is_file(&any.place(parts()).await));
     }
 
     #[test]

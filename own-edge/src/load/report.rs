@@ -33,6 +33,8 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(1_500);
 const LAST_SEND_TIMEOUT: Duration = Duration::from_millis(500);
 /// Reports between two looks for clients that can be forgotten.
 const SWEEPS_EVERY: u64 = 30;
+/// What the process takes beside bodies: itself, its connections, what the allocator holds back.
+const OWN_BYTES: u64 = 40 * 1024 * 1024;
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
 /// Intervals that the origin's state is taken from.
 const ORIGIN_INTERVALS: usize = 5;
@@ -170,6 +172,10 @@ impl Reported for EdgeReported {
             && let Some(rate) = &self.edge.terms().rate
         {
             rate.sweep();
+        }
+        if let (Some(files), Some(used)) = (&self.edge.memory_files, report.memory_bytes) {
+            let plan = &self.edge.plan;
+            files.allow((plan.memory_bytes + plan.fill_bytes as u64 + OWN_BYTES).saturating_sub(used));
         }
         self.edge.metrics.store_bytes.set(self.edge.store.used_bytes() as f64);
         self.edge.metrics.memory_files.set(self.edge.memory_files.as_ref().map_or(0, MemoryFiles::bytes) as f64);
