@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use spillway_model::limits::{LOAD_REPORT_INTERVAL_MS, LOAD_REPORTS_MISSED_MAX};
+use spillway_model::limits::LOAD_REPORT_INTERVAL_MS;
 use spillway_model::{Millis, PathwayId, RegionId, TimestampMs};
 use spillway_service::deployment::{Deployment, PathwayConfig};
 use spillway_wire::load::{Directives, LOAD_VERSION, LoadReport, PREWARM_MAX};
 use spillway_wire::overview::{Overview, RegionView};
 
+use crate::origins::GONE_MS;
 use crate::prewarm::{StoredPrewarm, is_own};
 
 /// Above this share of its ceiling an own edge takes no new session, ppm.
@@ -16,8 +17,6 @@ const ADMIT_BELOW_PPM: u32 = 980_000;
 const REDIRECT_BELOW_PPM: u32 = 900_000;
 /// An edge that began to report so long ago has the cache of a new one.
 const COLD_MS: u64 = 60_000;
-/// An edge that is silent for so long says nothing any more.
-const GONE_MS: u64 = LOAD_REPORTS_MISSED_MAX as u64 * LOAD_REPORT_INTERVAL_MS + 1_000;
 
 /// Directives by own pathway.
 pub(crate) type ByPathway = BTreeMap<PathwayId, Directives>;

@@ -16,7 +16,7 @@ use spillway_wire::load::LoadReport;
 /// Load is the mean of so long, ms.
 const MEAN_MS: u64 = 10_000;
 /// An edge that is silent for so long says nothing any more, ms.
-const GONE_MS: u64 = LOAD_REPORTS_MISSED_MAX as u64 * LOAD_REPORT_INTERVAL_MS + 1_000;
+pub(crate) const GONE_MS: u64 = LOAD_REPORTS_MISSED_MAX as u64 * LOAD_REPORT_INTERVAL_MS + 1_000;
 /// Reports of one edge that are kept; it sends one each two seconds.
 const REPORTS_MAX: usize = 64;
 

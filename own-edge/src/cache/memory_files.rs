@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI8, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -20,10 +20,30 @@ const OF_OPEN_FILES: u64 = 4;
 /// A body that leans so far to files is moved to one; so far to memory, back.
 const LEANS: i8 = 2;
 const NOT_LEANS: i8 = -2;
-/// So many of the last large answers tell where a new body should be.
-const LEANING_MAX: i32 = 64;
+/// So many of its last answers tell where a body should be, and so many of all large ones where a new body should.
+const OF_ONE_MAX: i8 = 8;
+const OF_ALL_MAX: i8 = 64;
 /// What leaves the heap may stay the process's, so no more than this is moved between two looks at its memory.
 const MOVED_MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Answers that a file is best for, less those that memory is best for, as far as a limit goes.
+#[derive(Debug, Default)]
+pub(crate) struct Leaning(AtomicI8);
+
+impl Leaning {
+    /// One more answer, within `most` to either side; what it leans to by now, files above 0.
+    fn lean(&self, to_file: bool, most: i8) -> i8 {
+        let step = if to_file { 1 } else { -1 };
+        // Two at once may count as one.
+        let leaning = (self.get() + step).clamp(-most, most);
+        self.0.store(leaning, Ordering::Relaxed);
+        leaning
+    }
+
+    fn get(&self) -> i8 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// The files.
 pub(crate) struct MemoryFiles {
@@ -32,8 +52,8 @@ pub(crate) struct MemoryFiles {
     most: usize,
     /// A body is being moved; or none can be.
     busy: Arc<AtomicBool>,
-    /// Of all large answers, as a body has it of its own.
-    leaning: AtomicI32,
+    /// Of all large answers.
+    leaning: Leaning,
     /// Bytes that may still be moved.
     room: AtomicU64,
 }
@@ -48,7 +68,7 @@ impl MemoryFiles {
             bytes: Arc::default(),
             most,
             busy: Arc::default(),
-            leaning: AtomicI32::new(if plain { LEANING_MAX } else { 0 }),
+            leaning: Leaning(AtomicI8::new(if plain { OF_ALL_MAX } else { 0 })),
             room: AtomicU64::new(MOVED_MAX_BYTES),
         }
     }
@@ -61,7 +81,7 @@ impl MemoryFiles {
     /// A new body, where most are wanted now.
     pub(crate) async fn place(&self, parts: Vec<Bytes>) -> Stored {
         let bytes = parts.iter().map(|part| part.len() as u64).sum();
-        let to_file = bytes >= FILE_MIN_BYTES && self.leaning.load(Ordering::Relaxed) > 0;
+        let to_file = bytes >= FILE_MIN_BYTES && self.leaning.get() > 0;
         if let Some(place) = to_file.then(|| Place::free(&self.open, self.most)).flatten() {
             let copies = parts.clone();
             if let Ok(Ok(file)) = tokio::task::spawn_blocking(move || written(&copies)).await {
@@ -83,10 +103,8 @@ impl MemoryFiles {
         if object.body.len() < FILE_MIN_BYTES {
             return;
         }
-        let step = if from_file { 1 } else { -1 };
-        let leaning = (self.leaning.load(Ordering::Relaxed) + step).clamp(-LEANING_MAX, LEANING_MAX);
-        self.leaning.store(leaning, Ordering::Relaxed);
-        match object.body.lean(from_file) {
+        self.leaning.lean(from_file, OF_ALL_MAX);
+        match object.body.leaning.lean(from_file, OF_ONE_MAX) {
             LEANS.. => self.lay_out(object),
             ..=NOT_LEANS => self.take_back(object),
             _ => {}

@@ -1,7 +1,7 @@
 //! What is kept: a head and a body in pieces that a hit shares by reference count.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicI8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bytes::{Bytes, BytesMut};
@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use spillway_model::Millis;
 
 use crate::cache::disk::{OpenFile, StoredFile};
+use crate::cache::memory_files::Leaning;
 use crate::respond::cmsd::CMSD_DYNAMIC;
 use crate::rules::cache_control::split_outside_quotes;
 use crate::rules::dates::http_date_s;
@@ -29,8 +30,6 @@ pub(crate) const PIECE_BYTES: usize = 256 * 1024;
 const FILE_PART_BYTES: u64 = 48 * 1024;
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
-/// So many answers of one kind count.
-const LEANING_MAX: i8 = 8;
 /// What an entry takes beside its bytes: maps, counts and allocations, estimated.
 const OVERHEAD_BYTES: u64 = 512;
 
@@ -62,8 +61,7 @@ pub(crate) struct Object {
 pub(crate) struct Body {
     stored: RwLock<Stored>,
     len: u64,
-    /// Answers that a file is best for, less those that memory is best for, as far as [`LEANING_MAX`] goes.
-    leaning: AtomicI8,
+    pub leaning: Leaning,
 }
 
 /// Where a body is.
@@ -240,16 +238,7 @@ pub(crate) fn tags(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 impl Body {
     fn new(stored: Stored) -> Self {
-        Self { len: stored.len(), stored: RwLock::new(stored), leaning: AtomicI8::new(0) }
-    }
-
-    /// It is sent, from a file at best or from memory; what it leans to by now, files above 0.
-    pub(crate) fn lean(&self, to_file: bool) -> i8 {
-        let step = if to_file { 1 } else { -1 };
-        // Two at once may count as one.
-        let leaning = (self.leaning.load(Ordering::Relaxed) + step).clamp(-LEANING_MAX, LEANING_MAX);
-        self.leaning.store(leaning, Ordering::Relaxed);
-        leaning
+        Self { len: stored.len(), stored: RwLock::new(stored), leaning: Leaning::default() }
     }
 
     pub(crate) fn len(&self) -> u64 {
