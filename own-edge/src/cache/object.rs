@@ -52,8 +52,8 @@ pub(crate) struct Object {
     retry_at_ms: AtomicU64,
     /// Somebody had it purged softly.
     softened: AtomicBool,
-    /// The disk tier has it, or is about to.
-    on_disk: AtomicBool,
+    /// The disk tier has it, or is about to; as one with all renewals, since a write under way is of this body, too.
+    on_disk: Arc<AtomicBool>,
 }
 
 /// A kept body. Where it is may change, what it is may not.
@@ -174,15 +174,13 @@ impl Object {
             body: Body::new(body),
             retry_at_ms: AtomicU64::new(0),
             softened: AtomicBool::new(false),
-            on_disk: AtomicBool::new(false),
+            on_disk: Arc::default(),
         }
     }
 
     /// This body under another head.
     pub(crate) fn renewed(&self, head: Arc<Head>, freshness: Freshness) -> Self {
-        let renewed = Self::new(head, freshness, self.body.stored());
-        renewed.on_disk.store(self.on_disk.load(Ordering::Relaxed), Ordering::Relaxed);
-        renewed
+        Self { on_disk: self.on_disk.clone(), ..Self::new(head, freshness, self.body.stored()) }
     }
 
     /// Notes whether the disk tier has it; whether it was noted so before.

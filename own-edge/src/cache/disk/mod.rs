@@ -371,12 +371,14 @@ impl Inner {
         remove(&path_of(&self.plan.path, entry.number));
     }
 
-    /// Writes an object, and lets it be served from there.
-    fn write(&self, key: &Key, object: &Arc<Object>) -> io::Result<()> {
+    /// Writes an object, and lets it be served from there. Whether it is there now.
+    fn write(&self, key: &Key, object: &Arc<Object>) -> io::Result<bool> {
         let is_kept = || self.store.get(key).is_some_and(|kept| Arc::ptr_eq(&kept, object));
-        let (Some(next), Stored::Memory(body)) = (self.next.get(), object.body.stored()) else { return Ok(()) };
+        // A file is one of ours.
+        let Stored::Memory(body) = object.body.stored() else { return Ok(true) };
+        let Some(next) = self.next.get() else { return Ok(false) };
         if !is_kept() || self.paused.load(Ordering::Relaxed) {
-            return Ok(());
+            return Ok(false);
         }
         let number = next.fetch_add(1, Ordering::Relaxed);
         let path = path_of(&self.plan.path, number);
@@ -400,14 +402,14 @@ impl Inner {
         // Whoever forgot it in between has looked through the index before it was there.
         if !is_kept() {
             self.forget(key, &entry);
-            return Ok(());
+            return Ok(false);
         }
         if body.len() >= FILE_MIN_BYTES
             && let Some(place) = self.place()
         {
             object.body.settle(Stored::File(Arc::new((file::open(&path)?.1, place))));
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -418,11 +420,17 @@ async fn write_all(inner: Arc<Inner>, mut waiting: mpsc::Receiver<(Key, Arc<Obje
     }
     while let Some((key, object)) = waiting.recv().await {
         let bytes = object.body.len();
-        let writing = inner.clone();
-        let written = tokio::task::spawn_blocking(move || writing.write(&key, &object)).await;
+        let (writing, offered) = (inner.clone(), object.clone());
+        let written = tokio::task::spawn_blocking(move || writing.write(&key, &offered)).await;
         inner.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        match written.unwrap_or_else(|error| Err(io::Error::other(error))) {
-            Ok(()) => inner.metrics.written.increment(1),
+        let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
+        if !matches!(written, Ok(true)) {
+            // It may be offered again.
+            object.note_on_disk(false);
+        }
+        match written {
+            Ok(true) => inner.metrics.written.increment(1),
+            Ok(false) => {}
             Err(error) => {
                 inner.metrics.failed.increment(1);
                 inner.rests_until_ms.store((inner.clock.monotonic() + Millis(REST_MS)).0, Ordering::Relaxed);
