@@ -148,7 +148,7 @@ impl AccessLog {
         if place >= self.share_ppm {
             return;
         }
-        let header = |name: &'static str| Some((name, asked.headers.get(name)?.as_bytes().into()));
+        let header = |name: &'static str| Some((name, asked.fields.headers.get(name)?.as_bytes().into()));
         let line = Line {
             delivered_ms: 0,
             address: asked.client,

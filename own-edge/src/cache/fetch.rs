@@ -39,7 +39,7 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// For a client.
     pub(crate) fn by(edge: &Edge, asked: &Asked, informed: Option<Informed>) -> Self {
-        let mut headers = forwarded(edge, &asked.headers);
+        let mut headers = forwarded(edge, &asked.fields.headers);
         for name in CONDITIONS {
             headers.remove(name);
         }
@@ -349,7 +349,7 @@ pub(crate) async fn pass(
     body: RequestBody,
     informed: Option<Informed>,
 ) -> Result<Answer, FetchError> {
-    let headers = forwarded(edge, &asked.headers);
+    let headers = forwarded(edge, &asked.fields.headers);
     let (method, path_and_query) = (asked.method.clone(), &*asked.key);
     let hold = Hold::of(path_and_query, &edge.video);
     let request = OriginRequest { method, path_and_query, headers, body, shared: false, hold, informed };

@@ -41,7 +41,7 @@ pub(crate) struct NotKept {
 /// # Errors
 /// [`NotKept`] when nothing does.
 pub(crate) fn kept(edge: &Arc<Edge>, asked: &Asked, now: Millis) -> Result<Found, NotKept> {
-    let (key, kept) = edge.store.find(&asked.key, &asked.headers);
+    let (key, kept) = edge.store.find(&asked.key, &asked.fields.headers);
     let Some(object) = kept.filter(|object| is_whole(edge, &key, object)) else {
         return Err(NotKept { key, object: None });
     };

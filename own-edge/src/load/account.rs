@@ -270,12 +270,10 @@ impl Meter {
 
 /// At most two directories of a path, without slashes around: `/live/river/720p/1.m4s` is `live/river`.
 fn content_prefix(path: &str) -> &str {
-    let path = path.split('?').next().unwrap_or(path).trim_start_matches('/');
-    let directory = path.rfind('/').map_or("", |at| &path[..at]);
-    match directory.match_indices('/').nth(1) {
-        Some((at, _)) => &directory[..at],
-        None => directory,
-    }
+    let path = path.trim_start_matches('/');
+    let names = path.bytes().enumerate().take_while(|(_, byte)| *byte != b'?');
+    let end = names.filter(|(_, byte)| *byte == b'/').take(2).last();
+    end.map_or("", |(at, _)| &path[..at])
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! `Cache-Status` (RFC 9211).
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 use crate::edge::Edge;
 use crate::load::account::CacheResult;
@@ -25,7 +24,8 @@ impl Note {
         Self { result, forward, collapsed: false, stored: false, ttl_s: None, detail: None }
     }
 
-    pub(crate) fn header(&self, edge: &Edge) -> HeaderValue {
+    /// The line's text.
+    pub(crate) fn text(&self, edge: &Edge) -> String {
         let mut text = String::with_capacity(128);
         text.push_str(edge.plan.pathway.as_str());
         match self.forward {
@@ -49,6 +49,6 @@ impl Note {
             text.push_str("; detail=");
             text.push_str(detail);
         }
-        HeaderValue::from_maybe_shared(Bytes::from(text)).expect("ids, words and numbers are a header value")
+        text
     }
 }

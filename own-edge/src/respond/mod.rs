@@ -105,7 +105,7 @@ impl Serving<'_> {
         let note = Note { collapsed: !first, ..Note::new(result, forward) };
         Some(match reader.outcome().await {
             Outcome::Stream { variant: Some(variant), .. }
-                if !first && self.edge.store.find(&self.asked.key, &self.asked.headers).0 != variant =>
+                if !first && self.edge.store.find(&self.asked.key, &self.asked.fields.headers).0 != variant =>
             {
                 return None;
             }
@@ -137,7 +137,7 @@ impl Serving<'_> {
                 let note = Note { result: CacheResult::Pass, collapsed: false, detail: Some(why), ..note };
                 // Who began it may have the answer that is there; a part of it is better asked for.
                 let fits = |answer: &Answer| {
-                    !asks_for_part(&self.asked.headers) || answer.status == StatusCode::PARTIAL_CONTENT
+                    !asks_for_part(&self.asked.fields.headers) || answer.status == StatusCode::PARTIAL_CONTENT
                 };
                 match first.then(|| reader.take_direct()).flatten().filter(fits) {
                     Some(answer) => self.answer(answer, note),
@@ -223,7 +223,10 @@ impl Serving<'_> {
         body: impl FnOnce(Spans, Option<u64>) -> EdgeBody,
     ) -> Reply {
         // Parts are for GET alone (RFC 9110, 14.2).
-        let part = part(&self.asked.headers, head, len.filter(|_| !self.asked.head_only));
+        let part = match &self.asked.fields {
+            fields if fields.is_conditional => part(&fields.headers, head, len.filter(|_| !self.asked.head_only)),
+            _ => Part::Whole,
+        };
         let status = match part {
             Part::Whole => head.status,
             Part::NotModified => StatusCode::NOT_MODIFIED,
@@ -244,7 +247,7 @@ impl Serving<'_> {
                 Some((Spans::One(0..len), Some(len)))
             }
             (Part::Range(range), Some(len)) => {
-                headers.add_text(CONTENT_RANGE, &format!("bytes {}-{}/{len}", range.start, range.end - 1));
+                headers.add_text(CONTENT_RANGE, format!("bytes {}-{}/{len}", range.start, range.end - 1));
                 let len = range.end - range.start;
                 Some((Spans::One(range), Some(len)))
             }
@@ -252,12 +255,12 @@ impl Serving<'_> {
                 let parts = Multipart::new(ranges, len, head.headers.get(CONTENT_TYPE));
                 // The type of what is kept is that of each part.
                 response.base = Some(Arc::new(without(head, status, &[CONTENT_TYPE])));
-                headers.add_text(CONTENT_TYPE, &parts.kind);
+                headers.add_text(CONTENT_TYPE, parts.kind.clone());
                 let len = parts.len;
                 Some((Spans::Several(parts), Some(len)))
             }
             (Part::Outside, Some(len)) => {
-                headers.add_text(CONTENT_RANGE, &format!("bytes */{len}"));
+                headers.add_text(CONTENT_RANGE, format!("bytes */{len}"));
                 // They describe what is not sent.
                 response.base = Some(Arc::new(without(head, status, &[CONTENT_TYPE, CONTENT_ENCODING])));
                 None
@@ -288,7 +291,7 @@ impl Serving<'_> {
     fn head(&self, status: StatusCode, base: Option<Arc<Head>>, note: Note) -> Reply {
         let mut response = Reply::counted(self.edge, status, note.result);
         response.base = base;
-        response.headers.add(CACHE_STATUS, note.header(self.edge));
+        response.headers.add_text(CACHE_STATUS, note.text(self.edge));
         if let Some(told) = self.asked.hop.cmsd(self.edge, self.asked.at) {
             response.headers.add(CMSD_DYNAMIC, told);
         }

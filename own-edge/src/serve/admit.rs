@@ -1,11 +1,11 @@
 //! Who may: sessions that run go on, new ones only while the node has room and its orders say so.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use quick_cache::DefaultHashBuilder;
 use spillway_model::Millis;
 use spillway_wire::load::Directives;
 
@@ -35,13 +35,16 @@ impl SessionKey {
 
 /// Sessions by when they were served last.
 pub(crate) struct Sessions {
-    salt: RandomState,
-    shards: [Mutex<HashMap<u64, u64>>; SHARDS],
+    salt: DefaultHashBuilder,
+    shards: [Mutex<Shard>; SHARDS],
 }
+
+/// Monotonic milliseconds by key.
+type Shard = HashMap<u64, u64, DefaultHashBuilder>;
 
 impl Sessions {
     pub(crate) fn new() -> Self {
-        Self { salt: RandomState::new(), shards: std::array::from_fn(|_| Mutex::new(HashMap::new())) }
+        Self { salt: DefaultHashBuilder::default(), shards: std::array::from_fn(|_| Mutex::default()) }
     }
 
     /// The session of a client that says its session's id, or, without one, of a device at an address.
@@ -55,7 +58,7 @@ impl Sessions {
         SessionKey(hasher.finish().max(1))
     }
 
-    fn shard(&self, key: SessionKey) -> std::sync::MutexGuard<'_, HashMap<u64, u64>> {
+    fn shard(&self, key: SessionKey) -> std::sync::MutexGuard<'_, Shard> {
         self.shards[(key.0 % SHARDS as u64) as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{Method, Request, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -24,6 +23,7 @@ use crate::serve::informed::{Hearing, Informed};
 use crate::serve::pages;
 use crate::serve::receive::{Asked, Refusal, check_head, receive};
 use crate::serve::reply::{Readers, Reply};
+use crate::serve::request::RequestHead;
 use crate::video::prefetch;
 
 /// Paths below are ours, not the origin's.
@@ -63,27 +63,27 @@ impl Later {
 }
 
 /// Answers a request without a body.
-pub(crate) fn begin(server: &Arc<Server>, hop: &Arc<Hop>, parts: Parts) -> Begun {
-    start(server, hop, parts, None)
+pub(crate) fn begin(server: &Arc<Server>, hop: &Arc<Hop>, head: RequestHead) -> Begun {
+    start(server, hop, head, None)
 }
 
 /// Answers a request of any kind.
 pub(crate) async fn answer(server: &Arc<Server>, hop: &Arc<Hop>, request: Request<Incoming>) -> Reply {
     let (parts, body) = request.into_parts();
-    match start(server, hop, parts, Some(body)) {
+    match start(server, hop, parts.into(), Some(body)) {
         Begun::Now(response) => response,
         Begun::Later(later) => later.answer.await,
     }
 }
 
-fn start(server: &Arc<Server>, hop: &Arc<Hop>, parts: Parts, body: Option<Incoming>) -> Begun {
+fn start(server: &Arc<Server>, hop: &Arc<Hop>, head: RequestHead, body: Option<Incoming>) -> Begun {
     let edge = &server.edge;
     let terms = edge.terms();
-    let Some(readers) = terms.sites.readers(&parts.headers) else {
+    let Some(readers) = terms.sites.readers(&head.fields.headers) else {
         let refusal = Refusal { status: StatusCode::FORBIDDEN, word: "origin" };
-        return Begun::Now(pages::refused(edge, refusal, parts.version).readable_by(Readers::NoPage));
+        return Begun::Now(pages::refused(edge, refusal, head.version).readable_by(Readers::NoPage));
     };
-    let begun = start_for(server, &terms, hop, parts, body);
+    let begun = start_for(server, &terms, hop, head, body);
     if readers == Readers::All {
         return begun;
     }
@@ -96,25 +96,25 @@ fn start(server: &Arc<Server>, hop: &Arc<Hop>, parts: Parts, body: Option<Incomi
     }
 }
 
-fn start_for(server: &Arc<Server>, terms: &Terms, hop: &Arc<Hop>, parts: Parts, body: Option<Incoming>) -> Begun {
+fn start_for(server: &Arc<Server>, terms: &Terms, hop: &Arc<Hop>, head: RequestHead, body: Option<Incoming>) -> Begun {
     let edge = &server.edge;
-    let (began, version) = (edge.now(), parts.version);
+    let (began, version) = (edge.now(), head.version);
     let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
-    if let Err(refusal) = check_head(&parts, has_body) {
+    if let Err(refusal) = check_head(&head, has_body) {
         return Begun::Now(pages::refused(edge, refusal, version));
     }
-    if parts.method == Method::OPTIONS {
-        return Begun::Now(pages::preflight(&terms.methods, &parts.headers));
+    if head.method == Method::OPTIONS {
+        return Begun::Now(pages::preflight(&terms.methods, &head.fields.headers));
     }
-    if parts.uri.path().starts_with(OWN_PATHS) {
+    if head.uri.path().starts_with(OWN_PATHS) {
         let server = server.clone();
-        return Begun::Later(Later::new(async move { own_page(&server, parts, body).await }));
+        return Begun::Later(Later::new(async move { own_page(&server, head, body).await }));
     }
-    if !terms.methods.allow(&parts.method) {
+    if !terms.methods.allow(&head.method) {
         let refusal = Refusal { status: StatusCode::METHOD_NOT_ALLOWED, word: "method" };
         return Begun::Now(pages::refused(edge, refusal, version));
     }
-    let asked = match receive(parts, hop, (&edge.plan, terms), &edge.sessions, (&*edge.clock, began)) {
+    let asked = match receive(head, hop, (&edge.plan, terms), &edge.sessions, (&*edge.clock, began)) {
         Ok(asked) => asked,
         Err(refusal) => return Begun::Now(pages::refused(edge, refusal, version)),
     };
@@ -184,16 +184,16 @@ fn logged(edge: &Edge, asked: Asked, began: Millis, mut reply: Reply) -> Reply {
     reply
 }
 
-async fn own_page(server: &Arc<Server>, parts: Parts, body: Option<Incoming>) -> Reply {
-    let head_only = parts.method == Method::HEAD;
-    let path = parts.uri.path().strip_prefix(OWN_PATHS).unwrap_or_default();
-    let (status, text) = own_path(server, &parts, path, body).await;
+async fn own_page(server: &Arc<Server>, head: RequestHead, body: Option<Incoming>) -> Reply {
+    let head_only = head.method == Method::HEAD;
+    let path = head.uri.path().strip_prefix(OWN_PATHS).unwrap_or_default();
+    let (status, text) = own_path(server, &head, path, body).await;
     pages::page(status, text, head_only)
 }
 
-async fn own_path(server: &Server, request: &Parts, path: &str, body: Option<Incoming>) -> (StatusCode, String) {
+async fn own_path(server: &Server, request: &RequestHead, path: &str, body: Option<Incoming>) -> (StatusCode, String) {
     let Server { edge, own } = server;
-    let may = || is_allowed(&request.headers, &own.service_token);
+    let may = || is_allowed(&request.fields.headers, &own.service_token);
     let read = matches!(request.method, Method::GET | Method::HEAD);
     match path {
         _ if !own.enabled => (StatusCode::NOT_FOUND, "not here\n".into()),

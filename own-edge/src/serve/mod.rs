@@ -15,6 +15,7 @@ pub(crate) mod methods;
 pub(crate) mod pages;
 pub(crate) mod receive;
 pub(crate) mod reply;
+pub(crate) mod request;
 pub(crate) mod server;
 pub(crate) mod signing;
 pub(crate) mod socket;

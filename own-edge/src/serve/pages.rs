@@ -32,7 +32,7 @@ pub(crate) fn refused(edge: &Edge, refusal: Refusal, version: Version) -> Reply 
     let mut response = Reply::counted(edge, refusal.status, CacheResult::Invalid);
     plain(&mut response, format!("request refused: {}\n", refusal.word), false);
     if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
-        response.headers.add_text(ALLOW, &edge.terms().methods.listed());
+        response.headers.add_text(ALLOW, edge.terms().methods.listed());
     }
     if version < Version::HTTP_2 {
         response.headers.add(CONNECTION, HeaderValue::from_static("close"));
@@ -46,7 +46,7 @@ pub(crate) fn not_admitted(edge: &Edge, asked: &Asked, why: &'static str, elsewh
     let mut response = Reply::counted(edge, status, CacheResult::Refused);
     plain(&mut response, format!("not admitted: {why}\n"), asked.head_only);
     let note = Note { detail: Some(why), ..Note::new(CacheResult::Refused, Some("bypass")) };
-    response.headers.add(CACHE_STATUS, note.header(edge));
+    response.headers.add_text(CACHE_STATUS, note.text(edge));
     match elsewhere.and_then(|url| HeaderValue::from_str(&format!("{url}{}{}", asked.token(), asked.target())).ok()) {
         Some(location) => {
             response.headers.add(LOCATION, location);
@@ -77,8 +77,8 @@ pub(crate) fn broken(edge: &Edge, status: StatusCode) -> Reply {
 pub(crate) fn preflight(methods: &Methods, headers: &HeaderMap) -> Reply {
     let mut response = Reply::new(StatusCode::NO_CONTENT);
     let out = &mut response.headers;
-    out.add_text(ALLOW, &methods.listed());
-    out.add_text(ACCESS_CONTROL_ALLOW_METHODS, &methods.listed());
+    out.add_text(ALLOW, methods.listed());
+    out.add_text(ACCESS_CONTROL_ALLOW_METHODS, methods.listed());
     out.add(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     if let Some(wanted) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
         out.add(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());

@@ -1,12 +1,10 @@
 //! What a request must be before anything is looked up: one host, no body, a path that means what it says.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_LOCATION, COOKIE, HOST, LOCATION, TRANSFER_ENCODING, USER_AGENT,
-};
-use http::request::Parts;
+use http::header::{AUTHORIZATION, CONTENT_LOCATION, COOKIE, HOST, LOCATION, USER_AGENT};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use spillway_model::{Clock, Millis};
 use url::{Url, form_urlencoded};
@@ -18,12 +16,11 @@ use crate::plan::Plan;
 use crate::rules::paths::PathRules;
 use crate::serve::admit::{SessionKey, Sessions};
 use crate::serve::hop::Hop;
+use crate::serve::request::{CMCD_SESSION, Fields, RequestHead};
 use crate::serve::signing::Opened;
 
 /// Bytes of path and query.
 const TARGET_MAX_BYTES: usize = 8 * 1024;
-/// Bytes of all headers, which a proxy in front would limit alike.
-const HEADERS_MAX_BYTES: usize = 32 * 1024;
 /// CMCD allows 64 for `sid`.
 const SID_MAX_CHARS: usize = 64;
 
@@ -40,7 +37,7 @@ pub(crate) struct Asked {
     /// Bytes of the first part of the path, where that is a token.
     token_len: usize,
     /// Conditions, ranges, credentials.
-    pub headers: HeaderMap,
+    pub fields: Arc<Fields>,
     /// [`SessionKey::NONE`] where an edge asks.
     pub session: SessionKey,
     /// The session's id, if the client says it.
@@ -67,63 +64,33 @@ pub(crate) const fn refuse(status: StatusCode, word: &'static str) -> Refusal {
 }
 
 /// Checks what every method must keep to.
-pub(crate) fn check_head(parts: &Parts, has_body: bool) -> Result<(), Refusal> {
+pub(crate) fn check_head(head: &RequestHead, has_body: bool) -> Result<(), Refusal> {
     let bad = |word| Err(refuse(StatusCode::BAD_REQUEST, word));
-    // The next hop may believe the other one.
-    if parts.headers.contains_key(CONTENT_LENGTH) && parts.headers.contains_key(TRANSFER_ENCODING) {
-        return bad("two-body-lengths");
-    }
-    let bodiless = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let length = parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
-    if bodiless && (has_body || length || parts.headers.contains_key(TRANSFER_ENCODING)) {
+    let bodiless = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if bodiless && (has_body || head.fields.has_body) {
         return bad("body");
     }
-    let codings: Vec<_> = parts.headers.get_all(TRANSFER_ENCODING).iter().collect();
-    if codings.len() > 1 {
-        return bad("transfer-encoding");
+    if let Some(refusal) = head.fields.refused {
+        return Err(refusal);
     }
-    if codings.iter().any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
-        return Err(refuse(StatusCode::NOT_IMPLEMENTED, "transfer-encoding"));
+    match head.uri.authority() {
+        None if !head.fields.has_host && head.version > Version::HTTP_10 => return bad("no-host"),
+        Some(_) if !head.fields.has_host && head.version < Version::HTTP_2 => return bad("no-host"),
+        Some(authority) => {
+            let host = head.fields.headers.get(HOST);
+            if host.is_some_and(|host| !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes())) {
+                return bad("host-mismatch");
+            }
+        }
+        None => {}
     }
-    check_host(parts)?;
-    if parts.uri.path_and_query().is_none_or(|target| target.as_str().len() > TARGET_MAX_BYTES) {
+    if head.uri.path_and_query().is_none_or(|target| target.as_str().len() > TARGET_MAX_BYTES) {
         return Err(refuse(StatusCode::URI_TOO_LONG, "target"));
     }
-    let header_bytes: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if header_bytes > HEADERS_MAX_BYTES {
-        return Err(refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers"));
-    }
-    if !path_is_plain(parts.uri.path()) {
+    if !path_is_plain(head.uri.path()) {
         return bad("path");
     }
     Ok(())
-}
-
-fn check_host(parts: &Parts) -> Result<(), Refusal> {
-    let bad = |word| Err(refuse(StatusCode::BAD_REQUEST, word));
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let (host, second) = (hosts.next(), hosts.next());
-    if second.is_some() {
-        return bad("two-hosts");
-    }
-    match (host, parts.uri.authority()) {
-        (None, None) if parts.version == Version::HTTP_10 || parts.version == Version::HTTP_09 => Ok(()),
-        (None, None) => bad("no-host"),
-        (None, Some(_)) if parts.version < Version::HTTP_2 => bad("no-host"),
-        (Some(host), authority) => {
-            let text = host.as_bytes();
-            let plain =
-                !text.is_empty() && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]%~".contains(byte));
-            if !plain {
-                return bad("host");
-            }
-            match authority {
-                Some(authority) if !authority.as_str().as_bytes().eq_ignore_ascii_case(text) => bad("host-mismatch"),
-                _ => Ok(()),
-            }
-        }
-        (None, Some(_)) => Ok(()),
-    }
 }
 
 /// A path that begins with a slash and has no dot segments, encoded slashes, backslashes or control characters, in
@@ -132,30 +99,42 @@ pub(crate) fn path_is_plain(path: &str) -> bool {
     if !path.starts_with('/') {
         return false;
     }
+    // Nearly all have nothing that needs a second look.
+    let mut before = 0;
+    let is_usual = path.bytes().all(|byte| {
+        let usual = byte > b'%' && byte < 0x7f && byte != b'\\' && !(byte == b'.' && before == b'/');
+        before = byte;
+        usual
+    });
+    if is_usual {
+        return true;
+    }
+    let Some(decoded) = decoded(path) else { return false };
+    let plain = decoded.iter().all(|byte| *byte != b'\\' && *byte >= 0x20 && *byte != 0x7f);
+    plain
+        && decoded.split(|byte| *byte == b'/').all(|segment| {
+            // `..;x` is a dot segment to servers that know path parameters.
+            !matches!(segment.split(|byte| *byte == b';').next(), Some(b"." | b".."))
+        })
+}
+
+/// A path without its coding; `None` for one that ends within it, and one that codes a slash or a per cent sign.
+fn decoded(path: &str) -> Option<Cow<'_, [u8]>> {
+    if !path.contains('%') {
+        return Some(Cow::Borrowed(path.as_bytes()));
+    }
     let mut decoded = Vec::with_capacity(path.len());
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
-        let byte = match byte {
-            b'%' => {
-                let digits = (bytes.next().and_then(hex), bytes.next().and_then(hex));
-                let (Some(high), Some(low)) = digits else { return false };
-                let value = high * 16 + low;
-                if matches!(value, b'/' | b'%') {
-                    return false;
-                }
-                value
-            }
+        decoded.push(match byte {
+            b'%' => match bytes.next().and_then(hex)? * 16 + bytes.next().and_then(hex)? {
+                b'/' | b'%' => return None,
+                value => value,
+            },
             other => other,
-        };
-        if byte == b'\\' || byte < 0x20 || byte == 0x7f {
-            return false;
-        }
-        decoded.push(byte);
+        });
     }
-    decoded.split(|byte| *byte == b'/').all(|segment| {
-        // `..;x` is a dot segment to servers that know path parameters.
-        !matches!(segment.split(|byte| *byte == b';').next(), Some(b"." | b".."))
-    })
+    Some(Cow::Owned(decoded))
 }
 
 fn hex(byte: u8) -> Option<u8> {
@@ -164,44 +143,47 @@ fn hex(byte: u8) -> Option<u8> {
 
 /// Makes an [`Asked`] of a checked request that came at `at`.
 pub(crate) fn receive(
-    parts: Parts,
+    head: RequestHead,
     hop: &Arc<Hop>,
     (plan, terms): (&Plan, &Terms),
     sessions: &Sessions,
     (clock, at): (&dyn Clock, Millis),
 ) -> Result<Asked, Refusal> {
-    if came_through(&parts.headers, |name| name == plan.pathway.as_str()) {
+    let headers = &head.fields.headers;
+    let fields = &head.fields;
+    if fields.is_forwarded && came_through(headers, |name| name == plan.pathway.as_str()) {
         return Err(refuse(StatusCode::LOOP_DETECTED, "loop"));
     }
-    let of_edge = plan.edge_token.check(&parts.headers)?;
-    let path = parts.uri.path();
+    let of_edge = fields.is_forwarded && plan.edge_token.check(headers)?;
+    let path = head.uri.path();
     let opened = match &terms.signing {
         Some(signing) if !of_edge => signing.open(path, clock.now().0 / 1000)?,
         _ => Opened { token: "", path },
     };
-    let query = parts.uri.query();
+    let query = head.uri.query();
     let client: IpAddr =
-        spillway_service::client_ip(hop.peer, &parts.headers, terms.trusted_ip_header.as_deref()).to_canonical();
-    let cmcd_session = parts.headers.get("cmcd-session").and_then(|value| value.to_str().ok());
+        spillway_service::client_ip(hop.peer, headers, terms.trusted_ip_header.as_deref()).to_canonical();
+    let cmcd_session = if fields.has_cmcd { headers.get(CMCD_SESSION) } else { None };
+    let cmcd_session = cmcd_session.and_then(|value| value.to_str().ok());
     let sid = sid(query, cmcd_session);
-    let user_agent = parts.headers.get(USER_AGENT).map(http::HeaderValue::as_bytes);
+    let user_agent = headers.get(USER_AGENT).map(http::HeaderValue::as_bytes);
     let session = match of_edge {
         true => SessionKey::NONE,
         false => sessions.key(client, sid.as_deref(), user_agent),
     };
     Ok(Asked {
-        head_only: parts.method == Method::HEAD,
-        method: parts.method,
+        head_only: head.method == Method::HEAD,
+        method: head.method,
         key: terms.paths.key(opened.path, query),
         token_len: opened.token.len(),
-        headers: parts.headers,
+        fields: head.fields,
         session,
         sid,
         client,
-        version: parts.version,
+        version: head.version,
         hop: hop.clone(),
         at,
-        uri: parts.uri,
+        uri: head.uri,
     })
 }
 
@@ -222,13 +204,13 @@ impl Asked {
 
     /// Whether its answer may be about who asks.
     pub(crate) fn is_personal(&self) -> bool {
-        self.headers.contains_key(AUTHORIZATION) || self.headers.contains_key(COOKIE)
+        self.fields.headers.contains_key(AUTHORIZATION) || self.fields.headers.contains_key(COOKIE)
     }
 
     /// The URLs that a success of an unsafe method changes: its own, and those of this host that the answer names
     /// (RFC 9111, 4.4).
     pub(crate) fn changed(&self, answer: &HeaderMap, paths: &PathRules) -> Vec<Key> {
-        let host = self.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+        let host = self.fields.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
         let mut out = vec![self.key.clone()];
         let Ok(base) = Url::parse(&format!("http://{host}{}", self.target())) else { return out };
         for name in [LOCATION, CONTENT_LOCATION] {

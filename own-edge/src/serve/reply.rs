@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, DATE, VARY, VIA,
 };
@@ -72,17 +73,50 @@ impl Readers {
 
 /// A few lines; to look through them costs less than to hash their names.
 #[derive(Debug)]
-pub(crate) struct Lines(Vec<(HeaderName, HeaderValue)>);
+pub(crate) struct Lines(Vec<(HeaderName, Value)>);
+
+/// What a line says. Text and numbers become header values only where somebody needs those.
+#[derive(Debug)]
+pub(crate) enum Value {
+    Header(HeaderValue),
+    /// Ids, words and numbers.
+    Text(String),
+    Number(u64),
+}
+
+impl From<HeaderValue> for Value {
+    fn from(value: HeaderValue) -> Self {
+        Self::Header(value)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<Value> for HeaderValue {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Header(value) => value,
+            Value::Text(text) => {
+                Self::from_maybe_shared(Bytes::from(text)).expect("ids, words and numbers are a header value")
+            }
+            Value::Number(number) => Self::from(number),
+        }
+    }
+}
 
 impl Lines {
     /// Adds one; a field that is set twice has two.
-    pub(crate) fn add(&mut self, name: HeaderName, value: impl Into<HeaderValue>) {
+    pub(crate) fn add(&mut self, name: HeaderName, value: impl Into<Value>) {
         self.0.push((name, value.into()));
     }
 
-    /// Adds one of words and numbers.
-    pub(crate) fn add_text(&mut self, name: HeaderName, text: &str) {
-        self.add(name, HeaderValue::from_str(text).expect("words and numbers are a header value"));
+    /// Adds one of ids, words and numbers.
+    pub(crate) fn add_text(&mut self, name: HeaderName, text: String) {
+        self.add(name, Value::Text(text));
     }
 
     pub(crate) fn has(&self, name: &HeaderName) -> bool {
@@ -140,10 +174,16 @@ impl Reply {
         if let Some(base) = &self.base {
             out.extend_from_slice(base.rendered());
         }
-        self.headers.0.iter().for_each(|(name, value)| write_line(out, name, value));
+        for (name, value) in &self.headers.0 {
+            match value {
+                Value::Header(value) => write_line(out, name, value.as_bytes()),
+                Value::Text(text) => write_line(out, name, text.as_bytes()),
+                Value::Number(number) => write_line(out, name, itoa::Buffer::new().format(*number).as_bytes()),
+            }
+        }
         match self.readers {
             Readers::All => out.extend_from_slice(FOR_ALL),
-            _ => self.readers.lines().for_each(|(name, value)| write_line(out, &name, &value)),
+            _ => self.readers.lines().for_each(|(name, value)| write_line(out, &name, value.as_bytes())),
         }
         out.extend_from_slice(&dress.rendered);
     }
@@ -162,7 +202,7 @@ impl Reply {
             *headers = Arc::try_unwrap(base).map_or_else(|shared| shared.headers.clone(), |own| own.headers);
         }
         for (name, value) in self.headers.0 {
-            headers.append(name, value);
+            headers.append(name, HeaderValue::from(value));
         }
         for (name, value) in self.readers.lines() {
             headers.append(name, value);
@@ -184,13 +224,13 @@ pub(crate) fn rendered(headers: &HeaderMap) -> Vec<u8> {
 /// Writes lines of HTTP/1.
 pub(crate) fn write_lines(out: &mut Vec<u8>, headers: &HeaderMap) {
     for (name, value) in headers {
-        write_line(out, name, value);
+        write_line(out, name, value.as_bytes());
     }
 }
 
-fn write_line(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+fn write_line(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }

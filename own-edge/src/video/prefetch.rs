@@ -22,6 +22,7 @@ use crate::operate::terms::Terms;
 use crate::rules::paths::PathRules;
 use crate::serve::admit::SessionKey;
 use crate::serve::receive::{Asked, path_is_plain};
+use crate::serve::request::CMCD_REQUEST;
 use crate::video::{Base, Passing, read};
 
 /// Fetched ahead at once, and of the requests that an origin may get; more are left out, since whoever waits goes first.
@@ -205,13 +206,20 @@ fn decoded(path: &str) -> String {
 /// Keys of the objects that a request announces, of this host. Who asks for them needs a token of their own, if any.
 fn announced(asked: &Asked, paths: &PathRules) -> Vec<Key> {
     let query = asked.target().split_once('?').map(|(_, query)| query);
-    let header = |name: &str| asked.headers.get(name).map(http::HeaderValue::as_bytes);
-    // Most requests announce nothing, and reading all of a record costs more than looking for the word.
-    let says = |text: &[u8]| text.windows(4).any(|four| four == b"nor=") || text.windows(6).any(|six| six == b"nor%3D");
-    if !query.is_some_and(|query| says(query.as_bytes())) && !header("cmcd-request").is_some_and(says) {
+    if query.is_none() && !asked.fields.has_cmcd {
         return Vec::new();
     }
-    let Ok(Some(record)) = cmcd::parse_request(query, header) else { return Vec::new() };
+    let headers = &asked.fields.headers;
+    // Most requests announce nothing, and reading all of a record costs more than looking for the word.
+    let says = |text: &[u8]| text.windows(4).any(|four| four == b"nor=") || text.windows(6).any(|six| six == b"nor%3D");
+    if !query.is_some_and(|query| says(query.as_bytes()))
+        && !headers.get(CMCD_REQUEST).is_some_and(|line| says(line.as_bytes()))
+    {
+        return Vec::new();
+    }
+    let Ok(Some(record)) = cmcd::parse_request(query, |name| headers.get(name).map(http::HeaderValue::as_bytes)) else {
+        return Vec::new();
+    };
     let Ok(base) = Url::parse(&format!("http://edge.invalid{}", asked.target())) else { return Vec::new() };
     let objects = record.nor.iter().flatten().take(OBJECTS_MAX).filter(|next| next.range.is_none());
     objects

@@ -41,6 +41,35 @@ async fn requests_that_two_parsers_may_read_differently_are_refused() {
     assert_eq!(origin.count("/1"), 0);
 }
 
+/// Lines that repeat are read once: they must not stand for others.
+#[tokio::test]
+async fn each_request_of_a_connection_says_what_its_own_lines_say() {
+    let origin = Scripted::start().await;
+    origin.answer("/1", "Cache-Control: max-age=60", "0123456789");
+    let edge = TestEdge::start(&origin).await;
+    get(edge.address, "/1").await;
+    let lines = ["", "", "Range: bytes=1-2\r\n", "Range: bytes=1-2\r\n", "Range: bytes=1-3\r\n", "", "Host: a\r\n"];
+    let requests = lines.map(|line| format!("GET /1 HTTP/1.1\r\nHost: a\r\n{line}\r\n"));
+    let expected = ["0123456789", "0123456789", "12", "12", "123", "0123456789", "request refused: two-hosts\n"];
+    // At once, one by one, and so that each ends within a line.
+    let (whole, all) = (requests.concat(), requests.concat().len());
+    for step in [all, requests[0].len(), 7, 1] {
+        let mut stream = TcpStream::connect(edge.address).await.expect("connection");
+        stream.set_nodelay(true).expect("no delay");
+        for part in whole.as_bytes().chunks(step) {
+            stream.write_all(part).await.expect("sent");
+            tokio::task::yield_now().await;
+        }
+        let mut came = Vec::new();
+        tokio::time::timeout(LONG, stream.read_to_end(&mut came)).await.expect("it ends").expect("read");
+        let came = String::from_utf8(came).expect("text");
+        let answers: Vec<_> = came.split("HTTP/1.1 ").skip(1).collect();
+        let bodies: Vec<_> =
+            answers.iter().filter_map(|answer| answer.split_once("\r\n\r\n")).map(|(_, b)| b).collect();
+        assert_eq!(bodies, expected, "{step} bytes at once");
+    }
+}
+
 #[tokio::test]
 async fn what_follows_a_refused_request_on_its_connection_is_not_a_request() {
     let origin = Scripted::start().await;

@@ -1,17 +1,15 @@
 //! Heads of HTTP/1: found in what came, read strictly, written.
 
 use std::io::Write as _;
-use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use spillway_model::Clock;
 
-use crate::rules::cache_control::split_outside_quotes;
 use crate::serve::receive::{Refusal, refuse};
 use crate::serve::reply::{Dress, Reply, write_lines};
+use crate::serve::request::Fields;
 
 /// Header lines of a request.
 const LINES_MAX: usize = 100;
@@ -29,45 +27,64 @@ pub(super) fn head_len(bytes: &[u8], looked: usize) -> Option<usize> {
     })
 }
 
-/// Reads a whole head.
+/// Length of the first line of what came, with its end, if that is there.
+pub(super) fn first_len(bytes: &[u8]) -> usize {
+    memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1)
+}
+
+/// Reads the first line.
 ///
 /// # Errors
-/// A refusal of what two parsers may read differently, of too many lines, and of what is no request.
-pub(super) fn read(head: &Bytes) -> Result<Parts, Refusal> {
-    let bad = |word| refuse(StatusCode::BAD_REQUEST, word);
-    if memchr::memchr_iter(b'\n', head).any(|at| at == 0 || head[at - 1] != b'\r') {
-        return Err(bad("bare-line-feed"));
-    }
-    let mut lines = [const { MaybeUninit::uninit() }; LINES_MAX];
+/// A refusal of what two parsers may read differently, and of what is no request.
+pub(super) fn read_first(line: &[u8]) -> Result<(Method, Uri, Version), Refusal> {
+    check_ends(line)?;
     let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(head, &mut lines) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(bad("head")),
-        Err(httparse::Error::TooManyHeaders) => {
-            return Err(refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers"));
-        }
-        Err(_) => return Err(bad("head")),
+    // It is part of a head, of which the parser tells what it has read.
+    if parsed.parse(line) != Ok(httparse::Status::Partial) {
+        return Err(bad("head"));
     }
     let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(bad("head"));
     };
-    let mut parts = Request::new(()).into_parts().0;
-    parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| bad("method"))?;
-    parts.uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_| bad("target"))?;
-    parts.version = if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
-    parts.headers.reserve(parsed.headers.len());
-    for line in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| bad("header"))?;
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(line.value)).map_err(|_| bad("header"))?;
-        parts.headers.append(name, value);
-    }
-    Ok(parts)
+    let method = Method::from_bytes(method.as_bytes()).map_err(|_| bad("method"))?;
+    let target = Bytes::copy_from_slice(target.as_bytes());
+    let uri = Uri::from_maybe_shared(target).map_err(|_| bad("target"))?;
+    Ok((method, uri, if version == 0 { Version::HTTP_10 } else { Version::HTTP_11 }))
 }
 
-/// Whether `Connection` lists `word`.
-pub(super) fn connection_says(headers: &HeaderMap, word: &str) -> bool {
-    let lines = headers.get_all(CONNECTION).iter();
-    lines.flat_map(|line| split_outside_quotes(line.as_bytes())).any(|said| said.eq_ignore_ascii_case(word.as_bytes()))
+/// Reads the other lines, with the empty one at their end.
+///
+/// # Errors
+/// As for the first, and too many lines.
+pub(super) fn read_fields(lines: &Bytes) -> Result<Fields, Refusal> {
+    check_ends(lines)?;
+    let mut parsed = [httparse::EMPTY_HEADER; LINES_MAX];
+    let parsed = match httparse::parse_headers(lines, &mut parsed) {
+        Ok(httparse::Status::Complete((_, parsed))) => parsed,
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers"));
+        }
+        Ok(httparse::Status::Partial) | Err(_) => return Err(bad("head")),
+    };
+    let mut headers = HeaderMap::with_capacity(parsed.len());
+    for line in parsed {
+        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| bad("header"))?;
+        let value = HeaderValue::from_maybe_shared(lines.slice_ref(line.value)).map_err(|_| bad("header"))?;
+        headers.append(name, value);
+    }
+    Ok(Fields::of(headers))
+}
+
+/// Bare line feeds end no lines.
+fn check_ends(lines: &[u8]) -> Result<(), Refusal> {
+    match memchr::memchr_iter(b'\n', lines).any(|at| at == 0 || lines[at - 1] != b'\r') {
+        true => Err(bad("bare-line-feed")),
+        false => Ok(()),
+    }
+}
+
+const fn bad(word: &'static str) -> Refusal {
+    refuse(StatusCode::BAD_REQUEST, word)
 }
 
 /// How a body's end is told.
@@ -139,10 +156,14 @@ pub(crate) fn informational(status: StatusCode, headers: &HeaderMap) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::request::RequestHead;
     use spillway_service::SystemClock;
 
-    fn read_text(text: &str) -> Result<Parts, Refusal> {
-        read(&Bytes::copy_from_slice(text.as_bytes()))
+    fn read_text(text: &str) -> Result<RequestHead, Refusal> {
+        let (first, lines) = text.as_bytes().split_at(first_len(text.as_bytes()));
+        let (method, uri, version) = read_first(first)?;
+        let fields = read_fields(&Bytes::copy_from_slice(lines))?;
+        Ok(RequestHead { method, uri, version, fields: fields.into() })
     }
 
     #[test]
@@ -166,10 +187,10 @@ mod tests {
 
     #[test]
     fn what_is_read_is_what_was_sent() {
-        let parts = read_text("M-SEARCH /a?b=c HTTP/1.1\r\nHost: a\r\nX: 1\r\nx: ä\r\n\r\n").expect("a request");
-        assert_eq!((parts.method.as_str(), parts.uri.to_string().as_str()), ("M-SEARCH", "/a?b=c"));
-        assert_eq!(parts.version, Version::HTTP_11);
-        assert_eq!(parts.headers.get_all("x").iter().count(), 2);
+        let head = read_text("M-SEARCH /a?b=c HTTP/1.1\r\nHost: a\r\nX: 1\r\nx: ä\r\n\r\n").expect("a request");
+        assert_eq!((head.method.as_str(), head.uri.to_string().as_str()), ("M-SEARCH", "/a?b=c"));
+        assert_eq!(head.version, Version::HTTP_11);
+        assert_eq!(head.fields.headers.get_all("x").iter().count(), 2);
         assert_eq!(read_text("GET / HTTP/1.0\r\n\r\n").expect("a request").version, Version::HTTP_10);
     }
 

@@ -7,6 +7,7 @@
 
 mod head;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -17,7 +18,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::request::Parts;
 use http::{Method, Version};
 use hyper::body::Body as _;
 use spillway_service::CancellationToken;
@@ -31,16 +31,23 @@ use crate::serve::informed::Hearing;
 use crate::serve::pages;
 use crate::serve::receive::{Refusal, refuse};
 use crate::serve::reply::Reply;
+use crate::serve::request::{Fields, RequestHead};
 use crate::serve::socket::{PACED_TURN_BYTES, Stream, Turn};
 
-use head::{Ending, connection_says};
+use head::Ending;
 
 pub(crate) use head::informational;
 
 /// Bytes of one request head: cookies and CMCD fit many times.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
+/// Bytes of the lines of a request that are kept to be compared with the next one's; browsers' are shorter.
+const SAID_MAX_BYTES: usize = 2 * 1024;
 /// Bytes of the head of an answer, as a rule fewer.
 const HEAD_USUAL_BYTES: usize = 1024;
+/// Memory for such a head, and what is copied behind it, that is kept for the next one.
+const HEAD_KEPT_BYTES: usize = 16 * 1024;
+/// Memory for what comes that a connection keeps while nothing does: for a player's request.
+const INBOX_KEPT_BYTES: usize = 256;
 /// Bytes that one look at the socket takes.
 const READ_BYTES: usize = 8 * 1024;
 /// To copy a part that is no longer behind what goes out before it costs less than to send two pieces.
@@ -54,6 +61,11 @@ const RECORD_WIRE_BYTES: usize = RECORD_BYTES + 22;
 /// bytes unread would take the answer back.
 const LINGER: Duration = Duration::from_millis(500);
 const LINGER_MAX_BYTES: u64 = 256 * 1024;
+
+thread_local! {
+    /// Where heads of answers are written, one after the other.
+    static HEAD: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// A connection that hyper goes on with: its stream, and what came of it already.
 pub(crate) struct HandOver<S> {
@@ -73,9 +85,9 @@ pub(crate) async fn serve<S: Stream>(
     let mut stop = std::pin::pin!(end.cancelled());
     loop {
         let response = match connection.next(stop.as_mut()).await {
-            Next::Request(parts) => {
-                let asked = Asked::of(&parts);
-                match begin(server, hop, parts) {
+            Next::Request(head) => {
+                let asked = Asked::of(&head);
+                match begin(server, hop, head) {
                     Begun::Now(response) => Some((response, asked)),
                     Begun::Later(later) => connection.wait(later, asked.version).await.map(|answer| (answer, asked)),
                 }
@@ -112,21 +124,24 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(parts: &Parts) -> Self {
-        let keep = match parts.version {
-            Version::HTTP_11 => !connection_says(&parts.headers, "close"),
-            _ => connection_says(&parts.headers, "keep-alive"),
-        };
-        Self { version: parts.version, head_only: parts.method == Method::HEAD, keep }
+    fn of(head: &RequestHead) -> Self {
+        let keep = if head.version == Version::HTTP_11 { !head.fields.closes } else { head.fields.keeps_alive };
+        Self { version: head.version, head_only: head.method == Method::HEAD, keep }
     }
 }
 
 enum Next {
-    Request(Parts),
+    Request(RequestHead),
     Refused(Refusal),
     /// The bytes of this one are left where they are.
     HandOver(Version),
     Gone,
+}
+
+/// Lines of a request, as they came and as they were read.
+struct Said {
+    lines: Bytes,
+    fields: Arc<Fields>,
 }
 
 struct Connection<'a, S> {
@@ -136,6 +151,8 @@ struct Connection<'a, S> {
     inbox: Vec<u8>,
     /// Bytes of `inbox` that hold no head's end.
     looked: usize,
+    /// The lines of the last request, if they are few: those of the next one are the same as a rule.
+    said: Option<Said>,
     /// Counts what is waited for: the beginning of a head, its end.
     waits: u64,
     /// What was waited for when the timer was set.
@@ -149,7 +166,7 @@ struct Connection<'a, S> {
 impl<'a, S: Stream> Connection<'a, S> {
     fn new(server: &'a Arc<Server>, stream: S) -> Self {
         let timer = Box::pin(tokio::time::sleep(server.edge.plan.header_timeout));
-        Self { server, stream, inbox: Vec::new(), looked: 0, waits: 1, timed: 1, timer, registered: false }
+        Self { server, stream, inbox: Vec::new(), looked: 0, said: None, waits: 1, timed: 1, timer, registered: false }
     }
 
     /// The next request.
@@ -179,30 +196,59 @@ impl<'a, S: Stream> Connection<'a, S> {
     /// Takes a whole head out of what came.
     fn take_head(&mut self) -> Option<Next> {
         let preface = head::H2_PREFACE;
-        let Some(len) = head::head_len(&self.inbox, self.looked).filter(|len| *len <= HEAD_MAX_BYTES) else {
+        let Some((len, repeated)) = self.find_head().filter(|(len, _)| *len <= HEAD_MAX_BYTES) else {
             self.looked = self.inbox.len();
             let too_long = self.inbox.len() > HEAD_MAX_BYTES;
             let refusal = || refuse(http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head");
             return too_long.then(|| Next::Refused(refusal()));
         };
         self.looked = 0;
-        let start = &self.inbox[..len];
-        if preface.starts_with(start) {
+        if preface.starts_with(&self.inbox[..len]) {
             return (self.inbox.len() >= preface.len()).then_some(Next::HandOver(Version::HTTP_2));
         }
-        let head = Bytes::copy_from_slice(start);
-        let parts = match head::read(&head) {
-            Ok(parts) => parts,
+        let head = match self.read_head(len, repeated) {
+            Ok(head) => head,
             Err(refusal) => return Some(Next::Refused(refusal)),
         };
         // One with a body is hyper's, unless it can't have one, or says twice how long it is: that is refused.
-        let bodiless = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let has = |name| parts.headers.contains_key(name);
+        let bodiless = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let has = |name| head.fields.headers.contains_key(name);
         if !bodiless && has(CONTENT_LENGTH) != has(TRANSFER_ENCODING) {
-            return Some(Next::HandOver(parts.version));
+            return Some(Next::HandOver(head.version));
         }
         self.inbox.drain(..len);
-        Some(Next::Request(parts))
+        Some(Next::Request(head))
+    }
+
+    /// Length of the head that has come, and what its lines say where they were said before.
+    fn find_head(&self) -> Option<(usize, Option<Arc<Fields>>)> {
+        // A head comes at once as a rule; one that comes in pieces isn't looked through again for each.
+        if self.looked == 0
+            && let Some(said) = &self.said
+        {
+            let first = head::first_len(&self.inbox);
+            if self.inbox[first..].starts_with(&said.lines) {
+                return Some((first + said.lines.len(), Some(said.fields.clone())));
+            }
+        }
+        head::head_len(&self.inbox, self.looked).map(|len| (len, None))
+    }
+
+    /// Reads a head of so many bytes; its lines only where they are not `repeated`.
+    fn read_head(&mut self, len: usize, repeated: Option<Arc<Fields>>) -> Result<RequestHead, Refusal> {
+        let head = &self.inbox[..len];
+        let (first, lines) = head.split_at(head::first_len(head));
+        let (method, uri, version) = head::read_first(first)?;
+        let fields = match repeated {
+            Some(fields) => fields,
+            None => {
+                let lines = Bytes::copy_from_slice(lines);
+                let fields = Arc::new(head::read_fields(&lines)?);
+                self.said = (lines.len() <= SAID_MAX_BYTES).then(|| Said { lines, fields: fields.clone() });
+                fields
+            }
+        };
+        Ok(RequestHead { method, uri, version, fields })
     }
 
     /// Reads what comes, within the time for a head, at most twice that; nothing while nothing has begun and `stop` says that nothing shall.
@@ -212,7 +258,7 @@ impl<'a, S: Stream> Connection<'a, S> {
             if let Poll::Ready(read) = poll_read(&mut self.stream, &mut self.inbox, cx) {
                 return Poll::Ready(read);
             }
-            if self.inbox.is_empty() {
+            if self.inbox.is_empty() && self.inbox.capacity() > INBOX_KEPT_BYTES {
                 // An idle connection holds no memory that it doesn't need.
                 self.inbox = Vec::new();
             }
@@ -299,13 +345,18 @@ impl<'a, S: Stream> Connection<'a, S> {
             _ => "",
         };
         let copied = reply.body.size_hint().exact().filter(|len| *len <= COPIED_BYTES as u64).unwrap_or(0);
-        let mut out = Vec::with_capacity(HEAD_USUAL_BYTES + copied as usize);
+        let mut out = HEAD.take();
+        out.reserve(HEAD_USUAL_BYTES + copied as usize);
         let edge = &self.server.edge;
         head::write(&mut out, &reply, &edge.dress, ending, connection, &*edge.clock);
         let sent = match ending {
             Ending::None => self.write(&mut [IoSlice::new(&out)]).await,
-            _ => self.send(out, &mut reply.body, ending == Ending::Chunks).await,
+            _ => self.send(&mut out, &mut reply.body, ending == Ending::Chunks).await,
         };
+        if out.capacity() <= HEAD_KEPT_BYTES {
+            out.clear();
+            HEAD.set(out);
+        }
         match sent {
             Ok(()) => self.stream.flush().await?,
             Err(error) => {
@@ -320,12 +371,12 @@ impl<'a, S: Stream> Connection<'a, S> {
     }
 
     /// Sends a head and the body behind it.
-    async fn send(&mut self, mut head: Vec<u8>, body: &mut EdgeBody, chunks: bool) -> io::Result<()> {
+    async fn send(&mut self, head: &mut Vec<u8>, body: &mut EdgeBody, chunks: bool) -> io::Result<()> {
         self.server.edge.sent(body, S::PLAIN);
         if S::PLAIN
             && let Some((file, Range { start: mut at, end })) = body.file()
         {
-            self.stream.socket().send_before_file(&head).await?;
+            self.stream.socket().send_before_file(head).await?;
             // What is little more than a turn isn't worth a second one.
             let (turn, mut count) = if end - at < 2 * PACED_TURN_BYTES as u64 {
                 (usize::MAX, usize::MAX)
@@ -389,7 +440,7 @@ impl<'a, S: Stream> Connection<'a, S> {
             if chunks && matches!(then, Then::End) {
                 parts.push(Bytes::from_static(b"0\r\n\r\n"));
             }
-            self.write_parts(&mut head, &mut parts).await?;
+            self.write_parts(head, &mut parts).await?;
             match then {
                 Then::Turn => tokio::task::yield_now().await,
                 Then::Wait => {
