@@ -9,6 +9,15 @@
 //! Invariant: a request never waits for an orchestrator or a collector. An answer that was cut never looks complete, and is never
 //! kept. Memory is bounded by configuration: kept objects, objects in flight, sessions, connections.
 
+/// Those of some keys of a configuration whose values differ.
+macro_rules! differing {
+    ($a:expr, $b:expr, $($key:ident),*) => {{
+        let differs = |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| format!("{a:?}") != format!("{b:?}");
+        let keys = [$((stringify!($key), differs(&$a.$key, &$b.$key))),*];
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }};
+}
+
 mod access;
 pub mod agent;
 mod cache;

@@ -180,13 +180,9 @@ impl EdgeConfig {
 
     /// Keys whose values differ from those that `running` started with, and which a reload does not change.
     pub(crate) fn fixed_keys_that_differ(&self, running: &Self) -> Vec<&'static str> {
-        let differs = |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| format!("{a:?}") != format!("{b:?}");
-        macro_rules! differing {
-            ($($key:ident),*) => {
-                [$((stringify!($key), differs(&self.$key, &running.$key))),*]
-            };
-        }
-        let keys = differing!(
+        differing!(
+            self,
+            running,
             listen,
             tls,
             admin_listen,
@@ -216,8 +212,7 @@ impl EdgeConfig {
             write_stall_ms,
             max_connections,
             max_connections_per_client
-        );
-        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+        )
     }
 
     fn check_sizes(&self) -> Result<(), ConfigError> {

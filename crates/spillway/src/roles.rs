@@ -253,13 +253,19 @@ pub async fn edge_agent(file: &Path, beside: Option<ServerKind>) -> anyhow::Resu
     let process = Process::start(file)?;
     let config = process.config.edge_agent()?.beside(beside)?;
     config.check()?;
+    let hangups = hangups().context("listen for signals")?;
+    let reread = {
+        let file = file.to_path_buf();
+        move || Config::load(&file).and_then(|config| config.edge_agent()).map_err(|error| error.to_string())
+    };
     let admin = match config.admin_listen {
         Some(address) => Some(bind("edge_agent.admin_listen", address).await?),
         None => None,
     };
     let ports: Vec<_> = admin.iter().map(|listener| ("edge_agent", listener.local_addr())).collect();
     announce(&ports)?;
-    Ok(spillway_own_edge::agent::run(config, edge_shell(&process), admin).await?)
+    let reload = spillway_own_edge::Reload { hangups, reread: Arc::new(reread) };
+    Ok(spillway_own_edge::agent::run(config, edge_shell(&process), admin, Some(reload)).await?)
 }
 
 /// What the process gives to an edge or its agent.

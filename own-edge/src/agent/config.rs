@@ -153,6 +153,29 @@ impl AgentConfig {
         fits(ServerKind::Nginx).or_else(|error| fits(ServerKind::Varnish).map_err(|_| error))
     }
 
+    /// Keys whose values differ from those that `running` started with, and which a reload does not change.
+    pub(super) fn fixed_keys_that_differ(&self, running: &Self) -> Vec<&'static str> {
+        differing!(
+            self,
+            running,
+            server,
+            pathway,
+            group,
+            region,
+            base_url,
+            orchestrators,
+            admin_listen,
+            statistics_url,
+            instance,
+            log,
+            interface,
+            pid_file,
+            process,
+            cache_dir,
+            orders_dir
+        )
+    }
+
     pub(super) fn plan(&self) -> Result<AgentPlan, ConfigError> {
         let server = self.server.ok_or_else(|| invalid("server", "missing", "nginx, varnish or ats"))?;
         let section = "edge_agent";

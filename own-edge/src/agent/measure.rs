@@ -170,7 +170,7 @@ impl Reported for Subject {
     }
 
     fn introduction(&self) -> LoadReport {
-        self.introduction.clone()
+        LoadReport { ceiling_bps: self.watched.ceiling_bps(), ..self.introduction.clone() }
     }
 
     // No figure, no report: three missed ones are what the orchestrator takes a node for gone by, so that a page that
@@ -219,7 +219,6 @@ fn introduction(plan: &AgentPlan) -> LoadReport {
         group: plan.identity.group.as_ref().map(GroupId::as_str).map(str::to_owned),
         region: plan.identity.region.as_str().to_owned(),
         base_url: plan.identity.base_url.clone(),
-        ceiling_bps: plan.ceiling_bps,
         ..LoadReport::default()
     }
 }

@@ -28,11 +28,13 @@ mod watched;
 
 use std::sync::Arc;
 
+use spillway_service::CancellationToken;
 use spillway_service::config::ConfigError;
 use tokio::net::TcpListener;
 
 use crate::EdgeShell;
 use crate::load::report;
+use crate::operate::reload::{Reload, each};
 
 pub use config::{AgentConfig, ServerKind};
 
@@ -40,11 +42,16 @@ pub use config::{AgentConfig, ServerKind};
 const USER_AGENT: &str = "spillway-edge-agent";
 
 /// Runs an agent until the shell's `shutdown`; its last report says that the node goes. `admin` is the port of
-/// `config.admin_listen`, where there is one.
+/// `config.admin_listen`, where there is one. Of what `reload` reads, the ceiling is taken.
 ///
 /// # Errors
 /// [`ConfigError`] before anything is done.
-pub async fn run(config: AgentConfig, shell: EdgeShell, admin: Option<TcpListener>) -> Result<(), ConfigError> {
+pub async fn run(
+    config: AgentConfig,
+    shell: EdgeShell,
+    admin: Option<TcpListener>,
+    reload: Option<Reload<AgentConfig>>,
+) -> Result<(), ConfigError> {
     let plan = config.plan()?;
     let orchestrators = plan.orchestrators.clone();
     let watched = Arc::new(watched::Watched::new(&plan, shell.clock.clone()));
@@ -58,6 +65,9 @@ pub async fn run(config: AgentConfig, shell: EdgeShell, admin: Option<TcpListene
         Some(path) => tokio::spawn(follow::run(path, watched.clone(), shell.shutdown.clone())),
         None => tokio::spawn(child::run(plan.instance.clone(), watched.clone(), shell.shutdown.clone())),
     });
+    if let Some(reload) = reload {
+        beside.push(tokio::spawn(follow_file(config, watched.clone(), reload, shell.shutdown.clone())));
+    }
     if let Some(dir) = plan.orders_dir.clone() {
         beside.push(tokio::spawn(orders::run(dir, watched.clone(), shell.shutdown.clone())));
     }
@@ -68,4 +78,20 @@ pub async fn run(config: AgentConfig, shell: EdgeShell, admin: Option<TcpListene
         let _ = task.await;
     }
     Ok(())
+}
+
+/// Takes what may change of each configuration that is read. The command line says still beside what the agent stands.
+async fn follow_file(
+    running: AgentConfig,
+    watched: Arc<watched::Watched>,
+    reload: Reload<AgentConfig>,
+    shutdown: CancellationToken,
+) {
+    let take = |config: AgentConfig| {
+        let plan = config.beside(running.server).and_then(|config| Ok((config.plan()?, config)));
+        let (plan, config) = plan.map_err(|error| error.to_string())?;
+        watched.carries(plan.ceiling_bps);
+        Ok(config.fixed_keys_that_differ(&running))
+    };
+    each("spillway_edge_agent_reloads_total", reload, take, shutdown).await;
 }

@@ -26,7 +26,7 @@ pub(super) struct Watched {
     pub meter: Meter,
     pub sessions: Sessions,
     pub orders: Orders,
-    ceiling_bps: u64,
+    ceiling_bps: AtomicU64,
     /// Path of the page that the agent itself asks for.
     own_path: Option<String>,
     /// Bits out of the last measurement.
@@ -75,7 +75,7 @@ impl Watched {
             clock,
             sessions: Sessions::new(),
             orders: Orders::new(),
-            ceiling_bps: plan.ceiling_bps,
+            ceiling_bps: AtomicU64::new(plan.ceiling_bps),
             own_path: plan.statistics.as_ref().map(|page| page.prefix.clone()),
             bits_out_10s_bps: AtomicU64::new(0),
             fetches: AtomicU64::new(0),
@@ -203,8 +203,19 @@ impl Watched {
         }
     }
 
+    /// Bits out that the node may carry.
+    pub(super) fn ceiling_bps(&self) -> u64 {
+        self.ceiling_bps.load(Ordering::Relaxed)
+    }
+
+    /// From now on it may carry so much.
+    pub(super) fn carries(&self, ceiling_bps: u64) {
+        self.ceiling_bps.store(ceiling_bps, Ordering::Relaxed);
+        self.ordered.notify_one();
+    }
+
     fn has_room(&self) -> bool {
-        self.bits_out_10s_bps.load(Ordering::Relaxed) < self.ceiling_bps
+        self.bits_out_10s_bps.load(Ordering::Relaxed) < self.ceiling_bps()
     }
 
     /// An orchestrator answered.

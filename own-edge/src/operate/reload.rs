@@ -1,4 +1,4 @@
-//! Live reload: the configuration is read again, checked whole, and what may change while the edge runs does.
+//! Live reload: the configuration is read again, checked whole, and what may change while the process runs does.
 
 use std::sync::Arc;
 
@@ -11,15 +11,31 @@ use crate::edge::Edge;
 
 /// How a configuration is read anew, and when.
 #[derive(Clone)]
-pub struct Reload {
+pub struct Reload<C = EdgeConfig> {
     /// Counts the signals to do so.
     pub hangups: watch::Receiver<u64>,
     /// Reads it; an error is a sentence.
-    pub reread: Arc<dyn Fn() -> Result<EdgeConfig, String> + Send + Sync>,
+    pub reread: Arc<dyn Fn() -> Result<C, String> + Send + Sync>,
 }
 
 /// Follows `reload` until `shutdown`. A configuration with any value that is not valid changes nothing.
-pub(crate) async fn follow(edge: Arc<Edge>, running: EdgeConfig, mut reload: Reload, shutdown: CancellationToken) {
+pub(crate) async fn follow(edge: Arc<Edge>, running: EdgeConfig, reload: Reload, shutdown: CancellationToken) {
+    let take = |config: EdgeConfig| {
+        let terms = config.check().and_then(|()| config.terms()).map_err(|error| error.to_string())?;
+        edge.change(terms);
+        Ok(config.fixed_keys_that_differ(&running))
+    };
+    each("spillway_edge_reloads_total", reload, take, shutdown).await;
+}
+
+/// Has `take` take each configuration that is read, or say why not, until `shutdown`; it says which keys take a restart.
+/// `counts` names the counter of both.
+pub(crate) async fn each<C: Send + 'static>(
+    counts: &'static str,
+    mut reload: Reload<C>,
+    take: impl Fn(C) -> Result<Vec<&'static str>, String>,
+    shutdown: CancellationToken,
+) {
     loop {
         tokio::select! {
             changed = reload.hangups.changed() => if changed.is_err() { return },
@@ -27,14 +43,8 @@ pub(crate) async fn follow(edge: Arc<Edge>, running: EdgeConfig, mut reload: Rel
         }
         let reread = reload.reread.clone();
         let read = tokio::task::spawn_blocking(move || reread()).await.unwrap_or_else(|error| Err(error.to_string()));
-        let checked = read.and_then(|config| {
-            let terms = config.check().and_then(|()| config.terms());
-            Ok((terms.map_err(|error| error.to_string())?, config))
-        });
-        let result = match checked {
-            Ok((terms, config)) => {
-                edge.change(terms);
-                let later = config.fixed_keys_that_differ(&running);
+        let result = match read.and_then(&take) {
+            Ok(later) => {
                 tracing::info!(takes_a_restart = later.join(", "), "the configuration was read anew");
                 "taken"
             }
@@ -43,6 +53,6 @@ pub(crate) async fn follow(edge: Arc<Edge>, running: EdgeConfig, mut reload: Rel
                 "refused"
             }
         };
-        counter!("spillway_edge_reloads_total", "result" => result).increment(1);
+        counter!(counts, "result" => result).increment(1);
     }
 }

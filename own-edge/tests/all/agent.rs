@@ -3,15 +3,16 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use spillway_own_edge::EdgeShell;
 use spillway_own_edge::agent::{AgentConfig, run};
+use spillway_own_edge::{EdgeShell, Reload};
 use spillway_service::{CancellationToken, Readiness};
 use spillway_wire::load::{Directives, LoadReport};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::client::{LONG, Reply, get, get_with, raw};
@@ -24,6 +25,9 @@ pub struct TestAgent {
     pub admin: SocketAddr,
     pub clock: Arc<TestClock>,
     pub readiness: Readiness,
+    /// What the configuration's file says now; each change is told as by SIGHUP.
+    file: Arc<Mutex<Result<AgentConfig, String>>>,
+    hangups: watch::Sender<u64>,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -59,8 +63,18 @@ impl TestAgent {
             reload: None,
             faults: None,
         };
-        let task = tokio::spawn(async move { run(config, shell, Some(listener)).await.unwrap() });
-        Self { admin, clock, readiness, shutdown, task }
+        let (file, hangups) = (Arc::new(Mutex::new(Ok(config.clone()))), watch::Sender::new(0));
+        let reread = file.clone();
+        let reread = Arc::new(move || reread.lock().unwrap().clone());
+        let reload = Reload { hangups: hangups.subscribe(), reread };
+        let task = tokio::spawn(async move { run(config, shell, Some(listener), Some(reload)).await.unwrap() });
+        Self { admin, clock, readiness, file, hangups, shutdown, task }
+    }
+
+    /// Changes the file, and says so.
+    pub fn reload(&self, config: Result<AgentConfig, String>) {
+        *self.file.lock().unwrap() = config;
+        self.hangups.send_modify(|count| *count += 1);
     }
 
     /// Asks the admin port to drain, or not.
@@ -209,6 +223,25 @@ async fn a_report_says_what_the_log_and_the_page_say() {
     beside.agent.clock.forward(11);
     let later = beside.next().await;
     assert_eq!((later.viewers, later.bits_out_10s_bps, later.requests, later.hit_ratio_ppm), (0, 0, 0, None));
+}
+
+#[tokio::test]
+async fn the_ceiling_follows_the_file_and_what_takes_a_restart_does_not() {
+    let beside = Beside::start("").await;
+    let before = beside.agent.file.lock().unwrap().clone().unwrap();
+    let with = |ceiling_mbps| AgentConfig { ceiling_mbps, region: "elsewhere".into(), ..before.clone() };
+    for (file, expected_bps) in [
+        (Ok(with(2_000.0)), 2_000_000_000),
+        (Ok(with(-1.0)), 2_000_000_000),
+        (Err("it can't be read".into()), 2_000_000_000),
+        (Ok(with(500.0)), 500_000_000),
+    ] {
+        beside.agent.reload(file);
+        // One may be under way.
+        beside.next().await;
+        let report = beside.next().await;
+        assert_eq!((report.ceiling_bps, &*report.region), (expected_bps, "eu-test"));
+    }
 }
 
 #[tokio::test]
