@@ -14,8 +14,9 @@ use spillway_lake::jobs::Permit;
 use spillway_lake::jobs::runner::{self, JobsThread, Keeper};
 use spillway_model::Clock;
 use spillway_orchestrator::{Configured, Lake, Rereader};
-use spillway_own_edge::EdgeShell;
 use spillway_own_edge::agent::ServerKind;
+use spillway_own_edge::{EdgeShell, Reload};
+use spillway_service::config::ConfigError;
 use spillway_service::deployment::Deployment;
 use spillway_service::tls::{Listener, TlsConfig};
 use spillway_service::{
@@ -233,15 +234,11 @@ pub async fn edge(arguments: &crate::cli::Edge) -> anyhow::Result<()> {
     let file = &arguments.file.config;
     let process = Process::start(file)?;
     let config = process.config.edge()?;
-    let hangups = hangups().context("listen for signals")?;
+    let reload = reload_of(file, Config::edge)?;
     let doors = spillway_own_edge::Doors::open(&config).await?;
     announce(&doors.addresses())?;
-    let reread = {
-        let file = file.clone();
-        move || Config::load(&file).and_then(|config| config.edge()).map_err(|error| error.to_string())
-    };
     let shell = EdgeShell {
-        reload: Some(spillway_own_edge::Reload { hangups, reread: Arc::new(reread) }),
+        reload: Some(reload),
         faults: arguments.unsafe_faults.then(|| arguments.fault.clone()),
         ..edge_shell(&process)
     };
@@ -253,19 +250,21 @@ pub async fn edge_agent(file: &Path, beside: Option<ServerKind>) -> anyhow::Resu
     let process = Process::start(file)?;
     let config = process.config.edge_agent()?.beside(beside)?;
     config.check()?;
-    let hangups = hangups().context("listen for signals")?;
-    let reread = {
-        let file = file.to_path_buf();
-        move || Config::load(&file).and_then(|config| config.edge_agent()).map_err(|error| error.to_string())
-    };
+    let reload = reload_of(file, Config::edge_agent)?;
     let admin = match config.admin_listen {
         Some(address) => Some(bind("edge_agent.admin_listen", address).await?),
         None => None,
     };
     let ports: Vec<_> = admin.iter().map(|listener| ("edge_agent", listener.local_addr())).collect();
     announce(&ports)?;
-    let reload = spillway_own_edge::Reload { hangups, reread: Arc::new(reread) };
     Ok(spillway_own_edge::agent::run(config, edge_shell(&process), admin, Some(reload)).await?)
+}
+
+/// A section of `file` again, at each SIGHUP.
+fn reload_of<C: 'static>(file: &Path, section: fn(&Config) -> Result<C, ConfigError>) -> anyhow::Result<Reload<C>> {
+    let file = file.to_path_buf();
+    let reread = move || Config::load(&file).and_then(|config| section(&config)).map_err(|error| error.to_string());
+    Ok(Reload { hangups: hangups().context("listen for SIGHUP")?, reread: Arc::new(reread) })
 }
 
 /// What the process gives to an edge or its agent.

@@ -2,8 +2,9 @@
 //!
 //! `doors` (ports) → `server` (a connection, bounded in number and time) → `http1`, or hyper for HTTP/2 and bodies, on a
 //! `socket` (counts what is written; `hop` and `tcp_info` know how fast the client takes it) → `answer`, with `request` (what
-//! follows from its lines, once for all that a connection repeats), `receive` (a plain path; key and session), `methods`, `signing` and `admit` (running sessions go on) → `reply` (what all
-//! answers carry), `pages` (those that are the edge's own), `informed` (what comes before an answer).
+//! follows from its lines, once for all that a connection repeats), `receive` (a plain path; key and session), `methods`,
+//! `signing` and `admit` (running sessions go on) → `reply` (what all answers carry), `pages` (those that are the edge's
+//! own), `informed` (what comes before an answer).
 
 pub(crate) mod admit;
 pub(crate) mod answer;

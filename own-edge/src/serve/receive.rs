@@ -1,6 +1,5 @@
 //! What a request must be before anything is looked up: one host, no body, a path that means what it says.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -119,10 +118,7 @@ pub(crate) fn path_is_plain(path: &str) -> bool {
 }
 
 /// A path without its coding; `None` for one that ends within it, and one that codes a slash or a per cent sign.
-fn decoded(path: &str) -> Option<Cow<'_, [u8]>> {
-    if !path.contains('%') {
-        return Some(Cow::Borrowed(path.as_bytes()));
-    }
+fn decoded(path: &str) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
@@ -134,7 +130,7 @@ fn decoded(path: &str) -> Option<Cow<'_, [u8]>> {
             other => other,
         });
     }
-    Some(Cow::Owned(decoded))
+    Some(decoded)
 }
 
 fn hex(byte: u8) -> Option<u8> {
