@@ -139,7 +139,7 @@ async fn soak(spillway: &Path, arguments: &Arguments) -> anyhow::Result<Value> {
         viewers.run_until(sampled(&mut edge, &scene, &seen, between, &mut most)).await?;
     }
     drop(viewers);
-    origin.calm_down();
+    origin.calm_down().await?;
     let readable = try_join_all((0..VIEWERS).map(|from| walked(&edge, &objects, from))).await;
     let readable = readable.map(|_| true).unwrap_or_else(|error| {
         eprintln!("in the end: {error:#}");

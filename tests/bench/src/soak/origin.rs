@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::body::Bytes;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
 use crate::soak::objects::{Manner, Objects};
 use crate::soak::random::Random;
@@ -26,6 +28,10 @@ const SLOW_PIECES: usize = 10;
 const SLOW_PAUSE: Duration = Duration::from_millis(50);
 /// Longer than the edge waits for a byte.
 const SILENCE: Duration = Duration::from_millis(2_500);
+/// After the last answer that may fail has ended, the edge knows so much later.
+const HEARD_AFTER: Duration = Duration::from_millis(200);
+/// Answers all end within this.
+const ENDED_WITHIN: Duration = Duration::from_secs(30);
 /// What goes on behind a length.
 const SURPLUS: &[u8] = &[0xa5; 1_000];
 /// Of 1,000 answers so many bring a new version without anything being wrong.
@@ -77,6 +83,8 @@ pub(crate) struct Origin {
     objects: Arc<Objects>,
     random: Mutex<Random>,
     calm: AtomicBool,
+    /// Answers under way.
+    answering: watch::Sender<usize>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -91,12 +99,27 @@ struct Asked {
 
 impl Origin {
     pub(crate) fn new(objects: Arc<Objects>, random: Random) -> Arc<Self> {
-        Arc::new(Self { objects, random: Mutex::new(random), calm: AtomicBool::new(false), counts: Mutex::default() })
+        Arc::new(Self {
+            objects,
+            random: Mutex::new(random),
+            calm: AtomicBool::new(false),
+            answering: watch::Sender::new(0),
+            counts: Mutex::default(),
+        })
     }
 
-    /// From now on nothing fails.
-    pub(crate) fn calm_down(&self) {
+    /// From now on nothing fails. Waits for what may still do so: whoever joins a fill has what became of it.
+    ///
+    /// # Errors
+    /// If there are answers that don't end.
+    pub(crate) async fn calm_down(&self) -> anyhow::Result<()> {
         self.calm.store(true, Ordering::Relaxed);
+        let mut answering = self.answering.subscribe();
+        timeout(ENDED_WITHIN, answering.wait_for(|answers| *answers == 0))
+            .await
+            .with_context(|| format!("answers of the origin are still under way after {ENDED_WITHIN:?}"))??;
+        sleep(HEARD_AFTER).await;
+        Ok(())
     }
 
     /// Requests by what went wrong with their answers.
@@ -152,7 +175,10 @@ pub(crate) fn serve(origin: Arc<Origin>, listener: TcpListener) {
 async fn converse(origin: &Origin, mut stream: TcpStream) -> std::io::Result<()> {
     let mut buffer = Vec::new();
     while let Some(asked) = read(&mut stream, &mut buffer).await? {
-        if !answer(origin, &asked, &mut stream).await? {
+        origin.answering.send_modify(|answers| *answers += 1);
+        let answered = answer(origin, &asked, &mut stream).await;
+        origin.answering.send_modify(|answers| *answers -= 1);
+        if !answered? {
             return Ok(());
         }
     }
