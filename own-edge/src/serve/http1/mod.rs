@@ -6,6 +6,7 @@
 //! came of them.
 
 mod head;
+mod inbox;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::CONNECTION;
 use http::{Method, Version};
 use hyper::body::Body as _;
 use spillway_service::CancellationToken;
@@ -29,25 +30,19 @@ use crate::serve::answer::{Begun, Later, Server, begin};
 use crate::serve::hop::Hop;
 use crate::serve::informed::Hearing;
 use crate::serve::pages;
-use crate::serve::receive::{Refusal, refuse};
 use crate::serve::reply::Reply;
-use crate::serve::request::{Fields, RequestHead};
+use crate::serve::request::RequestHead;
 use crate::serve::socket::{PACED_TURN_BYTES, Stream, Turn};
 
 use head::Ending;
+use inbox::{Came, Inbox};
 
 pub(crate) use head::informational;
 
-/// Bytes of one request head: cookies and CMCD fit many times.
-const HEAD_MAX_BYTES: usize = 64 * 1024;
-/// Bytes of the lines of a request that are kept to be compared with the next one's; browsers' are shorter.
-const SAID_MAX_BYTES: usize = 2 * 1024;
 /// Bytes of the head of an answer, as a rule fewer.
 const HEAD_USUAL_BYTES: usize = 1024;
 /// Memory for such a head, and what is copied behind it, that is kept for the next one.
 const HEAD_KEPT_BYTES: usize = 16 * 1024;
-/// Memory for what comes that a connection keeps while nothing does: for a player's request.
-const INBOX_KEPT_BYTES: usize = 256;
 /// Bytes that one look at the socket takes.
 const READ_BYTES: usize = 8 * 1024;
 /// To copy a part that is no longer behind what goes out before it costs less than to send two pieces.
@@ -85,19 +80,19 @@ pub(crate) async fn serve<S: Stream>(
     let mut stop = std::pin::pin!(end.cancelled());
     loop {
         let response = match connection.next(stop.as_mut()).await {
-            Next::Request(head) => {
+            Next::Head(Came::Request(head)) => {
                 let asked = Asked::of(&head);
                 match begin(server, hop, head) {
                     Begun::Now(response) => Some((response, asked)),
                     Begun::Later(later) => connection.wait(later, asked.version).await.map(|answer| (answer, asked)),
                 }
             }
-            Next::Refused(refusal) => {
+            Next::Head(Came::Refused(refusal)) => {
                 let asked = Asked { version: Version::HTTP_11, head_only: false, keep: false };
                 Some((pages::refused(&server.edge, refusal, asked.version), asked))
             }
-            Next::HandOver(version) => {
-                return Some(HandOver { stream: connection.stream, came: connection.inbox, version });
+            Next::Head(Came::HandOver(version)) => {
+                return Some(HandOver { stream: connection.stream, came: connection.inbox.into_bytes(), version });
             }
             Next::Gone => {
                 // For TLS, whose end must not look like a cut.
@@ -131,28 +126,14 @@ impl Asked {
 }
 
 enum Next {
-    Request(RequestHead),
-    Refused(Refusal),
-    /// The bytes of this one are left where they are.
-    HandOver(Version),
+    Head(Came),
     Gone,
-}
-
-/// Lines of a request, as they came and as they were read.
-struct Said {
-    lines: Bytes,
-    fields: Arc<Fields>,
 }
 
 struct Connection<'a, S> {
     server: &'a Arc<Server>,
     stream: S,
-    /// What came and was not read yet.
-    inbox: Vec<u8>,
-    /// Bytes of `inbox` that hold no head's end.
-    looked: usize,
-    /// The lines of the last request, if they are few: those of the next one are the same as a rule.
-    said: Option<Said>,
+    inbox: Inbox,
     /// Counts what is waited for: the beginning of a head, its end.
     waits: u64,
     /// What was waited for when the timer was set.
@@ -166,21 +147,15 @@ struct Connection<'a, S> {
 impl<'a, S: Stream> Connection<'a, S> {
     fn new(server: &'a Arc<Server>, stream: S) -> Self {
         let timer = Box::pin(tokio::time::sleep(server.edge.plan.header_timeout));
-        Self { server, stream, inbox: Vec::new(), looked: 0, said: None, waits: 1, timed: 1, timer, registered: false }
+        Self { server, stream, inbox: Inbox::default(), waits: 1, timed: 1, timer, registered: false }
     }
 
     /// The next request.
     async fn next(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Next {
         loop {
-            // Empty lines before a request are none.
-            let empty = self.inbox.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(self.inbox.len());
-            if empty > 0 && self.inbox[..empty].chunks(2).all(|line| line == b"\r\n") {
-                self.inbox.drain(..empty);
-                self.looked = 0;
-            }
-            if let Some(next) = self.take_head() {
+            if let Some(came) = self.inbox.take_head() {
                 self.waits += 1;
-                return next;
+                return Next::Head(came);
             }
             let began = !self.inbox.is_empty();
             match self.read(stop.as_mut()).await {
@@ -193,64 +168,6 @@ impl<'a, S: Stream> Connection<'a, S> {
         }
     }
 
-    /// Takes a whole head out of what came.
-    fn take_head(&mut self) -> Option<Next> {
-        let preface = head::H2_PREFACE;
-        let Some((len, repeated)) = self.find_head().filter(|(len, _)| *len <= HEAD_MAX_BYTES) else {
-            self.looked = self.inbox.len();
-            let too_long = self.inbox.len() > HEAD_MAX_BYTES;
-            let refusal = || refuse(http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head");
-            return too_long.then(|| Next::Refused(refusal()));
-        };
-        self.looked = 0;
-        if preface.starts_with(&self.inbox[..len]) {
-            return (self.inbox.len() >= preface.len()).then_some(Next::HandOver(Version::HTTP_2));
-        }
-        let head = match self.read_head(len, repeated) {
-            Ok(head) => head,
-            Err(refusal) => return Some(Next::Refused(refusal)),
-        };
-        // One with a body is hyper's, unless it can't have one, or says twice how long it is: that is refused.
-        let bodiless = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let has = |name| head.fields.headers.contains_key(name);
-        if !bodiless && has(CONTENT_LENGTH) != has(TRANSFER_ENCODING) {
-            return Some(Next::HandOver(head.version));
-        }
-        self.inbox.drain(..len);
-        Some(Next::Request(head))
-    }
-
-    /// Length of the head that has come, and what its lines say where they were said before.
-    fn find_head(&self) -> Option<(usize, Option<Arc<Fields>>)> {
-        // A head comes at once as a rule; one that comes in pieces isn't looked through again for each.
-        if self.looked == 0
-            && let Some(said) = &self.said
-        {
-            let first = head::first_len(&self.inbox);
-            if self.inbox[first..].starts_with(&said.lines) {
-                return Some((first + said.lines.len(), Some(said.fields.clone())));
-            }
-        }
-        head::head_len(&self.inbox, self.looked).map(|len| (len, None))
-    }
-
-    /// Reads a head of so many bytes; its lines only where they are not `repeated`.
-    fn read_head(&mut self, len: usize, repeated: Option<Arc<Fields>>) -> Result<RequestHead, Refusal> {
-        let head = &self.inbox[..len];
-        let (first, lines) = head.split_at(head::first_len(head));
-        let (method, uri, version) = head::read_first(first)?;
-        let fields = match repeated {
-            Some(fields) => fields,
-            None => {
-                let lines = Bytes::copy_from_slice(lines);
-                let fields = Arc::new(head::read_fields(&lines)?);
-                self.said = (lines.len() <= SAID_MAX_BYTES).then(|| Said { lines, fields: fields.clone() });
-                fields
-            }
-        };
-        Ok(RequestHead { method, uri, version, fields })
-    }
-
     /// Reads what comes, within the time for a head, at most twice that; nothing while nothing has begun and `stop` says that nothing shall.
     async fn read(&mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> io::Result<usize> {
         let mut asleep = false;
@@ -258,10 +175,7 @@ impl<'a, S: Stream> Connection<'a, S> {
             if let Poll::Ready(read) = poll_read(&mut self.stream, &mut self.inbox, cx) {
                 return Poll::Ready(read);
             }
-            if self.inbox.is_empty() && self.inbox.capacity() > INBOX_KEPT_BYTES {
-                // An idle connection holds no memory that it doesn't need.
-                self.inbox = Vec::new();
-            }
+            self.inbox.rest();
             // Nearly always this is what happens between two requests; who wakes us without a byte is one of these.
             let edge = &self.server.edge;
             let nothing_happened = !asleep && !self.timer.is_elapsed() && !edge.is_stopping();
@@ -322,7 +236,7 @@ impl<'a, S: Stream> Connection<'a, S> {
 
     /// Ready when the client has left. Requests that it sends ahead are kept, as far as they are few.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.inbox.len() < HEAD_MAX_BYTES {
+        while !self.inbox.is_full() {
             match ready!(poll_read(&mut self.stream, &mut self.inbox, cx)) {
                 Ok(read) if read > 0 => {}
                 _ => return Poll::Ready(()),
@@ -526,10 +440,10 @@ fn chunk_head(len: usize) -> Bytes {
 }
 
 /// Appends what has come; 0 at the end.
-fn poll_read<S: Stream>(stream: &mut S, inbox: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+fn poll_read<S: Stream>(stream: &mut S, inbox: &mut Inbox, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     let mut scratch = [const { MaybeUninit::uninit() }; READ_BYTES];
     let mut read = ReadBuf::uninit(&mut scratch);
     ready!(Pin::new(stream).poll_read(cx, &mut read))?;
-    inbox.extend_from_slice(read.filled());
+    inbox.add(read.filled());
     Poll::Ready(Ok(read.filled().len()))
 }
