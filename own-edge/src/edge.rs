@@ -163,6 +163,10 @@ impl Edge {
         self.store.take_back(key, object);
         if let Some(disk) = &self.disk {
             disk.forget(key);
+            // What has come in its place may have been written by now.
+            if let Some(newer) = self.store.get(key) {
+                newer.note_on_disk(false);
+            }
         }
     }
 
@@ -186,15 +190,23 @@ impl Edge {
 
     /// Forgets what is kept of these URLs; what is being fetched of them is not kept.
     pub(crate) fn forget(&self, urls: &[Key]) {
-        // In this order: a fill keeps first, and then looks whether it is outdated.
-        self.fills.outdate_where(|key| urls.iter().any(|url| key.split('\n').next() == Some(url)));
-        self.video.forget(|key| urls.contains(key));
-        for url in urls {
-            self.store.forget(url);
-            if let Some(disk) = &self.disk {
-                disk.forget(url);
-            }
-        }
+        let above_disk = || {
+            self.fills.outdate_where(|key| urls.iter().any(|url| key.split('\n').next() == Some(url)));
+            self.video.forget(|key| urls.contains(key));
+            urls.iter().for_each(|url| self.store.forget(url));
+        };
+        self.in_all_tiers(above_disk, |disk| urls.iter().for_each(|url| disk.forget(url)));
+    }
+
+    /// Has something forgotten in fills and memory, and on disk, so that none of them hands it to another in the
+    /// meantime. `above_disk` names fills before memory: a fill keeps first, and then looks whether it is outdated. It
+    /// is called once more after the disk, since a fill that began in between may have taken from there, or from
+    /// memory, what was about to go.
+    pub(crate) fn in_all_tiers<T>(&self, above_disk: impl Fn(), disk: impl FnOnce(&Disk) -> T) -> Option<T> {
+        above_disk();
+        let forgotten = self.disk.as_ref().map(disk);
+        above_disk();
+        forgotten
     }
 
     /// Makes room: nobody will ask for these any more. Live segments were asked for so often that they would stay long.

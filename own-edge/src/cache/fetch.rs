@@ -267,7 +267,7 @@ async fn stream(
         writer.open_window();
     } else if fresh.is_some_and(|fresh| !matches!(fresh.state(edge.now()), State::Fresh(_))) {
         // Good for those who wait; who comes later must have it validated.
-        writer.unlist();
+        writer.set_apart();
     }
     let etag = strong_etag(answer.status, &answer.headers);
     let mut playlist = Passing::of(&wanted.url, answer.status, &answer.headers);
@@ -299,7 +299,7 @@ async fn stream(
     if len.is_some_and(|len| len != taken) {
         return FillResult::Aborted;
     }
-    if let Some(playlist) = playlist {
+    if let Some(playlist) = playlist.filter(|_| !writer.is_outdated()) {
         prefetch::learn(edge, &wanted.url, playlist);
     }
     match fresh.filter(|_| !writer.is_window()) {

@@ -52,7 +52,7 @@ pub(crate) fn kept(edge: &Arc<Edge>, asked: &Asked, now: Millis) -> Result<Found
         }
         State::StaleWhileRevalidate => {
             // Nobody waits for this one; whoever comes next finds what it brings.
-            drop(begin(edge, &key, Some(&object), || Wanted::by(edge, asked, None)));
+            drop(begin(edge, &key, true, || Wanted::by(edge, asked, None)));
             Ok(Found::Stale(object, "stale-while-revalidate"))
         }
         State::Stale
@@ -78,22 +78,33 @@ pub(crate) fn lookup(edge: &Arc<Edge>, asked: &Asked, informed: Option<Informed>
     };
     match alone {
         Some(reason) => Found::Pass(reason),
-        None => begin(edge, &key, object.as_ref(), || Wanted::by(edge, asked, informed)),
+        None => begin(edge, &key, object.is_some(), || Wanted::by(edge, asked, informed)),
     }
 }
 
-/// Joins the fill of `key`, or begins it, with what is kept as what to revalidate.
-pub(crate) fn begin(edge: &Arc<Edge>, key: &Key, kept: Option<&Arc<Object>>, wanted: impl FnOnce() -> Wanted) -> Found {
-    let fresh_now = || edge.store.get(key).filter(|object| fresh_for_s(edge, object).is_some());
+/// Joins the fill of `key`, or begins it, with what is kept as what to revalidate; `stale` says whether something was.
+pub(crate) fn begin(edge: &Arc<Edge>, key: &Key, stale: bool, wanted: impl FnOnce() -> Wanted) -> Found {
+    // Looked up once more: what was purged since must not help out.
+    let mut past_its_time = None;
+    let fresh_now = || {
+        let object = edge.store.get(key)?;
+        match fresh_for_s(edge, &object) {
+            Some(_) => Some(object),
+            None => {
+                past_its_time = Some(object);
+                None
+            }
+        }
+    };
     match edge.fills.join(key, fresh_now) {
         Joined::Kept(object) => {
             let ttl_s = fresh_for_s(edge, &object).unwrap_or(0);
             Found::Fresh(object, ttl_s)
         }
-        Joined::Waiter(reader) => Found::Filling { reader, first: false, stale: kept.is_some() },
+        Joined::Waiter(reader) => Found::Filling { reader, first: false, stale },
         Joined::First(reader, writer) => {
-            tokio::spawn(fetch::fill(edge.clone(), key.clone(), wanted(), kept.cloned(), writer));
-            Found::Filling { reader, first: true, stale: kept.is_some() }
+            tokio::spawn(fetch::fill(edge.clone(), key.clone(), wanted(), past_its_time, writer));
+            Found::Filling { reader, first: true, stale }
         }
     }
 }

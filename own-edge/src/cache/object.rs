@@ -212,6 +212,11 @@ impl Object {
         self.softened.store(true, Ordering::Relaxed);
     }
 
+    /// Whether [`Object::soften`] said so.
+    pub(crate) fn is_softened(&self) -> bool {
+        self.softened.load(Ordering::Relaxed)
+    }
+
     /// What the origin calls it, for purges.
     pub(crate) fn tags(&self) -> impl Iterator<Item = &str> {
         tags(&self.head.headers)

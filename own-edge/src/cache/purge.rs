@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use crate::cache::object::{Key, Object};
 use crate::edge::Edge;
@@ -128,9 +129,12 @@ fn path_of(text: &str) -> &str {
 /// more than a walk after the other.
 #[derive(Default)]
 pub(crate) struct Purges {
-    waiting: Mutex<Vec<Arc<Purge>>>,
-    turn: tokio::sync::Mutex<()>,
+    waiting: Mutex<Vec<(Arc<Purge>, oneshot::Sender<Carried>)>>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
+
+/// What came of a walk; a sentence if it failed.
+type Carried = Result<(), String>;
 
 /// Answers a purge: status and JSON.
 pub(crate) async fn purge(edge: &Arc<Edge>, bytes: &[u8]) -> (StatusCode, String) {
@@ -140,50 +144,58 @@ pub(crate) async fn purge(edge: &Arc<Edge>, bytes: &[u8]) -> (StatusCode, String
             return (StatusCode::BAD_REQUEST, json!({"error": "bad_value", "detail": detail}).to_string());
         }
     };
+    let (told, carried) = oneshot::channel();
     let lock = || edge.purges.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-    lock().push(asked.clone());
-    let turn = edge.purges.turn.lock().await;
+    lock().push((asked.clone(), told));
+    let turn = edge.purges.turn.clone().lock_owned().await;
     let batch = std::mem::take(&mut *lock());
     // Nothing is left where the one before took ours along.
     if !batch.is_empty() {
         let edge = edge.clone();
-        let walk = tokio::task::spawn_blocking(move || sweep(&edge, &batch));
-        let failed = match walk.await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(format!("the purge is in force, but a crash may undo it: its log says {error}")),
-            Err(error) => Some(format!("the purge was not carried out; ask again: {error}")),
-        };
-        if let Some(detail) = failed {
-            tracing::error!(detail, "a purge failed");
-            let answer = json!({"error": "failed", "detail": detail});
-            return (StatusCode::INTERNAL_SERVER_ERROR, answer.to_string());
-        }
+        // Whoever asked may leave; the others' purges, and the turn, are the walk's until its end.
+        tokio::task::spawn_blocking(move || {
+            let (purges, told): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+            let carried = sweep(&edge, &purges).map_err(|error| {
+                let detail = format!("the purge is in force, but a crash may undo it: its log says {error}");
+                tracing::error!(detail, "a purge failed");
+                detail
+            });
+            told.into_iter().for_each(|told| drop(told.send(carried.clone())));
+            drop(turn);
+        });
+    } else {
+        drop(turn);
     }
-    drop(turn);
+    let died = || Err("the purge was not carried out; ask again".to_owned());
+    if let Err(detail) = carried.await.unwrap_or_else(|_| died()) {
+        let answer = json!({"error": "failed", "detail": detail});
+        return (StatusCode::INTERNAL_SERVER_ERROR, answer.to_string());
+    }
     edge.metrics.purges.increment(1);
     let counts = json!({"urls": asked.urls.len(), "prefixes": asked.prefixes.len(), "tags": asked.tags.len()});
     (StatusCode::OK, json!({"purged": counts, "soft": asked.soft}).to_string())
 }
 
 fn sweep(edge: &Edge, batch: &[Arc<Purge>]) -> std::io::Result<()> {
-    // First what is being fetched, then what is kept: a fill keeps first, and then looks whether it is outdated. Which
-    // tags a fill will have is not known, so each may have the one that goes.
-    edge.fills.outdate_where(|key| batch.iter().any(|purge| !purge.tags.is_empty() || purge.names_url(key)));
-    edge.video.forget(|key| batch.iter().any(|purge| !purge.soft && purge.names_url(key)));
-    edge.store.retain(
-        |key| !batch.iter().any(|purge| !purge.soft && purge.names_url(key)),
-        |key, object| {
-            let mut stays = true;
-            for purge in batch.iter().filter(|purge| purge.names(key, object)) {
-                match purge.soft {
-                    true => object.soften(),
-                    false => stays = false,
+    let above_disk = || {
+        // Which tags a fill will have is not known, so each may have the one that goes.
+        edge.fills.outdate_where(|key| batch.iter().any(|purge| !purge.tags.is_empty() || purge.names_url(key)));
+        edge.video.forget(|key| batch.iter().any(|purge| !purge.soft && purge.names_url(key)));
+        edge.store.retain(
+            |key| !batch.iter().any(|purge| !purge.soft && purge.names_url(key)),
+            |key, object| {
+                let mut stays = true;
+                for purge in batch.iter().filter(|purge| purge.names(key, object)) {
+                    match purge.soft {
+                        true => object.soften(),
+                        false => stays = false,
+                    }
                 }
-            }
-            stays
-        },
-    );
-    edge.disk.as_ref().map_or(Ok(()), |disk| disk.purge(batch))
+                stays
+            },
+        );
+    };
+    edge.in_all_tiers(above_disk, |disk| disk.purge(batch)).unwrap_or(Ok(()))
 }
 
 #[cfg(test)]

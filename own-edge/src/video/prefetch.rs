@@ -180,7 +180,7 @@ fn fetch(edge: &Arc<Edge>, url: Key, cause: Cause) {
     }
     let Ok(place) = edge.prefetches.places.clone().try_acquire_owned() else { return count("left_out") };
     // Somebody who asks for it joins this fetch; one that is under way already needs no other.
-    let Found::Filling { mut reader, first: true, .. } = begin(edge, &url, None, || Wanted::ahead(edge, url.clone()))
+    let Found::Filling { mut reader, first: true, .. } = begin(edge, &url, false, || Wanted::ahead(edge, url.clone()))
     else {
         return count("under_way");
     };

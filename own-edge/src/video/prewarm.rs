@@ -130,7 +130,7 @@ impl<'a> Order<'a> {
             count("kept");
             Passing::kept(&key, object)
         } else {
-            match begin(edge, &kept_as, kept.as_ref(), || Wanted::ahead(edge, key.clone())) {
+            match begin(edge, &kept_as, kept.is_some(), || Wanted::ahead(edge, key.clone())) {
                 Found::Filling { reader, first, .. } => {
                     count(if first { "begun" } else { "under_way" });
                     self.follow(&key, reader).await

@@ -3,11 +3,16 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::client::{Reply, get, get_bytes, get_with, head, raw};
-use crate::scripted::Scripted;
-use crate::support::{TOKEN, TestEdge, media};
+use serde_json::json;
+
+use crate::client::{Reply, get, get_with, head};
+use crate::purging::purge;
+use crate::scripted::{Scripted, Step, response};
+use crate::support::{TestEdge, media};
 
 const KEPT: &str = "Cache-Control: max-age=600\nETag: \"1\"\nSurrogate-Key: show-7";
 const LARGE: usize = 700_001;
@@ -185,14 +190,8 @@ async fn purges_outlive_the_process_too() {
         edge.hit(target).await;
     }
     folder.has(5).await;
-    let purge = async |edge: &TestEdge, body: &str| {
-        let lines = format!("Authorization: Bearer {TOKEN}\nContent-Length: {}", body.len());
-        let request = [&get_bytes("POST", "/.spillway/purge", &lines), body.as_bytes()].concat();
-        let reply = raw(edge.address, &request).await;
-        assert_eq!(reply.status, 200, "{:?}", String::from_utf8(reply.body));
-    };
-    purge(&edge, r#"{"urls": ["/url"], "prefixes": ["/prefix/"], "tags": ["show-8"]}"#).await;
-    purge(&edge, r#"{"urls": ["/soft"], "soft": true}"#).await;
+    purge(&edge, json!({"urls": ["/url"], "prefixes": ["/prefix/"], "tags": ["show-8"]})).await;
+    purge(&edge, json!({"urls": ["/soft"], "soft": true})).await;
     folder.has(2).await;
     edge.stop().await;
     let edge = folder.edge(&origin).await;
@@ -201,6 +200,63 @@ async fn purges_outlive_the_process_too() {
         assert_eq!(origin.count(target), if target == "/stays" { 1 } else { 2 }, "{target}");
     }
     assert_eq!(origin.seen("/soft")[1].header("if-none-match"), Some("\"1\""), "it was validated, not forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_purge_names_does_not_come_back_from_disk_while_it_is_carried_out() {
+    let (origin, folder) = (Scripted::start().await, Folder::new());
+    let version = Arc::new(AtomicU64::new(0));
+    let now = version.clone();
+    origin.on("/1", move |_| {
+        let body = format!("{:<60000}", now.load(Ordering::SeqCst));
+        vec![Step::Send(response(200, KEPT, body.as_bytes()))]
+    });
+    let edge = folder.edge(&origin).await;
+    let ask = async || {
+        let reply = get(edge.address, "/1").await;
+        String::from_utf8(reply.body).unwrap().trim().parse::<u64>().unwrap()
+    };
+    let over = AtomicBool::new(false);
+    let viewer = async || {
+        while !over.load(Ordering::SeqCst) {
+            ask().await;
+        }
+    };
+    let purges = async {
+        for round in 1..=40 {
+            folder.has(1).await;
+            version.store(round, Ordering::SeqCst);
+            let what = if round % 2 == 0 { json!({"urls": ["/1"]}) } else { json!({"tags": ["show-7"], "soft": true}) };
+            purge(&edge, what).await;
+            assert_eq!(ask().await, round);
+        }
+        over.store(true, Ordering::SeqCst);
+    };
+    tokio::join!(viewer(), viewer(), viewer(), viewer(), purges);
+}
+
+#[tokio::test]
+async fn what_was_purged_softly_helps_out_from_its_file() {
+    for restarted in [false, true] {
+        let (origin, folder) = (Scripted::start().await, Folder::new());
+        origin.answer("/1", KEPT, media(LARGE));
+        let mut edge = folder.edge(&origin).await;
+        get(edge.address, "/1").await;
+        edge.hit("/1").await;
+        folder.has(1).await;
+        // The open file has taken the place of memory.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if restarted {
+            edge.stop().await;
+            edge = folder.edge(&origin).await;
+            assert!(from_disk(&get(edge.address, "/1").await));
+        }
+        purge(&edge, json!({"urls": ["/1"], "soft": true})).await;
+        origin.on("/1", |_| vec![Step::Reset]);
+        let reply = get(edge.address, "/1").await;
+        assert!(reply.status == 200 && reply.cache_status().contains("detail=origin-"), "{}", reply.head);
+        assert!(reply.body == media(LARGE) && origin.count("/1") >= 2);
+    }
 }
 
 #[tokio::test]

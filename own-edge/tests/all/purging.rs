@@ -123,6 +123,34 @@ async fn what_was_being_fetched_is_not_kept_whichever_way_it_is_named() {
     }
 }
 
+#[tokio::test]
+async fn what_was_past_its_time_when_it_came_goes_too() {
+    for purged in [false, true] {
+        let origin = Scripted::start().await;
+        let gate = Gate::new();
+        let held = gate.clone();
+        origin.on("/1", move |seen| match seen.header("if-none-match") {
+            None => {
+                let mut begin = response(200, "Cache-Control: no-cache\nETag: \"1\"", b"12");
+                let end = begin.split_off(begin.len() - 1);
+                vec![Step::Send(begin), Step::Wait(held.clone()), Step::Send(end)]
+            }
+            Some(_) => vec![Step::Send(response(304, "ETag: \"1\"\nCache-Control: no-cache", b""))],
+        });
+        let edge = TestEdge::start(&origin).await;
+        let mut first = open_get(edge.address, "/1").await;
+        first.first_byte().await;
+        if purged {
+            purge(&edge, json!({"urls": ["/1"]})).await;
+        }
+        gate.open();
+        assert_eq!(first.rest().await.body, b"12");
+        assert_eq!(get(edge.address, "/1").await.body, b"12");
+        let asked = origin.seen("/1").pop().expect("asked");
+        assert_eq!(asked.header("if-none-match").is_none(), purged, "what was purged is not validated");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_storm_of_purges_nothing_old_is_served_after_an_answered_one_and_all_goes_on() {
     const PURGERS: usize = 20;

@@ -377,7 +377,7 @@ impl Inner {
         // A file is one of ours.
         let Stored::Memory(body) = object.body.stored() else { return Ok(true) };
         let Some(next) = self.next.get() else { return Ok(false) };
-        if !is_kept() || self.paused.load(Ordering::Relaxed) {
+        if !is_kept() || object.is_softened() || self.paused.load(Ordering::Relaxed) {
             return Ok(false);
         }
         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -399,8 +399,8 @@ impl Inner {
             self.forget(key, &before);
         }
         self.index.insert(key.clone(), entry.clone());
-        // Whoever forgot it in between has looked through the index before it was there.
-        if !is_kept() {
+        // Whoever forgot it in between, or has it validated, has looked through the index before it was there.
+        if !is_kept() || object.is_softened() {
             self.forget(key, &entry);
             return Ok(false);
         }

@@ -250,10 +250,32 @@ impl Drop for Reader {
     }
 }
 
-/// Fills in progress by key.
+/// Fills in progress.
 pub(crate) struct FillTable {
-    fills: Mutex<BTreeMap<Key, Arc<Fill>>>,
+    fills: Mutex<Listed>,
     budget: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct Listed {
+    /// Those that who comes may join.
+    joinable: BTreeMap<Key, Arc<Fill>>,
+    /// Those that nobody may join any more, and whose object will be kept all the same; by their address.
+    apart: BTreeMap<usize, (Key, Arc<Fill>)>,
+}
+
+impl Listed {
+    fn leave(&mut self, key: &Key, fill: &Arc<Fill>) {
+        if self.joinable.get(key).is_some_and(|listed| Arc::ptr_eq(listed, fill)) {
+            self.joinable.remove(key);
+        }
+        self.apart.remove(&(Arc::as_ptr(fill) as usize));
+    }
+
+    fn set_apart(&mut self, key: &Key, fill: &Arc<Fill>) {
+        self.leave(key, fill);
+        self.apart.insert(Arc::as_ptr(fill) as usize, (key.clone(), fill.clone()));
+    }
 }
 
 /// What joining a key's fill came to.
@@ -275,7 +297,7 @@ impl FillTable {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Fill>>> {
+    fn lock(&self) -> MutexGuard<'_, Listed> {
         self.fills.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -283,7 +305,7 @@ impl FillTable {
     /// before it leaves the table.
     pub(crate) fn join(self: &Arc<Self>, key: &Key, kept: impl FnOnce() -> Option<Arc<Object>>) -> Joined {
         let mut fills = self.lock();
-        if let Some(reader) = fills.get(key).and_then(Fill::join) {
+        if let Some(reader) = fills.joinable.get(key).and_then(Fill::join) {
             return Joined::Waiter(reader);
         }
         if let Some(object) = kept() {
@@ -291,19 +313,22 @@ impl FillTable {
         }
         let fill = Arc::new(Fill::new(self.budget.clone()));
         let reader = fill.join().expect("a new fill is no window");
-        fills.insert(key.clone(), fill.clone());
+        fills.joinable.insert(key.clone(), fill.clone());
         Joined::First(reader, Writer::new(self.clone(), key.clone(), fill))
     }
 
     /// What is being fetched for keys that `goes` names is not kept, and who comes from now on fetches anew.
     pub(crate) fn outdate_where(&self, goes: impl Fn(&Key) -> bool) {
-        self.lock().retain(|key, fill| {
+        let stays = |key: &Key, fill: &Fill| {
             let goes = goes(key);
             if goes {
                 fill.outdated.store(true, Ordering::Relaxed);
             }
             !goes
-        });
+        };
+        let mut fills = self.lock();
+        fills.joinable.retain(|key, fill| stays(key, fill));
+        fills.apart.retain(|_, (key, fill)| stays(key, fill));
     }
 
     /// Bytes of the budget that are free.

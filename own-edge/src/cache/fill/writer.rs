@@ -33,9 +33,14 @@ impl Writer {
 
     /// Takes the fill out of the table: who comes from now on doesn't find it.
     pub(crate) fn unlist(&self) {
+        self.table.lock().leave(&self.key, &self.fill);
+    }
+
+    /// The same, and its object will be kept: it can still become outdated.
+    pub(crate) fn set_apart(&self) {
         let mut fills = self.table.lock();
-        if fills.get(&self.key).is_some_and(|listed| Arc::ptr_eq(listed, &self.fill)) {
-            fills.remove(&self.key);
+        if !self.is_outdated() {
+            fills.set_apart(&self.key, &self.fill);
         }
     }
 
@@ -51,11 +56,16 @@ impl Writer {
 
     /// The answer turned out to be for requests of `key`: these find the fill now, unless another one is theirs already.
     pub(crate) fn rekey(&mut self, key: Key) {
-        self.unlist();
-        // One that was outdated must not be found again.
+        let mut fills = self.table.lock();
+        fills.leave(&self.key, &self.fill);
+        // One that was outdated must not be found again; it is only while the table is locked that none becomes so.
         if !self.is_outdated() {
-            self.table.lock().entry(key.clone()).or_insert_with(|| self.fill.clone());
+            match fills.joinable.contains_key(&key) {
+                true => fills.set_apart(&key, &self.fill),
+                false => drop(fills.joinable.insert(key.clone(), self.fill.clone())),
+            }
         }
+        drop(fills);
         self.key = key;
     }
 
