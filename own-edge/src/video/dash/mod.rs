@@ -1,10 +1,14 @@
-//! DASH MPDs: segment templates, by number or by timeline. What says its segments in other ways is left out.
+//! DASH MPDs: segments by template (number or timeline), by list, or all in one file.
 
-use std::collections::BTreeMap;
+mod template;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
+
+use template::{Run, Template, expanded, filled, width};
 
 use super::times::{duration_ms, moment_ms};
 use super::{
@@ -78,6 +82,8 @@ struct Level {
     /// The first `BaseURL` of each element counts; others are the same elsewhere.
     has_base: bool,
     template: Option<Template>,
+    /// What the `SegmentURL`s of a list say; `None` for a part of a file.
+    urls: Vec<Option<String>>,
 }
 
 impl Level {
@@ -90,28 +96,6 @@ impl Level {
             text.push_str(more);
         }
     }
-}
-
-/// A `SegmentTemplate`, with what it has from those around it.
-#[derive(Clone, Default)]
-struct Template {
-    media: Option<String>,
-    init: Option<String>,
-    timescale: u64,
-    first: u64,
-    duration: Option<u64>,
-    /// How much earlier than complete a segment may be asked for, ms.
-    early_ms: u64,
-    timeline: Option<Vec<Run>>,
-}
-
-/// An `S`: so many segments of one length.
-#[derive(Clone, Copy)]
-struct Run {
-    at: Option<u64>,
-    duration: u64,
-    /// -1: up to the next one.
-    repeat: i64,
 }
 
 #[derive(Default)]
@@ -160,7 +144,18 @@ impl Mpd {
                 self.next_period_ms = start_ms.saturating_add(self.period.1.unwrap_or(0));
             }
             b"BaseURL" => level.text = Some(String::new()),
-            b"SegmentTemplate" => level.template = Some(Template::of(&level)),
+            b"SegmentTemplate" | b"SegmentList" => level.template = Some(Template::of(&level)),
+            b"SegmentURL" => {
+                if let Some(list) = open.last_mut().filter(|parent| parent.name == b"SegmentList") {
+                    list.urls.push(level.attribute("media").map(str::to_owned));
+                }
+            }
+            b"Initialization" => {
+                let template = open.last_mut().and_then(|parent| parent.template.as_mut());
+                if let (Some(template), Some(url)) = (template, level.attribute("sourceURL")) {
+                    template.init = Some(url.to_owned());
+                }
+            }
             b"SegmentTimeline" => {
                 if let Some(template) = &mut level.template {
                     template.timeline = Some(Vec::new());
@@ -190,8 +185,16 @@ impl Mpd {
                 parent.has_base = true;
                 parent.bases.push(level.text.unwrap_or_default().trim().to_owned());
             }
-            (b"SegmentTemplate", Some(parent)) | (b"SegmentTimeline", Some(parent)) => {
+            (b"SegmentTemplate" | b"SegmentTimeline", Some(parent)) => parent.template = level.template,
+            (b"SegmentList", Some(parent)) => {
                 parent.template = level.template;
+                if let Some(template) = &mut parent.template
+                    && !level.urls.is_empty()
+                {
+                    let left_out = level.urls.len().saturating_sub(SEGMENTS_MAX);
+                    template.urls = Some(level.urls[left_out..].into());
+                    template.urls_left_out = left_out as u64;
+                }
             }
             (b"Representation", _) if self.listings.len() < RENDITIONS_MAX => {
                 if let Some(listing) = self.listing(&level, base) {
@@ -204,51 +207,94 @@ impl Mpd {
     }
 
     fn listing(&mut self, level: &Level, base: &Base<'_>) -> Option<Listing> {
-        let template = level.template.as_ref()?;
         let mut below = base.below("")?;
         for uri in &level.bases {
             below = below.below(uri)?;
         }
-        let fill = |text: &str, number: &str, time: &str| filled(text, level, number, time);
-        let media = template.media.as_ref()?;
-        let scale = template.timescale.max(1);
-        let in_ms = |ticks: u64| u64::try_from(u128::from(ticks) * 1000 / u128::from(scale)).unwrap_or(u64::MAX);
-        let segments = match (&template.timeline, template.duration) {
-            (Some(timeline), _) => {
-                let end = self.period.1.map(|ms| u128::from(ms) * u128::from(scale) / 1000);
-                let room = SEGMENTS_MAX.min(ALL_SEGMENTS_MAX.saturating_sub(self.segments));
-                let all = expanded(timeline, end, SEGMENTS_MAX);
-                let from = all.len().saturating_sub(room);
-                let list: Vec<Segment> = (template.first..)
-                    .zip(&all)
-                    .skip(from)
-                    .map(|(number, (at, ticks))| {
-                        let uri = fill(media, &number.to_string(), &at.to_string())?;
-                        Some(Segment { key: below.key(&uri)?, duration_ms: in_ms(*ticks), gap: false })
-                    })
-                    .collect::<Option<_>>()?;
-                self.segments += list.len();
-                Segments::Listed { first: template.first.saturating_add(from as u64), skipped: 0, list }
-            }
-            (None, Some(ticks)) => {
-                let whole = below.key(&fill(media, PLACE, PLACE)?)?;
-                let (prefix, suffix) = whole.split_once(PLACE)?;
-                if suffix.contains(PLACE) || media.contains("$Time") {
-                    return None;
-                }
-                let end = self.end(template, ticks, scale)?;
-                let (prefix, suffix) = (prefix.to_owned(), suffix.to_owned());
-                Segments::Counted(Counted { prefix, suffix, width: width(media), first: template.first, end })
-            }
-            (None, None) => return None,
+        let inherited = Template::default();
+        let template = level.template.as_ref().unwrap_or(&inherited);
+        let segments = match (&template.urls, &template.media, &template.timeline, template.duration) {
+            (Some(urls), ..) => self.by_list(template, urls, &below)?,
+            (None, Some(media), Some(timeline), _) => self.by_timeline(template, media, timeline, level, &below)?,
+            (None, Some(media), None, Some(ticks)) => self.by_number(template, media, ticks, level, &below)?,
+            (None, Some(_), None, None) => return None,
+            // A file of its own; without one there is nothing to be had.
+            (None, None, ..) if !level.has_base => return None,
+            (None, None, ..) => self.by_list(&Template::default(), &[Some(String::new())], &below)?,
         };
-        let init = template.init.as_ref().and_then(|init| below.key(&fill(init, "", "")?));
+        let init = template.init.as_ref().and_then(|init| below.key(&filled(init, level, "", "")?));
         let longest = match &segments {
             Segments::Listed { list, .. } => list.iter().map(|segment| segment.duration_ms).max().unwrap_or(0),
-            Segments::Counted(_) => in_ms(template.duration.unwrap_or(0)),
+            Segments::Counted(_) => template.ms(template.duration.unwrap_or(0)),
         };
         let target_ms = longest.min(TARGET_MAX_MS);
         Some(Listing { segments, init, target_ms, live: self.dynamic, ..Listing::default() })
+    }
+
+    /// So many segments of a list may still be kept, the last ones.
+    fn room(&self) -> usize {
+        SEGMENTS_MAX.min(ALL_SEGMENTS_MAX.saturating_sub(self.segments))
+    }
+
+    /// Begin and length of the last segments of a timeline of the open period.
+    fn expanded(&self, template: &Template, timeline: &[Run]) -> VecDeque<(u64, u64)> {
+        let end = self.period.1.map(|ms| u128::from(ms) * u128::from(template.timescale.max(1)) / 1000);
+        expanded(timeline, end, SEGMENTS_MAX)
+    }
+
+    fn by_list(&mut self, template: &Template, urls: &[Option<String>], below: &Base<'_>) -> Option<Segments> {
+        let lengths = template.timeline.as_ref().map(|timeline| self.expanded(template, timeline));
+        let duration_ms = |at: usize| match (&lengths, template.duration) {
+            (Some(lengths), _) => lengths.get(at).map(|(_, ticks)| template.ms(*ticks)),
+            (None, Some(ticks)) => Some(template.ms(ticks)),
+            (None, None) => (urls.len() == 1).then_some(self.period.1.unwrap_or(0)),
+        };
+        let from = urls.len().saturating_sub(self.room());
+        let segment = |(at, url): (usize, &Option<String>)| {
+            let key = below.key(url.as_ref()?)?;
+            Some(Segment { key, duration_ms: duration_ms(at)?, gap: false })
+        };
+        let list: Vec<Segment> = urls.iter().enumerate().skip(from).map(segment).collect::<Option<_>>()?;
+        self.segments += list.len();
+        let first = template.first.saturating_add(template.urls_left_out).saturating_add(from as u64);
+        Some(Segments::Listed { first, skipped: 0, list })
+    }
+
+    fn by_timeline(
+        &mut self,
+        template: &Template,
+        media: &str,
+        timeline: &[Run],
+        level: &Level,
+        below: &Base<'_>,
+    ) -> Option<Segments> {
+        let all = self.expanded(template, timeline);
+        let from = all.len().saturating_sub(self.room());
+        let segment = |(number, (at, ticks)): (u64, &(u64, u64))| {
+            let uri = filled(media, level, &number.to_string(), &at.to_string())?;
+            Some(Segment { key: below.key(&uri)?, duration_ms: template.ms(*ticks), gap: false })
+        };
+        let list: Vec<Segment> = (template.first..).zip(&all).skip(from).map(segment).collect::<Option<_>>()?;
+        self.segments += list.len();
+        Some(Segments::Listed { first: template.first.saturating_add(from as u64), skipped: 0, list })
+    }
+
+    fn by_number(
+        &self,
+        template: &Template,
+        media: &str,
+        ticks: u64,
+        level: &Level,
+        below: &Base<'_>,
+    ) -> Option<Segments> {
+        let whole = below.key(&filled(media, level, PLACE, PLACE)?)?;
+        let (prefix, suffix) = whole.split_once(PLACE)?;
+        if suffix.contains(PLACE) || media.contains("$Time") {
+            return None;
+        }
+        let end = self.end(template, ticks)?;
+        let (prefix, suffix) = (prefix.to_owned(), suffix.to_owned());
+        Some(Segments::Counted(Counted { prefix, suffix, width: width(media), first: template.first, end }))
     }
 
     fn finished(mut self) -> Vec<Listing> {
@@ -260,7 +306,8 @@ impl Mpd {
     }
 
     /// Where numbers end.
-    fn end(&self, template: &Template, ticks: u64, scale: u64) -> Option<CountEnd> {
+    fn end(&self, template: &Template, ticks: u64) -> Option<CountEnd> {
+        let scale = template.timescale.max(1);
         let each_us =
             u64::try_from(u128::from(ticks) * 1_000_000 / u128::from(scale)).ok().filter(|us| *us >= 1_000)?;
         let count = self.period.1.map(|ms| (u128::from(ms) * 1000).div_ceil(u128::from(each_us)));
@@ -275,91 +322,6 @@ impl Mpd {
         let from_ms = complete_ms.saturating_sub(template.early_ms);
         Some(CountEnd::Clock { from_ms, each_us, last: last.unwrap_or(u64::MAX) })
     }
-}
-
-impl Template {
-    /// What an element says, in the place of what is said around it.
-    fn of(level: &Level) -> Self {
-        let outer = level.template.clone().unwrap_or(Self { timescale: 1, first: 1, ..Self::default() });
-        let number = |name| level.attribute(name).and_then(|text| text.trim().parse::<u64>().ok());
-        let text = |name| level.attribute(name).map(str::to_owned);
-        let early_ms = level.attribute("availabilityTimeOffset").and_then(|text| text.trim().parse::<f64>().ok());
-        // "INF" says nothing about when.
-        let early_ms = early_ms.filter(|s| s.is_finite() && *s > 0.0).map(|s| (s * 1000.0).min(3_600_000.0) as u64);
-        Self {
-            media: text("media").or(outer.media),
-            init: text("initialization").or(outer.init),
-            timescale: number("timescale").unwrap_or(outer.timescale),
-            first: number("startNumber").unwrap_or(outer.first),
-            duration: number("duration").or(outer.duration),
-            early_ms: early_ms.unwrap_or(outer.early_ms),
-            timeline: outer.timeline,
-        }
-    }
-}
-
-/// Begin and length of each segment of a timeline, at most `max` of them, the last.
-fn expanded(timeline: &[Run], end: Option<u128>, max: usize) -> std::collections::VecDeque<(u64, u64)> {
-    let mut out = std::collections::VecDeque::new();
-    let mut at = 0_u64;
-    for (index, run) in timeline.iter().enumerate() {
-        at = run.at.unwrap_or(at);
-        let until = timeline.get(index + 1).and_then(|next| next.at).map(u128::from).or(end);
-        let count = match u64::try_from(run.repeat) {
-            Ok(repeat) => repeat.saturating_add(1),
-            Err(_) => until.map_or(1, |until| {
-                let rest = until.saturating_sub(u128::from(at)).div_ceil(u128::from(run.duration.max(1)));
-                u64::try_from(rest).unwrap_or(u64::MAX)
-            }),
-        };
-        // What would not be kept is not made.
-        let left_out = count.saturating_sub(max as u64);
-        at = at.saturating_add(run.duration.saturating_mul(left_out));
-        for _ in left_out..count {
-            if out.len() == max {
-                out.pop_front();
-            }
-            out.push_back((at, run.duration));
-            at = at.saturating_add(run.duration);
-        }
-    }
-    out
-}
-
-/// A template's text with its `$…$` replaced; `None` for what is not known.
-fn filled(text: &str, level: &Level, number: &str, time: &str) -> Option<String> {
-    let mut out = String::new();
-    for (at, piece) in text.split('$').enumerate() {
-        if at % 2 == 0 {
-            out.push_str(piece);
-            continue;
-        }
-        let (name, format) = piece.split_once('%').unwrap_or((piece, ""));
-        let value = match name {
-            "" => "$",
-            "RepresentationID" => level.attribute("id")?,
-            "Bandwidth" => level.attribute("bandwidth")?,
-            "Number" => number,
-            "Time" => time,
-            _ => return None,
-        };
-        let width = digits(format);
-        let zeros = if value == PLACE { 0 } else { width.saturating_sub(value.len()) };
-        out.extend(std::iter::repeat_n('0', zeros));
-        out.push_str(value);
-    }
-    // An odd one out is no template.
-    text.matches('$').count().is_multiple_of(2).then_some(out)
-}
-
-/// The digits that `$Number%05d$` asks for.
-fn width(media: &str) -> usize {
-    media.split('$').find_map(|piece| piece.strip_prefix("Number%")).map_or(0, digits)
-}
-
-/// `05d` is five.
-fn digits(format: &str) -> usize {
-    format.trim_end_matches('d').parse().unwrap_or(0).min(20)
 }
 
 #[cfg(test)]
@@ -406,6 +368,48 @@ mod tests {
         assert_eq!(read[0].init.as_deref(), Some("/live/media/v1/init-100.mp4"));
         assert_eq!(keys(&read[1])[0], "/live/media/b&c/v2/001000-7.m4s");
         assert_eq!((read.len(), read[0].target_ms, read[0].live), (2, 3_000, false));
+    }
+
+    #[test]
+    fn lists_and_files_say_their_segments_themselves() {
+        let text = r#"<MPD type="static" mediaPresentationDuration="PT10S"><BaseURL>vod/</BaseURL><Period>
+            <AdaptationSet><SegmentList timescale="1000" duration="4000" startNumber="5">
+              <Initialization sourceURL="init.mp4"/></SegmentList>
+              <Representation id="1"><BaseURL>a/</BaseURL><SegmentList><SegmentURL media="1.m4s"/>
+                <SegmentURL media="2.m4s?x=1" mediaRange="0-9"/></SegmentList></Representation>
+              <Representation id="2"><SegmentList timescale="10" startNumber="1"><SegmentTimeline><S d="20" r="1"/>
+                <S d="60"/></SegmentTimeline><SegmentURL media="b1"/><SegmentURL media="b2"/><SegmentURL media="b3"/>
+                </SegmentList></Representation>
+              <Representation id="3"><BaseURL>c.mp4</BaseURL><SegmentList><SegmentURL mediaRange="0-9"/>
+                </SegmentList></Representation></AdaptationSet>
+            <AdaptationSet><Representation id="4"><BaseURL>d.mp4</BaseURL><SegmentBase indexRange="800-899">
+              <Initialization range="0-799"/></SegmentBase></Representation>
+              <Representation id="5"><BaseURL>e.vtt</BaseURL></Representation><Representation id="6"/>
+              <Representation id="7"><BaseURL>https://other.example/f.mp4</BaseURL></Representation></AdaptationSet>
+            </Period></MPD>"#;
+        let read = read_mpd(text).expect("read");
+        let said: Vec<_> = read.iter().map(|one| (keys(one), one.init.as_deref(), one.target_ms)).collect();
+        assert_eq!(
+            said,
+            [
+                (vec!["/live/vod/a/1.m4s", "/live/vod/a/2.m4s?x=1"], Some("/live/vod/a/init.mp4"), 4_000),
+                (vec!["/live/vod/b1", "/live/vod/b2", "/live/vod/b3"], Some("/live/vod/init.mp4"), 6_000),
+                (vec!["/live/vod/d.mp4"], None, 10_000),
+                (vec!["/live/vod/e.vtt"], None, 10_000),
+            ],
+            "parts of a file are not told apart, and what is elsewhere is left out"
+        );
+        let first = |listing: &Listing| match listing.segments {
+            Segments::Listed { first, .. } => first,
+            Segments::Counted(_) => 0,
+        };
+        assert_eq!((first(&read[0]), first(&read[1])), (5, 1));
+        let urls: String = (0..SEGMENTS_MAX + 3).map(|n| format!("<SegmentURL media=\"{n}\"/>")).collect();
+        let long = format!(
+            "<MPD><Period><Representation><SegmentList duration=\"2\">{urls}</SegmentList></Representation></Period></MPD>"
+        );
+        let read = read_mpd(&long).expect("read");
+        assert_eq!((first(&read[0]), keys(&read[0]).len(), keys(&read[0])[0]), (4, SEGMENTS_MAX, "/live/3"));
     }
 
     #[test]
