@@ -13,12 +13,12 @@ use serde_json::json;
 use spillway_lake::records::Change;
 use spillway_service::auth::{self, AuthError, Caller, Role};
 
-use crate::calm::{self, CalmRequest, StoredCalm};
+use crate::calm::StoredCalm;
 use crate::drill::{Drill, DrillError};
 use crate::manifests_api;
-use crate::orders::{self, Order, OrderError};
-use crate::overrides::{self, OverrideRequest, StoredOverride};
-use crate::prewarm::{self, PrewarmRequest, StoredPrewarm};
+use crate::orders::{self, Order, OrderError, Requested};
+use crate::overrides::StoredOverride;
+use crate::prewarm::StoredPrewarm;
 use crate::reload::{self, ReloadError};
 use crate::rollback::{self, RollbackRequest, StoredRollback};
 use crate::shell::Shell;
@@ -26,11 +26,11 @@ use crate::shell::Shell;
 /// Routes below `/v1/admin`, and the reload.
 pub(crate) fn router(shell: Arc<Shell>) -> Router {
     Router::new()
-        .route("/v1/admin/overrides", get(list::<StoredOverride>).post(add_override))
+        .route("/v1/admin/overrides", get(list::<StoredOverride>).post(add::<StoredOverride>))
         .route("/v1/admin/overrides/{id}", delete(end::<StoredOverride>))
-        .route("/v1/admin/calm", get(list::<StoredCalm>).post(add_calm))
+        .route("/v1/admin/calm", get(list::<StoredCalm>).post(add::<StoredCalm>))
         .route("/v1/admin/calm/{id}", delete(end::<StoredCalm>))
-        .route("/v1/admin/prewarm", get(list::<StoredPrewarm>).post(add_prewarm))
+        .route("/v1/admin/prewarm", get(list::<StoredPrewarm>).post(add::<StoredPrewarm>))
         .route("/v1/admin/prewarm/{id}", delete(end::<StoredPrewarm>))
         .route("/v1/admin/manifests/{region}/rollback", post(roll_back))
         .route("/v1/admin/rollbacks", get(list::<StoredRollback>))
@@ -131,43 +131,23 @@ async fn list<O: Order>(State(shell): State<Arc<Shell>>, headers: HeaderMap) -> 
     Ok(Json(orders::in_force::<O>(&shell.store, shell.clock.now()).await?).into_response())
 }
 
-async fn add_override(
+/// Takes an order of any kind that its request alone describes.
+async fn add<O: Requested>(
     State(shell): State<Arc<Shell>>,
     headers: HeaderMap,
     bytes: axum::body::Bytes,
 ) -> Result<Response, Refusal> {
     let caller = caller(&shell, &headers, Role::Operator)?;
-    let request: OverrideRequest = body(&bytes)?;
-    let stored = overrides::add(&shell.store, &shell.deployed.now(), &caller.name, shell.clock.now(), request).await?;
-    audit(&shell, &caller, "override.add", &stored.id, &stored.what.reason, &stored);
-    shell.wake.notify_one();
-    Ok((StatusCode::CREATED, Json(stored)).into_response())
+    let order = O::of(body(&bytes)?, &caller.name, shell.clock.now(), &shell.deployed.now())?;
+    orders::keep(&shell.store, &order).await?;
+    Ok(added(&shell, &caller, &order))
 }
 
-async fn add_calm(
-    State(shell): State<Arc<Shell>>,
-    headers: HeaderMap,
-    bytes: axum::body::Bytes,
-) -> Result<Response, Refusal> {
-    let caller = caller(&shell, &headers, Role::Operator)?;
-    let request: CalmRequest = body(&bytes)?;
-    let stored = calm::add(&shell.store, &shell.deployed.now(), &caller.name, shell.clock.now(), request).await?;
-    audit(&shell, &caller, "calm.add", &stored.id, &stored.reason, &stored);
+/// What is new and kept is audited, and decided by at once.
+fn added<O: Order>(shell: &Shell, caller: &Caller, order: &O) -> Response {
+    audit(shell, caller, O::ADDED, order.id(), order.reason(), order);
     shell.wake.notify_one();
-    Ok((StatusCode::CREATED, Json(stored)).into_response())
-}
-
-async fn add_prewarm(
-    State(shell): State<Arc<Shell>>,
-    headers: HeaderMap,
-    bytes: axum::body::Bytes,
-) -> Result<Response, Refusal> {
-    let caller = caller(&shell, &headers, Role::Operator)?;
-    let request: PrewarmRequest = body(&bytes)?;
-    let stored = prewarm::add(&shell.store, &shell.deployed.now(), &caller.name, shell.clock.now(), request).await?;
-    audit(&shell, &caller, "prewarm.add", &stored.id, &stored.reason, &stored);
-    shell.wake.notify_one();
-    Ok((StatusCode::CREATED, Json(stored)).into_response())
+    (StatusCode::CREATED, Json(order)).into_response()
 }
 
 async fn roll_back(
@@ -182,9 +162,7 @@ async fn roll_back(
     let to = manifests_api::at(&shell, &region, Some(request.epoch)).await?;
     let stored =
         rollback::add(&shell.store, &shell.deployed.now(), &caller.name, shell.clock.now(), request, &to).await?;
-    audit(&shell, &caller, "rollback.add", &stored.id, &stored.reason, &stored);
-    shell.wake.notify_one();
-    Ok((StatusCode::CREATED, Json(stored)).into_response())
+    Ok(added(&shell, &caller, &stored))
 }
 
 /// Ends an order of any kind before its time.

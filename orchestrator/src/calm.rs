@@ -1,17 +1,14 @@
 //! Times in which nothing is optimised: an operator's freeze, a live ad break, a great event. Always with a reason and
 //! an end; none holds a move out of a pathway that is ill or too full.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use spillway_bus::Store;
 use spillway_model::TimestampMs;
 use spillway_orchestrator_core as core;
 use spillway_service::deployment::Deployment;
 use spillway_service::random;
 use spillway_wire::overview::Note;
 
-use crate::orders::{self, Order, OrderError, invalid};
+use crate::orders::{self, Order, OrderError, Requested, invalid};
 
 /// Longest time ahead for which one may be planned, s: a week.
 const STARTS_IN_MAX_S: u64 = 604_800;
@@ -56,10 +53,15 @@ pub struct StoredCalm {
 impl Order for StoredCalm {
     const PREFIX: &'static str = "calm/";
     const WORD: &'static str = "freeze, ad break or event";
+    const ADDED: &'static str = "calm.add";
     const ENDED: &'static str = "calm.end";
 
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn reason(&self) -> &str {
+        &self.reason
     }
 
     fn expires_ms(&self) -> u64 {
@@ -67,34 +69,27 @@ impl Order for StoredCalm {
     }
 }
 
-/// Checks a request against the deployment and keeps it.
-///
-/// # Errors
-/// [`OrderError`] names field, value and what is valid.
-pub(crate) async fn add(
-    store: &Arc<dyn Store>,
-    deployment: &Deployment,
-    by: &str,
-    now: TimestampMs,
-    request: CalmRequest,
-) -> Result<StoredCalm, OrderError> {
-    orders::check(&request.reason, request.expires_s)?;
-    if request.starts_in_s > STARTS_IN_MAX_S {
-        return Err(invalid("starts_in_s", request.starts_in_s, format!("0 to {STARTS_IN_MAX_S}")));
+impl Requested for StoredCalm {
+    type Request = CalmRequest;
+
+    fn of(request: CalmRequest, by: &str, now: TimestampMs, deployment: &Deployment) -> Result<Self, OrderError> {
+        orders::check(&request.reason, request.expires_s)?;
+        if request.starts_in_s > STARTS_IN_MAX_S {
+            return Err(invalid("starts_in_s", request.starts_in_s, format!("0 to {STARTS_IN_MAX_S}")));
+        }
+        let begins_ms = now.0 + request.starts_in_s * 1000;
+        let stored = Self {
+            id: format!("c-{}", random::id(8)),
+            by: by.to_owned(),
+            kind: request.kind,
+            region: request.region,
+            reason: request.reason,
+            begins_ms,
+            expires_ms: begins_ms + request.expires_s * 1000,
+        };
+        to_core(&stored, deployment)?;
+        Ok(stored)
     }
-    let begins_ms = now.0 + request.starts_in_s * 1000;
-    let stored = StoredCalm {
-        id: format!("c-{}", random::id(8)),
-        by: by.to_owned(),
-        kind: request.kind,
-        region: request.region,
-        reason: request.reason,
-        begins_ms,
-        expires_ms: begins_ms + request.expires_s * 1000,
-    };
-    to_core(&stored, deployment)?;
-    orders::keep(store, &stored).await?;
-    Ok(stored)
 }
 
 /// As the decision core takes it.
@@ -130,7 +125,9 @@ pub(crate) fn note(stored: &StoredCalm, now: TimestampMs) -> Note {
 
 #[cfg(test)]
 mod tests {
-    use spillway_bus::DirStore;
+    use std::sync::Arc;
+
+    use spillway_bus::{DirStore, Store};
 
     use super::*;
     use crate::fixtures::{NOW, deployment, region};
@@ -152,7 +149,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("dir");
         let store: Arc<dyn Store> = Arc::new(DirStore::open(dir.path()).expect("store"));
         let planned = CalmRequest { starts_in_s: 100, region: Some("eu-a".into()), ..request("event") };
-        let stored = add(&store, &deployment(), "ann", NOW, planned).await.expect("valid");
+        let stored = StoredCalm::of(planned, "ann", NOW, &deployment()).expect("valid");
+        orders::keep(&store, &stored).await.expect("kept");
         assert_eq!((stored.begins_ms, stored.expires_ms), (NOW.0 + 100_000, NOW.0 + 160_000));
         assert_eq!(note(&stored, NOW).text, "planned: final (ann), not begun yet");
 
@@ -169,10 +167,8 @@ mod tests {
         assert_eq!(store.list("").await.expect("list"), Vec::<String>::new(), "what ended is gone");
     }
 
-    #[tokio::test]
-    async fn what_is_not_valid_is_named_with_what_is() {
-        let dir = tempfile::tempdir().expect("dir");
-        let store: Arc<dyn Store> = Arc::new(DirStore::open(dir.path()).expect("store"));
+    #[test]
+    fn what_is_not_valid_is_named_with_what_is() {
         for (bad, words) in [
             (request("pause"), ["kind \"pause\"", "freeze, ad_break, event"]),
             (CalmRequest { region: Some("us".into()), ..request("freeze") }, ["region \"us\"", "eu-a, eu-b"]),
@@ -180,7 +176,7 @@ mod tests {
             (CalmRequest { expires_s: 0, ..request("freeze") }, ["expires_s \"0\"", "1 to 259200"]),
             (CalmRequest { starts_in_s: 604_801, ..request("event") }, ["starts_in_s \"604801\"", "0 to 604800"]),
         ] {
-            let error = add(&store, &deployment(), "ann", NOW, bad).await.expect_err("refused").to_string();
+            let error = StoredCalm::of(bad, "ann", NOW, &deployment()).expect_err("refused").to_string();
             assert!(words.iter().all(|word| error.contains(word)), "{error}");
         }
     }

@@ -24,12 +24,27 @@ pub(crate) trait Order: Serialize + DeserializeOwned {
     const PREFIX: &'static str;
     /// What it is called.
     const WORD: &'static str;
-    /// Name of its early end in the audit.
+    /// Names of its begin and its early end in the audit.
+    const ADDED: &'static str;
     const ENDED: &'static str;
     /// Its id.
     fn id(&self) -> &str;
+    /// Why.
+    fn reason(&self) -> &str;
     /// When it ends by itself, ms since epoch.
     fn expires_ms(&self) -> u64;
+}
+
+/// An order that follows from what its caller asks for, and from nothing else.
+pub(crate) trait Requested: Order {
+    /// What is asked for, in JSON.
+    type Request: DeserializeOwned;
+
+    /// The order that `by` gives, checked against the deployment.
+    ///
+    /// # Errors
+    /// [`OrderError::Invalid`] names field, value and what is valid.
+    fn of(request: Self::Request, by: &str, now: TimestampMs, deployment: &Deployment) -> Result<Self, OrderError>;
 }
 
 /// Why an order is refused: for people.
@@ -129,6 +144,13 @@ pub(crate) async fn in_force<O: Order>(
     Ok(out)
 }
 
+async fn renew<O: Order>(known: &mut BTreeMap<String, O>, store: &Arc<dyn Store>, now: TimestampMs) {
+    match in_force(store, now).await {
+        Ok(stored) => *known = stored,
+        Err(error) => tracing::warn!(kind = O::WORD, %error, "orders cannot be read"),
+    }
+}
+
 /// What another deployment takes away.
 pub(crate) struct Gone<'a> {
     pub(crate) before: &'a Deployment,
@@ -160,22 +182,10 @@ pub(crate) struct Standing {
 impl Standing {
     /// Reads what stands at `now`.
     pub(crate) async fn read(&mut self, store: &Arc<dyn Store>, now: TimestampMs) {
-        match in_force(store, now).await {
-            Ok(stored) => self.overrides = stored,
-            Err(error) => tracing::warn!(%error, "overrides cannot be read"),
-        }
-        match in_force(store, now).await {
-            Ok(stored) => self.calm = stored,
-            Err(error) => tracing::warn!(%error, "freezes and events cannot be read"),
-        }
-        match in_force(store, now).await {
-            Ok(stored) => self.rollbacks = stored,
-            Err(error) => tracing::warn!(%error, "rollbacks cannot be read"),
-        }
-        match in_force(store, now).await {
-            Ok(stored) => self.prewarm = stored,
-            Err(error) => tracing::warn!(%error, "orders to prewarm cannot be read"),
-        }
+        renew(&mut self.overrides, store, now).await;
+        renew(&mut self.calm, store, now).await;
+        renew(&mut self.rollbacks, store, now).await;
+        renew(&mut self.prewarm, store, now).await;
     }
 
     /// Adds them to a round's input. What the deployment no longer knows is left out and logged.

@@ -1,9 +1,6 @@
 //! Overrides: weight, cap, exclude, drain, pin; always with a reason and an end.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use spillway_bus::Store;
 use spillway_model::{BitsPerSecond, GroupId, PathwayId, TimestampMs};
 use spillway_orchestrator_core as core;
 use spillway_routing::Target;
@@ -11,7 +8,7 @@ use spillway_service::deployment::Deployment;
 use spillway_service::random;
 use spillway_wire::overview::Note;
 
-use crate::orders::{self, Order, OrderError, invalid};
+use crate::orders::{self, Order, OrderError, Requested, invalid};
 
 /// What an operator asks for (`POST /v1/admin/overrides`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,10 +64,15 @@ pub struct Described {
 impl Order for StoredOverride {
     const PREFIX: &'static str = "overrides/";
     const WORD: &'static str = "override";
+    const ADDED: &'static str = "override.add";
     const ENDED: &'static str = "override.end";
 
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn reason(&self) -> &str {
+        &self.what.reason
     }
 
     fn expires_ms(&self) -> u64 {
@@ -78,34 +80,27 @@ impl Order for StoredOverride {
     }
 }
 
-/// Checks a request against the deployment and keeps it.
-///
-/// # Errors
-/// [`OrderError`] names field, value and what is valid.
-pub async fn add(
-    store: &Arc<dyn Store>,
-    deployment: &Deployment,
-    by: &str,
-    now: TimestampMs,
-    request: OverrideRequest,
-) -> Result<StoredOverride, OrderError> {
-    orders::check(&request.reason, request.expires_s)?;
-    let stored = StoredOverride {
-        id: format!("o-{}", random::id(8)),
-        by: by.to_owned(),
-        since_ms: now.0,
-        expires_ms: now.0 + request.expires_s * 1000,
-        what: Described {
-            kind: request.kind,
-            target: request.target,
-            region: request.region,
-            value: request.value,
-            reason: request.reason,
-        },
-    };
-    to_core(&stored, deployment)?;
-    orders::keep(store, &stored).await?;
-    Ok(stored)
+impl Requested for StoredOverride {
+    type Request = OverrideRequest;
+
+    fn of(request: OverrideRequest, by: &str, now: TimestampMs, deployment: &Deployment) -> Result<Self, OrderError> {
+        orders::check(&request.reason, request.expires_s)?;
+        let stored = Self {
+            id: format!("o-{}", random::id(8)),
+            by: by.to_owned(),
+            since_ms: now.0,
+            expires_ms: now.0 + request.expires_s * 1000,
+            what: Described {
+                kind: request.kind,
+                target: request.target,
+                region: request.region,
+                value: request.value,
+                reason: request.reason,
+            },
+        };
+        to_core(&stored, deployment)?;
+        Ok(stored)
+    }
 }
 
 /// As the decision core takes it.

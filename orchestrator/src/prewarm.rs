@@ -1,16 +1,13 @@
 //! Orders to fetch titles into own edges before their viewers come: a list, or what is watched most somewhere.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
-use spillway_bus::Store;
 use spillway_model::{PathwayId, PathwayKind, RegionId, TimestampMs};
 use spillway_service::deployment::{Deployment, kind_of};
 use spillway_service::random;
 use spillway_wire::load::PREWARM_MAX;
 use spillway_wire::overview::Note;
 
-use crate::orders::{self, Order, OrderError, invalid};
+use crate::orders::{self, Order, OrderError, Requested, invalid};
 
 /// A longer path is not taken.
 const PATH_MAX_BYTES: usize = 512;
@@ -68,10 +65,15 @@ pub struct StoredPrewarm {
 impl Order for StoredPrewarm {
     const PREFIX: &'static str = "prewarm/";
     const WORD: &'static str = "order to prewarm";
+    const ADDED: &'static str = "prewarm.add";
     const ENDED: &'static str = "prewarm.end";
 
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn reason(&self) -> &str {
+        &self.reason
     }
 
     fn expires_ms(&self) -> u64 {
@@ -91,33 +93,25 @@ impl StoredPrewarm {
     }
 }
 
-/// Checks a request against the deployment and keeps it.
-///
-/// # Errors
-/// [`OrderError`] names field, value and what is valid.
-pub(crate) async fn add(
-    store: &Arc<dyn Store>,
-    deployment: &Deployment,
-    by: &str,
-    now: TimestampMs,
-    request: PrewarmRequest,
-) -> Result<StoredPrewarm, OrderError> {
-    check(&request, deployment)?;
-    let PrewarmRequest { target, region, titles, top, top_of_region, reason, expires_s } = request;
-    let stored = StoredPrewarm {
-        id: format!("p-{}", random::id(8)),
-        by: by.to_owned(),
-        target,
-        region,
-        titles,
-        top,
-        top_of_region,
-        reason,
-        since_ms: now.0,
-        expires_ms: now.0 + expires_s * 1000,
-    };
-    orders::keep(store, &stored).await?;
-    Ok(stored)
+impl Requested for StoredPrewarm {
+    type Request = PrewarmRequest;
+
+    fn of(request: PrewarmRequest, by: &str, now: TimestampMs, deployment: &Deployment) -> Result<Self, OrderError> {
+        check(&request, deployment)?;
+        let PrewarmRequest { target, region, titles, top, top_of_region, reason, expires_s } = request;
+        Ok(Self {
+            id: format!("p-{}", random::id(8)),
+            by: by.to_owned(),
+            target,
+            region,
+            titles,
+            top,
+            top_of_region,
+            reason,
+            since_ms: now.0,
+            expires_ms: now.0 + expires_s * 1000,
+        })
+    }
 }
 
 fn check(request: &PrewarmRequest, deployment: &Deployment) -> Result<(), OrderError> {

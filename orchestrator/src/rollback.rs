@@ -54,10 +54,15 @@ pub struct StoredRollback {
 impl Order for StoredRollback {
     const PREFIX: &'static str = "rollbacks/";
     const WORD: &'static str = "rollback";
+    const ADDED: &'static str = "rollback.add";
     const ENDED: &'static str = "rollback.end";
 
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn reason(&self) -> &str {
+        &self.reason
     }
 
     fn expires_ms(&self) -> u64 {
