@@ -31,8 +31,8 @@ usage: cargo xtask <command>
           the same with the steering node, beside a bare axum handler and Knot DNS
   bench edge [--cells NAMES] [--runs N] [--seconds N] [--json]
           the same with an own edge, beside nginx and Varnish; NAMES by comma: 1k, 64k, 1m, 64k-disk, 1m-disk,
-          1k-tls, 64k-tls, 1m-tls, coalesce, idle
-  bench soak [--minutes N] [--seed N] [--kills N] [--json]
+          1k-tls, 64k-tls, 1m-tls, 64k-disk-tls, 1m-disk-tls, coalesce, idle
+  bench soak [--minutes N] [--seed N] [--kills N] [--no-disk] [--json]
           an own edge with small tiers, an origin that fails in every way, SIGKILLs; 1 if a byte is wrong, memory grows
           beyond its bound, or anything panics
   bench decisions [--json]

@@ -74,9 +74,12 @@ fn soak() -> Result<()> {
     build.args(["build", "--profile", "demo", "-p", "spillway-bench"]).current_dir(sh::root());
     sh::run_aside(&mut build)?;
     let built = sh::target_dir().join("demo");
-    let mut soak = Command::new(built.join("spillway-bench"));
-    soak.arg("--spillway").arg(built.join("spillway")).args(["soak", "--minutes", "0.3"]);
-    sh::run(&mut soak)
+    for tiers in [&[][..], &["--no-disk"]] {
+        let mut soak = Command::new(built.join("spillway-bench"));
+        soak.arg("--spillway").arg(built.join("spillway")).args(["soak", "--minutes", "0.3"]).args(tiers);
+        sh::run(&mut soak)?;
+    }
+    Ok(())
 }
 
 fn sdk() -> Result<()> {

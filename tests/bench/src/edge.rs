@@ -153,7 +153,7 @@ impl Caches {
         Ok(Self {
             ours: scene.ours(spillway, any(|cell| cell.tls)).await?,
             ours_on_disk: match any(Cell::is_on_disk) {
-                true => Some(scene.ours_on_disk(spillway).await?),
+                true => Some(scene.ours_on_disk(spillway, any(|cell| cell.tls)).await?),
                 false => None,
             },
             nginx: scene.nginx(&arguments.nginx).await?,

@@ -1,5 +1,7 @@
 //! Processes of a benchmark: pinned to a core, measured by the kernel, ended with us.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -65,6 +67,23 @@ impl Server {
     /// Resident memory, of it and its children, MB.
     pub(crate) fn rss_mb(&self) -> anyhow::Result<f64> {
         self.processes()?.iter().map(|process| status_mb(process.id, "VmRSS:")).sum()
+    }
+
+    /// Files of memory (memfd) that it has open, MB: no process's set of pages holds them.
+    pub(crate) fn memory_files_mb(&self) -> anyhow::Result<f64> {
+        let mut files = BTreeMap::new();
+        for process in self.processes()? {
+            // One may be closed while this is read.
+            for open in std::fs::read_dir(format!("/proc/{}/fd", process.id))?.flatten() {
+                let target = std::fs::read_link(open.path());
+                // No path, and not compared as one.
+                let of_memory = target.is_ok_and(|name| name.to_string_lossy().starts_with("/memfd:"));
+                if of_memory && let Ok(file) = std::fs::metadata(open.path()) {
+                    files.insert(file.ino(), file.blocks() * 512);
+                }
+            }
+        }
+        Ok(files.values().sum::<u64>() as f64 / 1e6)
     }
 
     /// Itself, its children, and theirs.

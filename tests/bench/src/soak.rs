@@ -1,5 +1,6 @@
 //! `soak`: a real edge with small tiers, a working set ten times as large, an origin that fails in every way, viewers of
-//! every kind, a purge now and then, and in the middle a SIGKILL.
+//! every kind, a purge now and then, and in the middle a SIGKILL. With a disk tier, or without one, where large bodies lie
+//! in files of memory.
 //!
 //! No byte may be wrong, no cut may look like an end, memory and disk keep to their sizes, nothing panics, and in the end
 //! every object can be read.
@@ -64,6 +65,9 @@ pub(crate) struct Arguments {
     /// SIGKILLs, evenly spread
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1_000))]
     kills: u32,
+    /// Without a disk tier: large bodies lie in files of memory, or in plain memory where TLS reads them
+    #[arg(long)]
+    no_disk: bool,
     /// One JSON line on standard output
     #[arg(long)]
     json: bool,
@@ -105,13 +109,15 @@ impl Seen {
 /// The most that was seen of the edge.
 #[derive(Default)]
 struct Most {
+    /// With its files of memory.
     rss_mb: f64,
     disk_mb: f64,
 }
 
 async fn soak(spillway: &Path, arguments: &Arguments) -> anyhow::Result<Value> {
     let mut random = Random::new(arguments.seed);
-    let tiers_mb = SIZES.memory_mb + SIZES.disk_mb.unwrap_or(0);
+    let sizes = Sizes { disk_mb: SIZES.disk_mb.filter(|_| !arguments.no_disk), ..SIZES };
+    let tiers_mb = sizes.memory_mb + sizes.disk_mb.unwrap_or(0);
     let bytes = usize::try_from(WORKING_SET * tiers_mb * 1024 * 1024)?;
     let objects = Arc::new(Objects::new(bytes, &mut random));
     eprintln!("{} objects of {} MB together, seed {}", objects.count(), objects.bytes() / 1_000_000, arguments.seed);
@@ -120,7 +126,7 @@ async fn soak(spillway: &Path, arguments: &Arguments) -> anyhow::Result<Value> {
     let scene = Scene::new(listener.local_addr()?.port())?;
     origin::serve(Arc::clone(&origin), listener);
 
-    let mut edge = scene.soaked(spillway, SIZES, None).await?;
+    let mut edge = scene.soaked(spillway, sizes, None).await?;
     let base_mb = edge.server.rss_mb()?;
     let (seen, viewers) = (Rc::<RefCell<Seen>>::default(), LocalSet::new());
     for number in 0..4 * VIEWERS {
@@ -135,7 +141,7 @@ async fn soak(spillway: &Path, arguments: &Arguments) -> anyhow::Result<Value> {
         let ports = edge.ports();
         eprintln!("SIGKILL");
         edge.server.end_hard()?;
-        edge = viewers.run_until(scene.soaked(spillway, SIZES, Some(ports))).await?;
+        edge = viewers.run_until(scene.soaked(spillway, sizes, Some(ports))).await?;
         viewers.run_until(sampled(&mut edge, &scene, &seen, between, &mut most)).await?;
     }
     drop(viewers);
@@ -171,7 +177,7 @@ fn result(
     let mb = |mib: u64| mib as f64 * 1.048_576;
     // Before any load it is the program itself, of which the edge is one role of many.
     let rss_mb_bound = idle_mb + mb(SIZES.memory_mb + SIZES.fill_mb) + BESIDE_MB;
-    let disk_mb_bound = mb(SIZES.disk_mb.unwrap_or(0)) + DISK_BESIDE_MB;
+    let disk_mb_bound = if arguments.no_disk { 0.0 } else { mb(SIZES.disk_mb.unwrap_or(0)) + DISK_BESIDE_MB };
     let (failures, all) = (seen.count(Outcome::is_failure), seen.count(|_| true));
     let right = seen.count(|outcome| matches!(outcome, Outcome::Right | Outcome::Left | Outcome::Bodiless));
     let ok = failures == 0
@@ -197,6 +203,7 @@ fn result(
         "disk_mb_bound": round(disk_mb_bound),
         "origin_faults": origin.counts(),
         "kills": arguments.kills,
+        "disk": !arguments.no_disk,
         "panics": panics,
         "all_readable": readable,
         "ok": ok,
@@ -215,7 +222,8 @@ async fn sampled(
     for second in 1_u32.. {
         sleep(SAMPLED_EVERY.min(until - Instant::now())).await;
         ensure!(!edge.server.has_ended()?, "the edge ended by itself; it said:\n{}", scene.said()?);
-        let (rss_mb, disk_mb) = (edge.server.rss_mb()?, scene.disk_bytes()? as f64 / 1e6);
+        let rss_mb = edge.server.rss_mb()? + edge.server.memory_files_mb()?;
+        let disk_mb = scene.disk_bytes()? as f64 / 1e6;
         most.rss_mb = most.rss_mb.max(rss_mb);
         most.disk_mb = most.disk_mb.max(disk_mb);
         if second % 15 == 0 {

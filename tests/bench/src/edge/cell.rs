@@ -53,7 +53,7 @@ const DISK: &str = "disk";
 const KIB: usize = 1024;
 
 /// All rows.
-pub(crate) const CELLS: [Cell; 8] = [
+pub(crate) const CELLS: [Cell; 10] = [
     Cell { name: "1k", object_bytes: KIB, tls: false, tier: MEMORY, ratio_min: 1.4 },
     Cell { name: "64k", object_bytes: 64 * KIB, tls: false, tier: MEMORY, ratio_min: 1.1 },
     Cell { name: "1m", object_bytes: KIB * KIB, tls: false, tier: MEMORY, ratio_min: 1.2 },
@@ -62,6 +62,8 @@ pub(crate) const CELLS: [Cell; 8] = [
     Cell { name: "1k-tls", object_bytes: KIB, tls: true, tier: MEMORY, ratio_min: 1.3 },
     Cell { name: "64k-tls", object_bytes: 64 * KIB, tls: true, tier: MEMORY, ratio_min: 1.3 },
     Cell { name: "1m-tls", object_bytes: KIB * KIB, tls: true, tier: MEMORY, ratio_min: 1.3 },
+    Cell { name: "64k-disk-tls", object_bytes: 64 * KIB, tls: true, tier: DISK, ratio_min: 1.0 },
+    Cell { name: "1m-disk-tls", object_bytes: KIB * KIB, tls: true, tier: DISK, ratio_min: 1.0 },
 ];
 
 /// Runs of one server.

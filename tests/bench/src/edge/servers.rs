@@ -83,8 +83,8 @@ impl Scene {
     }
 
     /// Ours with a disk tier.
-    pub(crate) async fn ours_on_disk(&self, spillway: &Path) -> anyhow::Result<Cache> {
-        self.edge("ours-disk", spillway, false, FAST_ON_DISK, None).await
+    pub(crate) async fn ours_on_disk(&self, spillway: &Path, tls: bool) -> anyhow::Result<Cache> {
+        self.edge("ours-disk", spillway, tls, FAST_ON_DISK, None).await
     }
 
     /// Ours, with all that it has, on new ports or on those of one that was killed.
@@ -97,9 +97,10 @@ impl Scene {
         Ok(std::fs::read_to_string(self.log(SOAKED))?)
     }
 
-    /// Bytes that our disk tier takes.
+    /// Bytes that our disk tier takes, if there is one.
     pub(crate) fn disk_bytes(&self) -> anyhow::Result<u64> {
-        folder_bytes(&self.disk())
+        let folder = self.disk();
+        if folder.exists() { folder_bytes(&folder) } else { Ok(0) }
     }
 
     fn disk(&self) -> PathBuf {
