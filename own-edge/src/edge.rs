@@ -13,6 +13,7 @@ use crate::access::AccessLog;
 use crate::cache::disk::Disk;
 use crate::cache::fetch::FillResult;
 use crate::cache::fill::FillTable;
+use crate::cache::held::Bodies;
 use crate::cache::memory_files::MemoryFiles;
 use crate::cache::object::{Key, Object};
 use crate::cache::purge::Purges;
@@ -41,9 +42,13 @@ pub(crate) struct Edge {
     pub store: Arc<Store>,
     /// Where there is one.
     pub disk: Option<Disk>,
+    /// What bodies take in plain memory.
+    pub bodies: Bodies,
     /// In place of a disk tier.
     pub memory_files: Option<MemoryFiles>,
     pub fills: Arc<FillTable>,
+    /// Held by who lays out a large body that has come.
+    pub laying_out: tokio::sync::Mutex<()>,
     pub origins: Origins,
     pub sessions: Sessions,
     pub orders: Orders,
@@ -118,13 +123,17 @@ impl Edge {
         let header = |text: &str| HeaderValue::from_str(text).expect("an id is a header value");
         let via = header(&format!("1.1 {}", plan.pathway));
         let store = Arc::new(Store::new(plan.memory_bytes, plan.terms.choices.max_object_bytes, evictions));
-        let disk = plan.disk.clone().map(|disk| Disk::open(disk, clock.clone(), store.clone())).transpose()?;
+        let bodies = Bodies::default();
+        let disk =
+            plan.disk.clone().map(|disk| Disk::open(disk, clock.clone(), store.clone(), bodies.clone())).transpose()?;
         Ok(Self {
             terms: RwLock::new(plan.terms.clone()),
             store,
-            memory_files: disk.is_none().then(|| MemoryFiles::new(plan.plain_only)),
+            memory_files: disk.is_none().then(|| MemoryFiles::new(plan.plain_only, bodies.clone())),
+            bodies,
             disk,
             fills: FillTable::new(plan.fill_bytes),
+            laying_out: tokio::sync::Mutex::default(),
             origins: Origins::new(&plan, &clock),
             sessions: Sessions::new(),
             orders: Orders::new(),
@@ -179,6 +188,13 @@ impl Edge {
         {
             object.note_on_disk(false);
         }
+    }
+
+    /// Bodies that are not kept any more and are still being sent take memory from fills. Whether there is some for one
+    /// more that will be kept.
+    pub(crate) fn make_room(&self) -> bool {
+        let files = self.memory_files.as_ref().map_or(0, MemoryFiles::bytes);
+        self.fills.lend((self.bodies.bytes() + files).saturating_sub(self.plan.memory_bytes))
     }
 
     /// A body is about to be sent, from a file at best or from memory.

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use spillway_model::Millis;
 
 use crate::cache::fill::{Outcome, Writer};
-use crate::cache::object::{Head, Key, Object, Pieces, Stored, strip_hop_by_hop};
+use crate::cache::object::{Head, Key, Object, PIECE_BYTES, Pieces, Stored, strip_hop_by_hop};
 use crate::edge::Edge;
 use crate::origin::{Answer, EDGE_TOKEN, FetchError, OriginRequest, RequestBody, Resumable, strong_etag};
 use crate::rules::freshness::{Freshness, State, Times};
@@ -258,7 +258,9 @@ async fn stream(
         Framing::Length(len) => Some(len),
         Framing::Chunked | Framing::UntilClose => None,
     };
+    let room = edge.make_room();
     let affordable = match (fresh, len) {
+        (Some(_), _) if !room => false,
         (Some(_), Some(len)) => writer.prepay(len).await,
         (fresh, _) => fresh.is_some(),
     };
@@ -304,9 +306,11 @@ async fn stream(
     }
     match fresh.filter(|_| !writer.is_window()) {
         Some(fresh) => {
+            // Large ones one after the other: until its end a fill has its bytes, too.
+            let _alone = if taken > PIECE_BYTES as u64 { Some(edge.laying_out.lock().await) } else { None };
             let body = match &edge.memory_files {
                 Some(files) => files.place(writer.parts()).await,
-                None => Stored::Memory(Pieces::copy(writer.parts()).await),
+                None => Stored::Memory(Pieces::copy(writer.parts(), &edge.bodies).await),
             };
             let object = Arc::new(Object::new(head, fresh, body));
             put(edge, key, &object, &writer);

@@ -13,8 +13,11 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::cache::disk::{FILE_MIN_BYTES, Place, StoredFile};
+use crate::cache::held::{Bodies, Held};
 use crate::cache::object::{Object, Pieces, Stored};
 
+/// Of the system's memory.
+const PAGE_BYTES: u64 = 4_096;
 /// Of the files that the process may have open, one in so many.
 const OF_OPEN_FILES: u64 = 4;
 /// A body that leans so far to files is moved to one; so far to memory, back.
@@ -48,7 +51,9 @@ impl Leaning {
 /// The files.
 pub(crate) struct MemoryFiles {
     open: Arc<AtomicUsize>,
-    bytes: Arc<AtomicU64>,
+    files: Bodies,
+    /// Bodies in plain memory.
+    bodies: Bodies,
     most: usize,
     /// A body is being moved; or none can be.
     busy: Arc<AtomicBool>,
@@ -60,12 +65,13 @@ pub(crate) struct MemoryFiles {
 
 impl MemoryFiles {
     /// `plain`: there is no door but for plain HTTP.
-    pub(crate) fn new(plain: bool) -> Self {
+    pub(crate) fn new(plain: bool, bodies: Bodies) -> Self {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = usize::try_from(files / OF_OPEN_FILES).unwrap_or(usize::MAX);
         Self {
             open: Arc::default(),
-            bytes: Arc::default(),
+            files: Bodies::default(),
+            bodies,
             most,
             busy: Arc::default(),
             leaning: Leaning(AtomicI8::new(if plain { OF_ALL_MAX } else { 0 })),
@@ -85,16 +91,21 @@ impl MemoryFiles {
         if let Some(place) = to_file.then(|| Place::free(&self.open, self.most)).flatten() {
             let copies = parts.clone();
             if let Ok(Ok(file)) = tokio::task::spawn_blocking(move || written(&copies)).await {
-                let place = place.counting(&self.bytes, bytes);
+                let place = place.holding(self.hold(bytes));
                 return Stored::File(Arc::new((StoredFile::sealed(file, bytes), place)));
             }
         }
-        Stored::Memory(Pieces::copy(parts).await)
+        Stored::Memory(Pieces::copy(parts, &self.bodies).await)
     }
 
     /// Bytes in them, which the system doesn't count as the process's own.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.files.bytes()
+    }
+
+    /// Counts a file, which takes whole pages.
+    fn hold(&self, bytes: u64) -> Held {
+        self.files.hold(bytes.next_multiple_of(PAGE_BYTES))
     }
 
     /// A kept object is sent, from a file at best (plain HTTP/1) or from memory. Its body is moved where that is better
@@ -120,7 +131,7 @@ impl MemoryFiles {
         let Some(place) = Place::free(&self.open, self.most) else { return };
         // Whoever has the turn is alone.
         self.room.fetch_sub(body.len(), Ordering::Relaxed);
-        let place = place.counting(&self.bytes, body.len());
+        let place = place.holding(self.hold(body.len()));
         let object = object.clone();
         tokio::task::spawn_blocking(move || match written(body.all()) {
             Ok(file) => {
@@ -139,9 +150,9 @@ impl MemoryFiles {
     fn take_back(&self, object: &Arc<Object>) {
         let Stored::File(file) = object.body.stored() else { return };
         let Some(turn) = self.turn() else { return };
-        let object = object.clone();
+        let (object, bodies) = (object.clone(), self.bodies.clone());
         tokio::task::spawn_blocking(move || {
-            if let Ok(pieces) = Pieces::of_file(&file.0) {
+            if let Ok(pieces) = Pieces::of_file(&file.0, &bodies) {
                 object.body.settle(Stored::Memory(pieces));
             }
             drop(turn);
@@ -192,10 +203,11 @@ mod tests {
     use crate::rules::freshness::{Freshness, Times};
 
     const BYTES: usize = 600_000;
+    const PAGES_BYTES: u64 = 602_112;
 
     async fn object(bytes: usize) -> Arc<Object> {
         let body: Bytes = (0..bytes).map(|at| (at % 251) as u8).collect();
-        let body = Stored::Memory(Pieces::copy(vec![body]).await);
+        let body = Stored::Memory(Pieces::copy(vec![body], &Bodies::default()).await);
         let headers = HeaderMap::from_iter([(CACHE_CONTROL, "max-age=60".parse().expect("value"))]);
         let times = Times { asked: Millis(0), received: Millis(0), wall: TimestampMs(0) };
         let freshness = Freshness::said(&headers, &CacheControl::of(&headers), times).expect("said");
@@ -226,9 +238,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_goes_where_most_want_it_and_counts_while_it_is_in_a_file() {
-        let (files, object) = (MemoryFiles::new(false), object(BYTES).await);
+        let (files, object) = (MemoryFiles::new(false, Bodies::default()), object(BYTES).await);
         assert!(sent_until(&files, &object, true).await >= 2, "once is nothing");
-        assert_eq!(files.bytes(), BYTES as u64);
+        assert_eq!(files.bytes(), PAGES_BYTES);
         // It was sent so a few times, and now the other way.
         assert!(sent_until(&files, &object, false).await >= 4);
         assert_eq!((files.bytes(), files.open.load(Ordering::Relaxed)), (0, 0));
@@ -240,11 +252,11 @@ mod tests {
     #[tokio::test]
     async fn small_ones_and_those_beyond_the_limit_stay() {
         let (small, large) = (object(1_000).await, object(BYTES).await);
-        let none = MemoryFiles { most: 0, ..MemoryFiles::new(true) };
-        let full = MemoryFiles::new(true);
+        let none = MemoryFiles { most: 0, ..MemoryFiles::new(true, Bodies::default()) };
+        let full = MemoryFiles::new(true, Bodies::default());
         full.allow(BYTES as u64 - 1);
         for _ in 0..20 {
-            MemoryFiles::new(true).sent(&small, true);
+            MemoryFiles::new(true, Bodies::default()).sent(&small, true);
             none.sent(&large, true);
             full.sent(&large, true);
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -255,11 +267,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_body_goes_where_most_are_wanted() {
-        let (plain, any) = (MemoryFiles::new(true), MemoryFiles::new(false));
+        let (plain, any) = (MemoryFiles::new(true, Bodies::default()), MemoryFiles::new(false, Bodies::default()));
         let parts = || vec![Bytes::from(vec![7; BYTES / 2]), Bytes::from(vec![8; BYTES / 2])];
         let is_file = |stored: &Stored| matches!(stored, Stored::File(_));
         let placed = plain.place(parts()).await;
-        assert!(is_file(&placed) && plain.bytes() == BYTES as u64);
+        assert!(is_file(&placed) && plain.bytes() == PAGES_BYTES);
         let (last, next) = (BYTES as u64 / 2 - 1, BYTES as u64 / 2 + 1);
         assert_eq!(placed.part(last, next).expect("read").as_deref(), Some(&[7, 8][..]));
         drop(placed);

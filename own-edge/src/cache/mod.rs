@@ -6,6 +6,7 @@
 pub(crate) mod disk;
 pub(crate) mod fetch;
 pub(crate) mod fill;
+pub(crate) mod held;
 pub(crate) mod lookup;
 pub(crate) mod memory_files;
 pub(crate) mod object;

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use spillway_model::Millis;
 
 use crate::cache::disk::{OpenFile, StoredFile};
+use crate::cache::held::{Bodies, Held};
 use crate::cache::memory_files::Leaning;
 use crate::respond::cmsd::CMSD_DYNAMIC;
 use crate::rules::cache_control::split_outside_quotes;
@@ -73,11 +74,16 @@ pub(crate) enum Stored {
     File(Arc<OpenFile>),
 }
 
-/// A body: pieces of [`PIECE_BYTES`], the last shorter.
+/// A body in memory.
 #[derive(Clone, Debug)]
-pub(crate) struct Pieces {
-    pieces: Arc<[Bytes]>,
+pub(crate) struct Pieces(Arc<Laid>);
+
+/// Pieces of [`PIECE_BYTES`], the last shorter.
+#[derive(Debug)]
+struct Laid {
+    pieces: Vec<Bytes>,
     len: u64,
+    _held: Held,
 }
 
 impl Head {
@@ -287,19 +293,23 @@ impl Pieces {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn of_file(file: &StoredFile) -> io::Result<Self> {
+    pub(crate) fn of_file(file: &StoredFile, bodies: &Bodies) -> io::Result<Self> {
         let places = (0..file.len()).step_by(PIECE_BYTES);
         let read = |at: u64| file.read(at, (file.len() - at).min(PIECE_BYTES as u64) as usize);
-        Ok(Self { pieces: places.map(read).collect::<io::Result<_>>()?, len: file.len() })
+        Ok(Self::laid(places.map(read).collect::<io::Result<_>>()?, file.len(), bodies))
+    }
+
+    fn laid(pieces: Vec<Bytes>, len: u64, bodies: &Bodies) -> Self {
+        Self(Arc::new(Laid { pieces, len, _held: bodies.hold(len + OVERHEAD_BYTES) }))
     }
 
     /// All of them, in their order.
     pub(crate) fn all(&self) -> &[Bytes] {
-        &self.pieces
+        &self.0.pieces
     }
 
     /// Copies `parts`, so that what is kept holds no larger buffer alive, and lets other tasks run in between.
-    pub(crate) async fn copy(parts: Vec<Bytes>) -> Self {
+    pub(crate) async fn copy(parts: Vec<Bytes>, bodies: &Bodies) -> Self {
         let len: usize = parts.iter().map(Bytes::len).sum();
         let mut left = len;
         let mut pieces = Vec::with_capacity(len.div_ceil(PIECE_BYTES));
@@ -321,22 +331,22 @@ impl Pieces {
         if !piece.is_empty() {
             pieces.push(piece.freeze());
         }
-        Self { pieces: pieces.into(), len: len as u64 }
+        Self::laid(pieces, len as u64, bodies)
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.len
+        self.0.len
     }
 
     /// The bytes from `at` on, at most up to `end`, as far as one piece goes; `None` at the end.
     pub(crate) fn from(&self, at: u64, end: u64) -> Option<Bytes> {
-        let end = end.min(self.len);
+        let end = end.min(self.0.len);
         if at >= end {
             return None;
         }
         let index = usize::try_from(at / PIECE_BYTES as u64).ok()?;
         let start = index as u64 * PIECE_BYTES as u64;
-        let piece = self.pieces.get(index)?;
+        let piece = self.0.pieces.get(index)?;
         let (from, to) = ((at - start) as usize, (end - start).min(piece.len() as u64) as usize);
         Some(piece.slice(from..to))
     }
@@ -350,7 +360,7 @@ mod tests {
     async fn pieces_give_back_what_went_in_from_any_place() {
         let bytes: Vec<u8> = (0..600_000_u32).map(|n| (n % 251) as u8).collect();
         let parts = bytes.chunks(70_001).map(Bytes::copy_from_slice).collect();
-        let pieces = Pieces::copy(parts).await;
+        let pieces = Pieces::copy(parts, &Bodies::default()).await;
         for (from, to) in [(0, 600_000), (1, 2), (262_143, 262_145), (599_999, 600_000), (262_144, 524_288), (5, 5)] {
             let mut out = Vec::new();
             let mut at = from;
@@ -360,7 +370,18 @@ mod tests {
             }
             assert_eq!(out, bytes[from as usize..to as usize], "{from}..{to}");
         }
-        assert!(Pieces::copy(vec![]).await.from(0, 10).is_none());
+        assert!(Pieces::copy(vec![], &Bodies::default()).await.from(0, 10).is_none());
+    }
+
+    #[tokio::test]
+    async fn bytes_count_as_long_as_somebody_has_them() {
+        let bodies = Bodies::default();
+        let pieces = Pieces::copy(vec![Bytes::from(vec![7; 300_000])], &bodies).await;
+        let sent = pieces.clone();
+        drop(pieces);
+        assert_eq!(bodies.bytes(), 300_000 + OVERHEAD_BYTES);
+        drop(sent);
+        assert_eq!(bodies.bytes(), 0);
     }
 
     #[test]

@@ -195,6 +195,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::held::Bodies;
     use crate::cache::object::{Head, Pieces, Stored};
     use crate::rules::cache_control::CacheControl;
     use crate::rules::freshness::{Freshness, Times};
@@ -208,7 +209,7 @@ mod tests {
         let headers = HeaderMap::from_iter([(http::header::CACHE_CONTROL, "max-age=60".parse().expect("value"))]);
         let times = Times { asked: Millis(0), received: Millis(0), wall: TimestampMs(0) };
         let freshness = Freshness::said(&headers, &CacheControl::of(&headers), times).expect("said");
-        let body = Pieces::copy(vec![Bytes::from(vec![7; bytes])]).await;
+        let body = Pieces::copy(vec![Bytes::from(vec![7; bytes])], &Bodies::default()).await;
         Arc::new(Object::new(Arc::new(Head::new(StatusCode::OK, headers)), freshness, Stored::Memory(body)))
     }
 

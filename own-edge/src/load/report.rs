@@ -177,6 +177,7 @@ impl Reported for EdgeReported {
             let plan = &self.edge.plan;
             files.allow((plan.memory_bytes + plan.fill_bytes as u64 + OWN_BYTES).saturating_sub(used));
         }
+        self.edge.make_room();
         self.edge.metrics.store_bytes.set(self.edge.store.used_bytes() as f64);
         self.edge.metrics.memory_files.set(self.edge.memory_files.as_ref().map_or(0, MemoryFiles::bytes) as f64);
         self.edge.metrics.viewers.set(*viewers as f64);

@@ -59,8 +59,18 @@ pub struct Open {
 }
 
 /// Sends `request` from `from` and leaves the rest to the caller.
-pub async fn open(to: SocketAddr, from: IpAddr, request: &[u8]) -> Open {
+/// A client whose system takes a few KiB until somebody reads.
+pub async fn open_slowly(to: SocketAddr, target: &str) -> Open {
     let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    asking(socket, to, Ipv4Addr::LOCALHOST.into(), &get_bytes("GET", target, "")).await
+}
+
+pub async fn open(to: SocketAddr, from: IpAddr, request: &[u8]) -> Open {
+    asking(TcpSocket::new_v4().unwrap(), to, from, request).await
+}
+
+async fn asking(socket: TcpSocket, to: SocketAddr, from: IpAddr, request: &[u8]) -> Open {
     socket.bind(SocketAddr::new(from, 0)).unwrap();
     let mut stream = socket.connect(to).await.unwrap();
     stream.write_all(request).await.unwrap();

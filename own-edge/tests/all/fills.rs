@@ -1,8 +1,10 @@
 //! One fetch for all who wait.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 
-use crate::client::{get, open_get};
+use crate::client::{get, open_get, open_slowly};
 use crate::scripted::{Gate, Scripted, Step, response};
 use crate::support::{TestEdge, media};
 
@@ -249,4 +251,45 @@ async fn ten_times_the_memory_is_served_from_no_more_than_the_memory() {
     }
     assert!(kept * body.len() <= 2 * 1024 * 1024, "{kept} objects are kept");
     assert!(kept >= 5, "{kept} objects are kept");
+}
+
+/// Bytes of this process's files of memory.
+fn memory_files_bytes() -> u64 {
+    let files = std::fs::read_dir("/proc/self/fd").unwrap().flatten().map(|entry| entry.path());
+    let of_memory =
+        files.filter(|path| std::fs::read_link(path).is_ok_and(|name| name.to_string_lossy().starts_with("/memfd:")));
+    of_memory.filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum()
+}
+
+#[tokio::test]
+async fn what_slow_clients_hold_beside_what_is_kept_is_bounded() {
+    const READERS: usize = 16;
+    const MIB: u64 = 1024 * 1024;
+    // More than the system takes for a client that reads nothing.
+    let (origin, body) = (Scripted::start().await, media(8_000_000));
+    for n in 0..=READERS {
+        origin.answer(&format!("/{n}"), "Cache-Control: max-age=600", body.clone());
+    }
+    let edge = TestEdge::with(&origin.url(), "max_object_mb = 8\nfill_mb = 24\nmemory_mb = 32").await;
+    // From now on large bodies go into files of memory, whose bytes can be seen.
+    for _ in 0..3 {
+        get(edge.address, &format!("/{READERS}")).await;
+    }
+    let mut slow = Vec::new();
+    for n in 0..READERS {
+        let mut reader = open_slowly(edge.address, &format!("/{n}")).await;
+        reader.first_byte().await;
+        // The whole of it is fetched, and kept if it is; it pushes out what the others still read.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        slow.push(reader);
+        assert!(memory_files_bytes() <= 56 * MIB, "{} bytes with {n}", memory_files_bytes());
+    }
+    assert!(memory_files_bytes() > 32 * MIB, "{} bytes: they hold nothing", memory_files_bytes());
+    let new = format!("/{READERS}");
+    assert!(get(edge.address, &new).await.body == body);
+    for reader in slow {
+        assert!(reader.rest().await.body == body);
+    }
+    get(edge.address, &new).await;
+    edge.hit(&new).await;
 }

@@ -26,6 +26,7 @@ use spillway_model::{Clock, Millis};
 use spillway_service::config::ConfigError;
 use tokio::sync::{mpsc, watch};
 
+use crate::cache::held::{Bodies, Held};
 use crate::cache::object::{Key, Object, Pieces, Stored};
 use crate::cache::purge::Purge;
 use crate::cache::store::Store;
@@ -62,6 +63,7 @@ struct Inner {
     plan: DiskPlan,
     clock: Arc<dyn Clock>,
     store: Arc<Store>,
+    bodies: Bodies,
     index: Index,
     log: log::Log,
     /// Number of the next file; set when the folder has been looked through.
@@ -128,21 +130,20 @@ pub(crate) type OpenFile = (StoredFile, Place);
 #[derive(Debug)]
 pub(crate) struct Place {
     open: Arc<AtomicUsize>,
-    /// Where the file's bytes are counted, and how many they are.
-    bytes: Option<(Arc<AtomicU64>, u64)>,
+    /// Of a file that lies in memory.
+    _held: Option<Held>,
 }
 
 impl Place {
     /// One of `most`, if `open` are fewer.
     pub(crate) fn free(open: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let place = Self { open: open.clone(), bytes: None };
+        let place = Self { open: open.clone(), _held: None };
         (open.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
     }
 
-    /// The same, with the file's bytes counted.
-    pub(crate) fn counting(mut self, all: &Arc<AtomicU64>, bytes: u64) -> Self {
-        all.fetch_add(bytes, Ordering::Relaxed);
-        self.bytes = Some((all.clone(), bytes));
+    /// The same, for a file whose bytes lie in memory.
+    pub(crate) fn holding(mut self, held: Held) -> Self {
+        self._held = Some(held);
         self
     }
 }
@@ -150,9 +151,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        if let Some((all, bytes)) = &self.bytes {
-            all.fetch_sub(*bytes, Ordering::Relaxed);
-        }
     }
 }
 
@@ -179,7 +177,12 @@ impl Disk {
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] for a folder that can't be made or written to.
-    pub(crate) fn open(plan: DiskPlan, clock: Arc<dyn Clock>, store: Arc<Store>) -> Result<Self, ConfigError> {
+    pub(crate) fn open(
+        plan: DiskPlan,
+        clock: Arc<dyn Clock>,
+        store: Arc<Store>,
+        bodies: Bodies,
+    ) -> Result<Self, ConfigError> {
         let unusable = |error: io::Error| {
             ConfigError::invalid("edge.disk.path", plan.path.display(), format!("a folder to write to; {error}"))
         };
@@ -216,6 +219,7 @@ impl Disk {
             plan,
             clock,
             store,
+            bodies,
         });
         let (writes, waiting) = mpsc::channel(WRITES_MAX);
         tokio::task::spawn_blocking({
@@ -351,7 +355,7 @@ impl Inner {
         let freshness = Freshness::restored(found.description.freshness, self.clock.monotonic(), self.clock.now());
         let body = match (stored.len() >= FILE_MIN_BYTES).then(|| self.place()).flatten() {
             Some(place) => Stored::File(Arc::new((stored, place))),
-            None => Stored::Memory(Pieces::of_file(&stored)?),
+            None => Stored::Memory(Pieces::of_file(&stored, &self.bodies)?),
         };
         let object = Object::new(Arc::new(head), freshness, body);
         object.note_on_disk(true);

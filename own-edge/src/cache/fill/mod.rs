@@ -254,6 +254,10 @@ impl Drop for Reader {
 pub(crate) struct FillTable {
     fills: Mutex<Listed>,
     budget: Arc<Semaphore>,
+    /// Bytes of the budget that bodies may take for some time.
+    lendable: usize,
+    /// Bytes that they have taken.
+    lent: Mutex<usize>,
 }
 
 #[derive(Default)]
@@ -291,10 +295,29 @@ pub(crate) enum Joined {
 impl FillTable {
     /// A table whose fills share `budget_bytes`.
     pub(crate) fn new(budget_bytes: usize) -> Arc<Self> {
+        let budget_bytes = budget_bytes.min(Semaphore::MAX_PERMITS);
         Arc::new(Self {
             fills: Mutex::default(),
-            budget: Arc::new(Semaphore::new(budget_bytes.min(Semaphore::MAX_PERMITS))),
+            budget: Arc::new(Semaphore::new(budget_bytes)),
+            lendable: budget_bytes / 4 * 3,
+            lent: Mutex::new(0),
         })
+    }
+
+    /// Bodies take so many `bytes` more than they should: fills have as many fewer, as far as they can do without.
+    /// Whether they can.
+    pub(crate) fn lend(&self, bytes: u64) -> bool {
+        let wanted = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.lendable);
+        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        match wanted.checked_sub(*lent) {
+            // What is not there comes when fills end.
+            Some(more) => *lent += self.budget.forget_permits(more),
+            None => {
+                self.budget.add_permits(*lent - wanted);
+                *lent = wanted;
+            }
+        }
+        wanted < self.lendable
     }
 
     fn lock(&self) -> MutexGuard<'_, Listed> {
@@ -409,6 +432,68 @@ mod tests {
         assert_eq!(writer.push(piece(1)).await, Err(writer::Stop::NoReaders));
         drop(writer);
         assert_eq!(table.free_bytes(), 10 * WINDOW_BYTES);
+    }
+
+    #[tokio::test]
+    async fn whatever_will_be_kept_can_be_outdated() {
+        let table = FillTable::new(100);
+        let outdate = |name: &str| table.outdate_where(|key| **key == *name);
+        let (_reader, joinable) = begin(&table, "/a");
+        let (_other, apart) = begin(&table, "/b");
+        apart.set_apart();
+        // Somebody fills the variant already that this one turns out to be.
+        let (_third, mut variant) = begin(&table, "/c");
+        variant.rekey(Key::from("/a"));
+        outdate("/c");
+        assert!(![&joinable, &apart, &variant].iter().any(|writer| writer.is_outdated()));
+        outdate("/a");
+        assert!(joinable.is_outdated() && variant.is_outdated() && !apart.is_outdated());
+        outdate("/b");
+        assert!(apart.is_outdated());
+        // What is outdated is not listed again.
+        variant.rekey(Key::from("/d"));
+        apart.set_apart();
+        assert!(matches!(table.join(&Key::from("/d"), || None), Joined::First(..)));
+        drop((joinable, apart, variant));
+        let listed = table.lock();
+        assert!(listed.joinable.is_empty() && listed.apart.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_lent_comes_back_and_no_more_is_lent_than_fills_can_do_without() {
+        let table = FillTable::new(100);
+        assert!(table.lend(0) && table.lend(30));
+        assert_eq!(table.free_bytes(), 70);
+        let (_reader, mut writer) = begin(&table, "/a");
+        writer.push(piece(50)).await.expect("room");
+        // Only 20 are there now; the rest comes when the fill has ended.
+        assert!(!table.lend(1_000));
+        assert_eq!(table.free_bytes(), 0);
+        drop((_reader, writer));
+        assert_eq!(table.free_bytes(), 50);
+        assert!(!table.lend(75));
+        assert_eq!(table.free_bytes(), 25);
+        assert!(table.lend(74) && table.lend(0));
+        assert_eq!(table.free_bytes(), 100);
+    }
+
+    #[tokio::test]
+    async fn who_reads_goes_on_when_slow_ones_have_all_of_the_budget() {
+        let table = FillTable::new(100);
+        let (_slow, mut hoarder) = begin(&table, "/a");
+        hoarder.push(piece(100)).await.expect("room");
+        let (mut reader, mut writer) = begin(&table, "/b");
+        writer.push(piece(60)).await.expect("one part");
+        assert!(writer.is_window());
+        // The next one waits until that has been read, and no longer.
+        let (pushed, read) = tokio::join!(writer.push(piece(70)), async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            reader.next().await
+        });
+        assert_eq!((pushed, read), (Ok(()), Some(Ok(piece(60)))));
+        assert_eq!(reader.next().await, Some(Ok(piece(70))));
+        drop((hoarder, _slow, reader, writer));
+        assert_eq!(table.free_bytes(), 100);
     }
 
     #[tokio::test]

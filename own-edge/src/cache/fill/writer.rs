@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use tokio::sync::{AcquireError, SemaphorePermit};
 
 use super::{BUDGET_WAIT, End, Fill, FillTable, Outcome, WINDOW_BYTES, WINDOW_WAIT};
 use crate::cache::object::{Key, Object};
@@ -157,20 +158,37 @@ impl Writer {
     async fn charge(&mut self, bytes: usize) -> Result<(), Stop> {
         let permits = u32::try_from(bytes).map_err(|_| Stop::Stuck)?;
         let budget = self.fill.budget.clone();
-        let wait = if self.is_window() { WINDOW_WAIT } else { BUDGET_WAIT };
-        let granted = match tokio::time::timeout(wait, budget.acquire_many(permits)).await {
-            Ok(granted) => granted,
-            Err(_) if self.is_window() => return Err(Stop::Stuck),
-            Err(_) => {
-                // Others hold the memory. Letting go of what was passed frees some for all.
-                self.open_window();
-                let again = tokio::time::timeout(WINDOW_WAIT, budget.acquire_many(permits));
-                again.await.map_err(|_| Stop::Stuck)?
+        if !self.is_window() {
+            if let Ok(granted) = tokio::time::timeout(BUDGET_WAIT, budget.acquire_many(permits)).await {
+                return self.charged(granted, bytes);
             }
-        };
+            // Others hold the memory. Letting go of what was passed frees some for all.
+            self.open_window();
+        }
+        tokio::select! {
+            biased;
+            granted = budget.acquire_many(permits) => self.charged(granted, bytes),
+            // One part at a time is for everybody who reads: slow ones may have all of the budget.
+            () = self.all_passed() => Ok(()),
+            () = tokio::time::sleep(WINDOW_WAIT) => Err(Stop::Stuck),
+        }
+    }
+
+    fn charged(&self, granted: Result<SemaphorePermit<'_>, AcquireError>, bytes: usize) -> Result<(), Stop> {
         granted.map_err(|_| Stop::Stuck)?.forget();
         self.fill.lock().charged += bytes;
         Ok(())
+    }
+
+    /// Waits until all readers of a window have passed all that came.
+    async fn all_passed(&self) {
+        loop {
+            // The state is looked at first: whoever passes something then leaves word.
+            if self.fill.lock().queued == 0 {
+                return;
+            }
+            self.fill.consumed.notified().await;
+        }
     }
 
     /// Everything taken so far.
