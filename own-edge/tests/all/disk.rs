@@ -66,6 +66,19 @@ impl Folder {
     }
 }
 
+/// `/1` is on disk, and served from there.
+async fn one_in_its_file() -> (Scripted, Folder, TestEdge) {
+    let (origin, folder) = (Scripted::start().await, Folder::new());
+    origin.answer("/1", KEPT, media(LARGE));
+    let edge = folder.edge(&origin).await;
+    get(edge.address, "/1").await;
+    edge.hit("/1").await;
+    folder.has(1).await;
+    // The open file has taken the place of memory.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    (origin, folder, edge)
+}
+
 fn from_disk(reply: &Reply) -> bool {
     reply.is_hit() && reply.cache_status().contains("detail=disk")
 }
@@ -133,14 +146,7 @@ async fn a_file_that_is_damaged_cut_or_gone_is_fetched_anew() {
     ];
     for (harm, harmed) in harms {
         for while_running in [false, true] {
-            let (origin, folder) = (Scripted::start().await, Folder::new());
-            origin.answer("/1", KEPT, media(LARGE));
-            let mut edge = folder.edge(&origin).await;
-            get(edge.address, "/1").await;
-            edge.hit("/1").await;
-            folder.has(1).await;
-            // The open file has taken the place of memory.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            let (origin, folder, mut edge) = one_in_its_file().await;
             if while_running {
                 harmed(&folder.files()[0]);
             } else {
@@ -238,14 +244,7 @@ async fn what_a_purge_names_does_not_come_back_from_disk_while_it_is_carried_out
 #[tokio::test]
 async fn what_was_purged_softly_helps_out_from_its_file() {
     for restarted in [false, true] {
-        let (origin, folder) = (Scripted::start().await, Folder::new());
-        origin.answer("/1", KEPT, media(LARGE));
-        let mut edge = folder.edge(&origin).await;
-        get(edge.address, "/1").await;
-        edge.hit("/1").await;
-        folder.has(1).await;
-        // The open file has taken the place of memory.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let (origin, folder, mut edge) = one_in_its_file().await;
         if restarted {
             edge.stop().await;
             edge = folder.edge(&origin).await;
