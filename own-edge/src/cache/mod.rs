@@ -1,7 +1,8 @@
 //! What is kept, and how it comes.
 //!
 //! `lookup` (kept, being fetched, or for this request alone) → `fetch` with `fill` (one fetch for all who wait, streamed
-//! to them while it comes) → `object` in `store` (memory, large ones in `memory_files`) and `disk`; `purge` takes it out.
+//! to them while it comes) → `object` in `store` (memory, large ones in `memory_files`) and `disk`; `purge` takes it out;
+//! `held` counts bodies as long as anybody has them.
 
 pub(crate) mod disk;
 pub(crate) mod fetch;
