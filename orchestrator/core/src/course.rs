@@ -3,7 +3,7 @@
 use spillway_model::{PathwayId, TimestampMs};
 
 use crate::Parameters;
-use crate::weights::{Shares, distance, normalised, towards};
+use crate::weights::{LEAST_SHARE, Shares, distance, normalised, towards};
 
 /// How fast a region may move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Course {
                 self.settle(now, moved)
             }
             Pace::Frozen => false,
-            Pace::AtOnce => off > 1e-4 && self.settle(now, target.clone()),
+            Pace::AtOnce => off > LEAST_SHARE && self.settle(now, target.clone()),
             Pace::Steps | Pace::StepsNow if on_dead => self.settle(now, target.clone()),
             Pace::Steps | Pace::StepsNow => self.step(now, target, off, pace, p),
         }

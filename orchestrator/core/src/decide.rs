@@ -66,9 +66,8 @@ impl Engine {
         self.judge_floor(&round);
         let wishes = self.wishes(&round);
         self.remember_levels(&round, &wishes);
-        let crowded = self.to_relieve(&wishes, &round.rooms, p);
-        for (region, wish) in &wishes {
-            self.move_region(&round, region, wish, &crowded, &mut log);
+        self.move_regions(&round, &wishes, &mut log);
+        for region in wishes.keys() {
             self.heat(region, input, p);
         }
         self.cap_bitrates(&round, &wishes);

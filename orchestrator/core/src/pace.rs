@@ -8,7 +8,7 @@ use crate::course::Pace;
 use crate::decide::Round;
 use crate::engine::{Engine, LastMove, RegionMemory};
 use crate::fill::Limits;
-use crate::relief::WORTH_RELIEF;
+use crate::relief::relieves;
 use crate::weights::{Shares, distance, towards};
 use crate::wish::{Wish, apply_orders};
 use crate::{LogEntry, Parameters};
@@ -54,34 +54,63 @@ impl RegionMemory {
 }
 
 impl Engine {
-    pub(crate) fn move_region(
+    /// Moves all regions as far as each may go now.
+    pub(crate) fn move_regions(
+        &mut self,
+        round: &Round<'_>,
+        wishes: &BTreeMap<RegionId, Wish>,
+        log: &mut Vec<LogEntry>,
+    ) {
+        let has_begun = |region: &&RegionId| {
+            let memory = &self.regions[*region];
+            !memory.course.current.is_empty() || memory.left.is_some()
+        };
+        let begun: BTreeSet<&RegionId> = wishes.keys().filter(has_begun).collect();
+        let crowded = self.crowded(wishes, &round.rooms, round.p);
+        let mut moved = false;
+        for (region, wish) in wishes {
+            moved |= self.move_region(round, region, wish, &crowded, log);
+        }
+        // Who has moved may have taken the room that another region was to leave, and who leaves it may do the same: each
+        // time at least one gets to its target.
+        for _ in wishes {
+            if !std::mem::take(&mut moved) {
+                break;
+            }
+            let crowded = self.crowded(wishes, &round.rooms, round.p);
+            for (region, wish) in wishes {
+                moved |= self.relieve_region(round, region, wish, &crowded, log);
+            }
+        }
+        for region in wishes.keys() {
+            self.follow_region(round, region, begun.contains(region));
+        }
+    }
+
+    /// Moves a region as far as it may go by itself; whether it did.
+    fn move_region(
         &mut self,
         round: &Round<'_>,
         region: &RegionId,
         wish: &Wish,
         crowded: &BTreeSet<PathwayId>,
         log: &mut Vec<LogEntry>,
-    ) {
+    ) -> bool {
         let (tick, p) = (round.tick, round.p_of(region));
         let guards_on = self.setup.switches.guards;
         // An order holds also where nobody is known yet.
         let mut statics = self.static_shares_of(region, wish);
         apply_orders(&mut statics, round.orders.get(region), &wish.candidates);
         let ids = round.orders.get(region).map(|orders| orders.ids.clone()).unwrap_or_default();
-        let Some(memory) = self.regions.get_mut(region) else { return };
+        let Some(memory) = self.regions.get_mut(region) else { return false };
         memory.guards.clear();
         memory.settle_in(tick.dt_s, p);
-        let known = memory.demand.is_known(p);
-        // Nothing is known of the audience: the demand of nobody would put everybody onto own edges.
-        let nobody_yet = !known && !memory.settled && !memory.adopted;
+        let nobody_yet = memory.has_nobody_yet(p);
         let target = if nobody_yet { &statics } else { &wish.filled.shares };
         let factor_before = |id: &PathwayId| memory.factors.get(id).copied().unwrap_or(1.0);
         let worse = wish.factors.iter().any(|(id, factor)| *factor < factor_before(id) - 1e-9);
         let better = wish.factors.iter().any(|(id, factor)| *factor > factor_before(id) + 1e-9);
-        let relieved = crowded.iter().any(|id| {
-            let share = |shares: &Shares| shares.get(id).copied().unwrap_or(0.0);
-            share(target) < share(&memory.course.current) - WORTH_RELIEF
-        });
+        let relieved = crowded.iter().any(|id| relieves(id, &memory.course.current, target));
         let evacuates = wish.evacuates(&memory.course.current);
         let reordered = ids != memory.orders;
         let holds = if guards_on { holds(memory, round, region, wish, p) } else { Holds::default() };
@@ -129,42 +158,84 @@ impl Engine {
             if !before.is_empty() && !taken_back {
                 memory.note_move(tick.now, &before, optional, p);
             }
-            let moves = moves(&before, &memory.course.current);
-            if !before.is_empty() && !moves.is_empty() {
-                log.push(LogEntry { region: Some(region.clone()), text: format!("{moves}: {why}") });
-            }
+            tell_move(region, &before, &memory.course.current, why, log);
         }
-        for (class, of_class) in &wish.classes {
-            let course = memory.class_courses.entry(class.clone()).or_default();
-            course.advance(tick.now, &of_class.filled.shares, &dead, pace, p);
-        }
-        memory.class_courses.retain(|class, _| wish.classes.contains_key(class));
-        memory.settled |= known;
+        memory.advance_classes(tick.now, wish, pace, p);
+        memory.settled |= memory.demand.is_known(p);
         memory.factors.clone_from(&wish.factors);
         memory.orders = ids;
         if memory.cells.values().any(|cell| cell.machine.state != PathwayState::Healthy) {
             memory.last_unhealthy = Some(tick.now);
         }
+        moved
+    }
+
+    /// Moves a region to its target if that takes it off a pathway that is too full; whether it did.
+    fn relieve_region(
+        &mut self,
+        round: &Round<'_>,
+        region: &RegionId,
+        wish: &Wish,
+        crowded: &BTreeSet<PathwayId>,
+        log: &mut Vec<LogEntry>,
+    ) -> bool {
+        let (now, p) = (round.tick.now, round.p_of(region));
+        let Some(memory) = self.regions.get_mut(region) else { return false };
+        let target = &wish.filled.shares;
+        let relieved = crowded.iter().any(|id| relieves(id, &memory.course.current, target));
+        if !relieved || memory.telemetry_lost || memory.has_nobody_yet(p) {
+            return false;
+        }
+        let before = memory.course.current.clone();
+        if !memory.course.advance(now, target, &|id| wish.is_dead(id), Pace::AtOnce, p) {
+            return false;
+        }
+        memory.guards.clear();
+        memory.charge(&before, wish.movable);
+        memory.note_move(now, &before, false, p);
+        memory.advance_classes(now, wish, Pace::AtOnce, p);
+        tell_move(region, &before, &memory.course.current, "a pathway would be too full", log);
+        true
+    }
+
+    /// Notes what its players will have followed; until it has `begun` to have weights, who is there has followed
+    /// nothing else than the first.
+    fn follow_region(&mut self, round: &Round<'_>, region: &RegionId, begun: bool) {
+        let p = round.p_of(region);
         let views: BTreeMap<PathwayId, u64> = self
             .observed
             .region(region)
             .map(|(id, seen)| (id.clone(), seen.views.saturating_sub(seen.fixed)))
             .collect();
-        // Views that fall silent on one pathway don't make the others fuller.
         let fixed: u64 = self.observed.region(region).map(|(_, seen)| seen.fixed).sum();
+        let Some(memory) = self.regions.get_mut(region) else { return };
+        // Views that fall silent on one pathway don't make the others fuller.
         let all = (views.values().sum::<u64>() as f64).max(memory.demand.views() - fixed as f64);
         for (id, cell) in &mut memory.cells {
             let weight = memory.course.current.get(id).copied().unwrap_or(0.0);
-            if before.is_empty() {
-                // The first weights: who is there has followed nothing else.
+            if !begun {
                 (cell.followed, cell.warm) = (weight, weight);
             }
-            cell.follow(weight, views.get(id).copied().unwrap_or(0), all, tick.dt_s, p);
+            cell.follow(weight, views.get(id).copied().unwrap_or(0), all, round.tick.dt_s, p);
         }
     }
 }
 
 impl RegionMemory {
+    /// Nothing is known of the audience: the demand of nobody would put everybody onto own edges.
+    fn has_nobody_yet(&self, p: &Parameters) -> bool {
+        !self.demand.is_known(p) && !self.settled && !self.adopted
+    }
+
+    /// Classes go as their region does.
+    fn advance_classes(&mut self, now: TimestampMs, wish: &Wish, pace: Pace, p: &Parameters) {
+        for (class, of_class) in &wish.classes {
+            let course = self.class_courses.entry(class.clone()).or_default();
+            course.advance(now, &of_class.filled.shares, &|id| wish.is_dead(id), pace, p);
+        }
+        self.class_courses.retain(|class, _| wish.classes.contains_key(class));
+    }
+
     /// Notes a move; small ones of one kind that follow each other count as one.
     fn note_move(&mut self, now: TimestampMs, before: &Shares, optional: bool, p: &Parameters) {
         let recent =
@@ -275,6 +346,14 @@ fn is_worth_it(current: &Shares, wish: &Wish, p: &Parameters) -> bool {
     });
     let held_down = wish.candidates.iter().any(|c| c.factor < 1.0);
     cost > p.gain_cost * now || bad > p.gain_bad || own >= p.move_min || full || cold || held_down
+}
+
+/// Tells of a move, if it can be seen and is not the first.
+fn tell_move(region: &RegionId, before: &Shares, after: &Shares, why: &str, log: &mut Vec<LogEntry>) {
+    let moves = moves(before, after);
+    if !before.is_empty() && !moves.is_empty() {
+        log.push(LogEntry { region: Some(region.clone()), text: format!("{moves}: {why}") });
+    }
 }
 
 /// "cdn-a 65→0 %, cdn-b 30→95 %".

@@ -6,12 +6,20 @@ use spillway_model::{PathwayId, PathwayKind, RegionId};
 
 use crate::Parameters;
 use crate::capacity::Rooms;
+use crate::course::Course;
 use crate::engine::Engine;
-use crate::weights::Shares;
+use crate::fill::Filled;
+use crate::weights::{LEAST_SHARE, Shares};
 use crate::wish::Wish;
 
-/// Share that a pathway above its ceiling must lose for a move to be worth an epoch.
-pub(crate) const WORTH_RELIEF: f64 = 1e-4;
+/// Whether `target` takes so much of a region off `id`, which is above its ceiling, that the move is worth an epoch: a
+/// thousandth of what `current` puts there. A part of the region's demand would be nothing to a large region and all
+/// too much for a small pathway. So no pathway stays more than a thousandth above what the targets put onto it.
+pub(crate) fn relieves(id: &PathwayId, current: &Shares, target: &Shares) -> bool {
+    let share = |shares: &Shares| shares.get(id).copied().unwrap_or(0.0);
+    let less = share(current) - share(target);
+    less > (share(current) * 1e-3).max(LEAST_SHARE)
+}
 
 /// What weights put onto a pathway, bit/s.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,11 +35,16 @@ type Plans = BTreeMap<PathwayId, Planned>;
 impl Engine {
     /// Bit/s that the weights in force put onto each pathway.
     pub(crate) fn planned(&self, wishes: &BTreeMap<RegionId, Wish>) -> BTreeMap<PathwayId, f64> {
-        self.planned_if(wishes, &BTreeSet::new()).into_iter().map(|(id, planned)| (id, planned.expected)).collect()
+        let plans = self.plans(wishes, |course, _| &course.current);
+        plans.into_iter().map(|(id, planned)| (id, planned.expected)).collect()
     }
 
-    /// The same if the regions of `moved` were at their targets already.
-    fn planned_if(&self, wishes: &BTreeMap<RegionId, Wish>, moved: &BTreeSet<&RegionId>) -> Plans {
+    /// What `shares` of each region and of its classes put onto each pathway.
+    fn plans<'a>(
+        &'a self,
+        wishes: &'a BTreeMap<RegionId, Wish>,
+        shares: impl Fn(&'a Course, &'a Filled) -> &'a Shares,
+    ) -> Plans {
         let mut out = Plans::new();
         for (region, wish) in wishes {
             let memory = &self.regions[region];
@@ -42,52 +55,33 @@ impl Engine {
                 planned.by_weight += bits;
                 planned.expected += bits * placed;
             };
-            let shares = if moved.contains(region) { &wish.filled.shares } else { &memory.course.current };
-            shares.iter().for_each(|(id, share)| add(id, share * wish.movable));
+            shares(&memory.course, &wish.filled).iter().for_each(|(id, share)| add(id, share * wish.movable));
             wish.fixed.iter().for_each(|(id, bits)| add(id, *bits));
             for (class, of_class) in &wish.classes {
-                let in_force = memory.class_courses.get(class).map(|course| &course.current);
-                let shares = in_force.filter(|shares| !shares.is_empty()).unwrap_or(&of_class.filled.shares);
+                let in_force = memory.class_courses.get(class).filter(|course| !course.current.is_empty());
+                let shares = in_force.map_or(&of_class.filled.shares, |course| shares(course, &of_class.filled));
                 shares.iter().for_each(|(id, share)| add(id, share * of_class.demand));
             }
         }
         out
     }
 
-    /// Pathways that some region must be moved off at once: those that would be too full if nobody were moved, and
-    /// those that become so by that very relief. Targets are one solution over all regions, and a region that goes
-    /// ahead alone would take the room that another has not left yet.
-    pub(crate) fn to_relieve(
+    /// Pathways that the weights in force fill too much. Targets are one solution over all regions: a region that goes
+    /// ahead alone takes the room that another has not left yet.
+    pub(crate) fn crowded(
         &self,
         wishes: &BTreeMap<RegionId, Wish>,
         rooms: &Rooms,
         p: &Parameters,
     ) -> BTreeSet<PathwayId> {
-        let wanted = self.planned_if(wishes, &wishes.keys().collect());
-        let mut out = self.crowded(&self.planned_if(wishes, &BTreeSet::new()), &wanted, rooms, p);
-        loop {
-            let leaves = |region: &RegionId, wish: &Wish| {
-                let current = &self.regions[region].course.current;
-                let share = |shares: &Shares, id: &PathwayId| shares.get(id).copied().unwrap_or(0.0);
-                wish.evacuates(current)
-                    || out.iter().any(|id| share(&wish.filled.shares, id) < share(current, id) - WORTH_RELIEF)
-            };
-            let moved = wishes.iter().filter(|(region, wish)| leaves(region, wish)).map(|(region, _)| region).collect();
-            let more = self.crowded(&self.planned_if(wishes, &moved), &wanted, rooms, p);
-            if more.is_subset(&out) {
-                return out;
-            }
-            out.extend(more);
-        }
-    }
-
-    /// Pathways that `planned` would fill too much. Where even the targets (`wanted`) do, for want of room elsewhere,
-    /// only what is clearly above them counts: the last percent would be moved to and fro.
-    fn crowded(&self, planned: &Plans, wanted: &Plans, rooms: &Rooms, p: &Parameters) -> BTreeSet<PathwayId> {
+        let in_force = self.plans(wishes, |course, _| &course.current);
+        let wanted = self.plans(wishes, |_, filled| &filled.shares);
+        // Where even the targets are too much, for want of room elsewhere, only what is clearly above them counts: the last
+        // percent would be moved to and fro.
         let above = |bits: f64, wanted: f64, most: f64| {
             bits > if wanted > 1.01 * most { wanted * (1.0 + p.move_min) } else { most }
         };
-        planned
+        in_force
             .iter()
             .filter(|(id, planned)| {
                 let learned = rooms[*id].learned;

@@ -9,6 +9,9 @@ use spillway_routing::{Target, Weights};
 /// Shares by pathway; sum 1 when complete.
 pub(crate) type Shares = BTreeMap<PathwayId, f64>;
 
+/// The least that a manifest can tell from nothing.
+pub(crate) const LEAST_SHARE: f64 = 1.0 / WEIGHT_TOTAL_PPM as f64;
+
 /// Parts per million in the proportion of `parts`, by largest remainder, ties by name. What is not above zero gets
 /// nothing. Empty if nothing is above zero.
 pub(crate) fn apportion<K: Ord + Clone>(parts: &BTreeMap<K, f64>) -> BTreeMap<K, u32> {

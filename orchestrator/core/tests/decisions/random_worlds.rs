@@ -146,9 +146,7 @@ fn seed() -> RngSeed {
 }
 
 proptest! {
-    // The same worlds each time. Others can be tried with PROPTEST_RNG_SEED. One is known in which it does not hold yet: an
-    // own edge stays at 0.953 of its capacity, above 0.951, where without guards it is relieved (found once in some
-    // thousand worlds).
+    // The same worlds each time. Others can be tried with PROPTEST_RNG_SEED.
     #![proptest_config(ProptestConfig { cases: 1000, rng_seed: seed(), ..ProptestConfig::default() })]
 
     #[test]
