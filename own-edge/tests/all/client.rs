@@ -58,7 +58,6 @@ pub struct Open {
     without_body: bool,
 }
 
-/// Sends `request` from `from` and leaves the rest to the caller.
 /// A client whose system takes a few KiB until somebody reads.
 pub async fn open_slowly(to: SocketAddr, target: &str) -> Open {
     let socket = TcpSocket::new_v4().unwrap();
@@ -66,6 +65,7 @@ pub async fn open_slowly(to: SocketAddr, target: &str) -> Open {
     asking(socket, to, Ipv4Addr::LOCALHOST.into(), &get_bytes("GET", target, "")).await
 }
 
+/// Sends `request` from `from` and leaves the rest to the caller.
 pub async fn open(to: SocketAddr, from: IpAddr, request: &[u8]) -> Open {
     asking(TcpSocket::new_v4().unwrap(), to, from, request).await
 }

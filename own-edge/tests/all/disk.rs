@@ -119,12 +119,7 @@ async fn what_is_asked_for_twice_outlives_the_process_byte_by_byte() {
 
 #[tokio::test]
 async fn a_head_is_answered_from_disk() {
-    let (origin, folder) = (Scripted::start().await, Folder::new());
-    origin.answer("/1", KEPT, media(LARGE));
-    let edge = folder.edge(&origin).await;
-    get(edge.address, "/1").await;
-    edge.hit("/1").await;
-    folder.has(1).await;
+    let (origin, folder, edge) = one_in_its_file().await;
     edge.stop().await;
     let edge = folder.edge(&origin).await;
     let reply = head(edge.address, "/1").await;
