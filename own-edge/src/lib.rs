@@ -66,9 +66,9 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// An edge with a large disk tier is ready after so long, whatever it has not found by then.
 const DISK_WAIT: Duration = Duration::from_secs(10);
 
-/// What the process around an edge gives it.
+/// What the process around an edge, or around an agent with its own configuration, gives it.
 #[derive(Clone)]
-pub struct EdgeShell {
+pub struct EdgeShell<C = EdgeConfig> {
     /// Secret between roles: bearer of load reports, and key to `/.spillway/metrics`.
     pub service_token: String,
     /// Time.
@@ -80,8 +80,8 @@ pub struct EdgeShell {
     /// Ends the edge.
     pub shutdown: CancellationToken,
     /// How the configuration is read anew, if it is.
-    pub reload: Option<Reload>,
-    /// What is broken on purpose from the start; with `None` nothing can be.
+    pub reload: Option<Reload<C>>,
+    /// What an edge breaks on purpose from the start; with `None` nothing can be.
     pub faults: Option<Vec<Fault>>,
 }
 
@@ -127,7 +127,7 @@ pub async fn run(config: EdgeConfig, shell: EdgeShell, doors: impl Into<Doors>) 
         let _ = tokio::time::timeout(DISK_WAIT, disk.looked_through()).await;
     }
     shell.readiness.set(true);
-    tracing::info!(pathway = %edge.plan.pathway, address = ?doors.plain.local_addr().ok(), "edge serves");
+    tracing::info!(pathway = %edge.plan.pathway, address = doors.plain.local_addr().ok().map(tracing::field::display), "edge serves");
     if let Some(predecessor) = predecessor {
         predecessor.relieve();
     }

@@ -237,11 +237,8 @@ pub async fn edge(arguments: &crate::cli::Edge) -> anyhow::Result<()> {
     let reload = reload_of(file, Config::edge)?;
     let doors = spillway_own_edge::Doors::open(&config).await?;
     announce(&doors.addresses())?;
-    let shell = EdgeShell {
-        reload: Some(reload),
-        faults: arguments.unsafe_faults.then(|| arguments.fault.clone()),
-        ..edge_shell(&process)
-    };
+    let faults = arguments.unsafe_faults.then(|| arguments.fault.clone());
+    let shell = EdgeShell { faults, ..edge_shell(&process, reload) };
     Ok(spillway_own_edge::run(config, shell, doors).await?)
 }
 
@@ -257,7 +254,7 @@ pub async fn edge_agent(file: &Path, beside: Option<ServerKind>) -> anyhow::Resu
     };
     let ports: Vec<_> = admin.iter().map(|listener| ("edge_agent", listener.local_addr())).collect();
     announce(&ports)?;
-    Ok(spillway_own_edge::agent::run(config, edge_shell(&process), admin, Some(reload)).await?)
+    Ok(spillway_own_edge::agent::run(config, edge_shell(&process, reload), admin).await?)
 }
 
 /// A section of `file` again, at each SIGHUP.
@@ -268,14 +265,14 @@ fn reload_of<C: 'static>(file: &Path, section: fn(&Config) -> Result<C, ConfigEr
 }
 
 /// What the process gives to an edge or its agent.
-fn edge_shell(process: &Process) -> EdgeShell {
+fn edge_shell<C>(process: &Process, reload: Reload<C>) -> EdgeShell<C> {
     EdgeShell {
         service_token: process.config.service_token.clone(),
         clock: Arc::clone(&process.clock),
         readiness: Readiness::default(),
         metrics: process.metrics.clone(),
         shutdown: process.shutdown.clone(),
-        reload: None,
+        reload: Some(reload),
         faults: None,
     }
 }

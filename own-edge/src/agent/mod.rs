@@ -42,15 +42,14 @@ pub use config::{AgentConfig, ServerKind};
 const USER_AGENT: &str = "spillway-edge-agent";
 
 /// Runs an agent until the shell's `shutdown`; its last report says that the node goes. `admin` is the port of
-/// `config.admin_listen`, where there is one. Of what `reload` reads, the ceiling is taken.
+/// `config.admin_listen`, where there is one. Of what the shell's `reload` reads, the ceiling is taken.
 ///
 /// # Errors
 /// [`ConfigError`] before anything is done.
 pub async fn run(
     config: AgentConfig,
-    shell: EdgeShell,
+    shell: EdgeShell<AgentConfig>,
     admin: Option<TcpListener>,
-    reload: Option<Reload<AgentConfig>>,
 ) -> Result<(), ConfigError> {
     let plan = config.plan()?;
     let orchestrators = plan.orchestrators.clone();
@@ -65,7 +64,7 @@ pub async fn run(
         Some(path) => tokio::spawn(follow::run(path, watched.clone(), shell.shutdown.clone())),
         None => tokio::spawn(child::run(plan.instance.clone(), watched.clone(), shell.shutdown.clone())),
     });
-    if let Some(reload) = reload {
+    if let Some(reload) = shell.reload {
         beside.push(tokio::spawn(follow_file(config, watched.clone(), reload, shell.shutdown.clone())));
     }
     if let Some(dir) = plan.orders_dir.clone() {

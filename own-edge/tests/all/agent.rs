@@ -54,20 +54,19 @@ impl TestAgent {
         let admin = listener.local_addr().unwrap();
         let clock = TestClock::new();
         let (readiness, shutdown) = (Readiness::default(), CancellationToken::new());
+        let (file, hangups) = (Arc::new(Mutex::new(Ok(config.clone()))), watch::Sender::new(0));
+        let reread = file.clone();
+        let reread = Arc::new(move || reread.lock().unwrap().clone());
         let shell = EdgeShell {
             service_token: TOKEN.into(),
             clock: clock.clone(),
             readiness: readiness.clone(),
             metrics: None,
             shutdown: shutdown.clone(),
-            reload: None,
+            reload: Some(Reload { hangups: hangups.subscribe(), reread }),
             faults: None,
         };
-        let (file, hangups) = (Arc::new(Mutex::new(Ok(config.clone()))), watch::Sender::new(0));
-        let reread = file.clone();
-        let reread = Arc::new(move || reread.lock().unwrap().clone());
-        let reload = Reload { hangups: hangups.subscribe(), reread };
-        let task = tokio::spawn(async move { run(config, shell, Some(listener), Some(reload)).await.unwrap() });
+        let task = tokio::spawn(async move { run(config, shell, Some(listener)).await.unwrap() });
         Self { admin, clock, readiness, file, hangups, shutdown, task }
     }
 
