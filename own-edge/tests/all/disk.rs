@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::client::{Reply, get, get_with, head};
+use crate::client::{Reply, get, get_bytes, get_with, head, raw};
 use crate::purging::purge;
 use crate::scripted::{Scripted, Step, response};
 use crate::support::{TestEdge, media};
@@ -28,14 +28,20 @@ impl Folder {
         self.0.path().join("cache")
     }
 
+    /// An edge's, with this as its disk tier.
+    fn lines(&self, size_mb: u64) -> String {
+        let path = self.path();
+        format!(
+            "methods = [\"*\"]\nmemory_mb = 4\nmax_object_mb = 2\ndisk = {{ path = {path:?}, size_mb = {size_mb} }}"
+        )
+    }
+
     async fn edge(&self, origin: &Scripted) -> TestEdge {
         self.edge_with(origin, 64).await
     }
 
     async fn edge_with(&self, origin: &Scripted, size_mb: u64) -> TestEdge {
-        let path = self.path();
-        let lines = format!("memory_mb = 4\nmax_object_mb = 2\ndisk = {{ path = {path:?}, size_mb = {size_mb} }}");
-        let edge = TestEdge::with(&origin.url(), &lines).await;
+        let edge = TestEdge::with(&origin.url(), &self.lines(size_mb)).await;
         // It is, when it has looked through the folder.
         while !edge.readiness.is_ready() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -234,6 +240,42 @@ async fn what_a_purge_names_does_not_come_back_from_disk_while_it_is_carried_out
         over.store(true, Ordering::SeqCst);
     };
     tokio::join!(viewer(), viewer(), viewer(), viewer(), purges);
+}
+
+/// A file whose reader waits, until this is dropped.
+struct SlowFile(PathBuf);
+
+impl SlowFile {
+    fn at(path: PathBuf) -> Self {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let ours = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, ours, 0).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for SlowFile {
+    fn drop(&mut self) {
+        // Reading as well, so that this never waits itself.
+        drop(File::options().read(true).write(true).open(&self.0));
+    }
+}
+
+#[tokio::test]
+async fn what_changes_before_its_file_is_found_does_not_come_back() {
+    let (origin, folder, edge) = one_in_its_file().await;
+    edge.stop().await;
+    // The newest, so that it is looked into first.
+    let slow = SlowFile::at(folder.path().join("ff/00000000000000ff"));
+    // It serves when it has waited ten seconds for its files.
+    let edge = folder.edge(&origin).await;
+    assert_eq!(raw(edge.address, &get_bytes("POST", "/1", "Content-Length: 0")).await.status, 200);
+    assert_eq!(folder.files().len(), 2, "neither has been looked into");
+    drop(slow);
+    folder.has(0).await;
+    let fetched = origin.count("/1");
+    assert!(!get(edge.address, "/1").await.is_hit());
+    assert_eq!(origin.count("/1"), fetched + 1);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Purges that a crash must not undo: those that the files of an earlier process may not know of yet.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -7,10 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::object::Key;
 use crate::cache::purge::{Purge, PurgeV1};
 
 /// A longer log is begun anew, once all that it says is on the disk.
 const LOG_MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// When so many URLs have changed while files wait to be looked into, all count as changed.
+const CHANGED_MAX: usize = 100_000;
 
 /// A line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +33,8 @@ struct State {
     bytes: u64,
     /// What files that nobody has looked into yet must be held against; `None` when all have been.
     pending: Option<Vec<(u64, Arc<Purge>)>>,
+    /// URLs that have changed meanwhile; a crash forgets them.
+    changed: HashSet<Key>,
     newest: u64,
 }
 
@@ -56,6 +62,7 @@ impl Log {
             file,
             bytes: text.len() as u64,
             pending: Some(pending),
+            changed: HashSet::new(),
             newest: newest.unwrap_or(0),
         };
         Ok(Self(Mutex::new(state)))
@@ -102,9 +109,25 @@ impl Log {
         pending.filter(|(before, _)| number < *before).map(|(_, purge)| purge.clone()).collect()
     }
 
+    /// Notes that what a file of an earlier process has of `url` is not to be used any more.
+    pub(super) fn note_changed(&self, url: &Key) {
+        let mut state = self.lock();
+        if state.pending.is_some() && state.changed.len() < CHANGED_MAX {
+            state.changed.insert(url.clone());
+        }
+    }
+
+    /// Whether that was noted of `url`.
+    pub(super) fn has_changed(&self, url: &Key) -> bool {
+        let state = self.lock();
+        state.changed.contains(url) || state.changed.len() >= CHANGED_MAX
+    }
+
     /// Every file of an earlier process was held against every purge.
     pub(super) fn everything_was_applied(&self, folder: &Path) {
-        self.lock().pending = None;
+        let mut state = self.lock();
+        (state.pending, state.changed) = (None, HashSet::new());
+        drop(state);
         self.begin_anew(folder, 1);
     }
 

@@ -285,6 +285,8 @@ impl Disk {
 
     /// Forgets what is kept for `key`, because it is no longer what was written, or because its URL was changed.
     pub(crate) fn forget(&self, key: &Key) {
+        // First this: its file may be about to be found.
+        self.inner.log.note_changed(key);
         if let Some((_, entry)) = self.inner.index.remove(key) {
             remove(&path_of(&self.inner.plan.path, entry.number));
         }

@@ -75,13 +75,13 @@ fn look(inner: &Inner, path: &Path, number: u64) -> io::Result<bool> {
     let stays = || {
         let purges = inner.log.since(number);
         let hashed: Vec<Hashed> = purges.iter().map(|purge| Hashed::of(purge)).collect();
-        inner.stays(&hashed, &key, &entry)
+        !inner.log.has_changed(&key) && inner.stays(&hashed, &key, &entry)
     };
     if !stays() {
         return Ok(false);
     }
     inner.index.insert(key.clone(), entry.clone());
-    // A purge in between has looked through the index before it was there.
+    // Who purged or changed it in between has looked through the index before it was there.
     if !stays() {
         inner.forget(&key, &entry);
     }
